@@ -1,0 +1,1 @@
+"""What a shell sees: one file a tool; the only place that imports click."""

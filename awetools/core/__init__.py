@@ -1,0 +1,1 @@
+"""The library under the programs: no click, no printing, no exit."""

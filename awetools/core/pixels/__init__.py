@@ -1,0 +1,1 @@
+"""Arrays in, arrays and numbers out; no files, no headers, no settings."""

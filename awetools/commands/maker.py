@@ -1,0 +1,203 @@
+"""A Kind as a click command: arguments, options, and what is said while it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..core.errors import AweError, UsageError, worst
+from ..core.kind import Kind, Need
+from ..core.params import Param, params_of
+from . import options
+from .messages import Messenger
+
+CLICK_TYPES: dict[type, click.ParamType] = {float: click.FLOAT, int: click.INT, str: click.STRING, bool: click.BOOL}
+
+
+def maker(kind: Kind) -> click.Command:
+    """The command of a kind."""
+
+    @click.pass_obj
+    def run(messenger: Messenger, **given: Any) -> int:
+        return make(kind, messenger, given)
+
+    function = options.common(run)
+    for option in reversed(_options(kind)):
+        function = option(function)
+    function = options.inputs(f"{kind.primary.kind.upper()}...")(function)
+    name = kind.command.removeprefix("awe-")
+    command = click.command(
+        name, short_help=kind.summary, help=_help(kind), epilog=f"Example: {kind.example}", context_settings=options.SETTINGS
+    )
+    return command(function)
+
+
+def _help(kind: Kind) -> str:
+    return f"{kind.summary}\n\n{kind.description}"
+
+
+def _options(kind: Kind) -> list[Any]:
+    found = [
+        options.path_option("-o", "--output", help="Write the one product here."),
+        options.path_option("--out-dir", help="Write each product into this directory.", metavar="DIR"),
+    ]
+    for need in kind.calibrations:
+        found += _need_options(need)
+    found += [_param_option(one) for one in params_of(kind.params)]
+    flag = click.option
+    return [
+        *found,
+        flag("-u", "--update", is_flag=True, help="Do nothing where the product is up to date (by content)."),
+        flag("-n", "--dry-run", is_flag=True, help="Say what would be made, and make nothing."),
+        flag("--why", is_flag=True, help="Say what would be made and why, and make nothing."),
+        flag("--check", is_flag=True, help="Exit 3 if a product is missing or out of date; make nothing."),
+        flag("--params", "show_params", is_flag=True, help="Print each parameter with value, unit and origin, and stop."),
+        flag("--force", is_flag=True, help="Replace a file that awetools did not write, or that was edited."),
+        flag("--strict", is_flag=True, help="Write nothing if a measure is outside its limits (exit 3)."),
+        flag("--accept-flags", is_flag=True, help="Use a named calibration although it is flagged; goes on record."),
+        options.path_option("--depfile", help="Write the Make rule of the product here."),
+        flag("--memory", default="1G", show_default=True, metavar="BYTES", help="Cap on the memory for pixels, for example 800M."),
+        options.processes,
+        options.json_output,
+    ]
+
+
+def _need_options(need: Need) -> list[Any]:
+    role = need.role.replace("_", "-")
+    needed = "optional; chosen from the store" if need.optional else "chosen from the store"
+    text = f"{need.help.rstrip('.')}: a {need.kind} file; the one that matches if repeated. [default: {needed}]"
+    return [
+        click.option(f"--{role}", f"need_{need.role}", multiple=True, metavar="FILE", help=text),
+        click.option(f"--no-{role}", f"no_{need.role}", is_flag=True, help=f"Go without {need.role}; goes on record."),
+    ]
+
+
+def _param_option(one: Param) -> Any:
+    parts = [f"default: {one.default}", one.range_text]
+    unit = f" ({one.unit})" if one.unit else ""
+    text = f"{one.help.rstrip('.')}{unit}. [{'; '.join(part for part in parts if part)}]"
+    kind: click.ParamType = click.Choice(one.choices) if one.choices else CLICK_TYPES[one.type]
+    return click.option(one.option, f"param_{one.name}", type=kind, default=None, help=text)
+
+
+def make(kind: Kind, messenger: Messenger, given: dict[str, Any]) -> int:
+    """Carry out one run of a maker; returns the exit code."""
+    from ..core.settings import check_settings
+    from ..core.workspace import here
+
+    workspace = here()
+    if given["output"] and given["out_dir"]:
+        raise UsageError("-o and --out-dir exclude each other")
+    if given["depfile"] and not given["output"]:
+        raise UsageError("--depfile needs -o: a rule has one target")
+    from ..core.kinds import KINDS
+
+    for settings in workspace.settings:
+        check_settings(settings, KINDS)
+    parameters = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
+    if given["show_params"]:
+        return show_params(kind, given["names"], parameters, given["as_json"])
+    names = options.read_names(given["names"], given["null"])
+    return _report(_request(kind, names, parameters, workspace, given), messenger, given)
+
+
+def _request(kind: Kind, names: Sequence[str], parameters: dict[str, object], workspace: Any, given: dict[str, Any]) -> Any:
+    from ..core.batch import Request
+    from ..core.build import How
+    from ..core.kinds import KINDS
+
+    how = How(
+        memory_bytes=options.parse_bytes(given["memory"]),
+        strict=given["strict"],
+        force=given["force"],
+        depfile=given["depfile"],
+        argv=(kind.command, *sys.argv[1:]),
+    )
+    modes = [mode for mode, asked in (("check", given["check"]), ("why", given["why"]), ("dry-run", given["dry_run"])) if asked]
+    return Request(
+        kind=kind,
+        kinds=KINDS,
+        addresses=names,
+        workspace=workspace,
+        output=given["output"],
+        out_dir=given["out_dir"],
+        named={need.role: given[f"need_{need.role}"] for need in kind.calibrations if given[f"need_{need.role}"]},
+        without=frozenset(need.role for need in kind.calibrations if given[f"no_{need.role}"]),
+        parameters=parameters,
+        mode=modes[0] if modes else "make",  # type: ignore[arg-type]
+        update=given["update"],
+        accept_flags=given["accept_flags"],
+        how=how,
+        processes=given["jobs"],
+    )
+
+
+def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
+    from ..core.batch import Failure, run
+    from .progress import progress
+
+    codes = []
+    total = len(request.addresses) if not request.kind.primary.many else None
+    with progress(total, request.kind.command, messenger) as step:
+        for outcome in run(request):
+            step()
+            if isinstance(outcome, Failure):
+                messenger.error(outcome.error, outcome.about)
+                codes.append(outcome.error.exit_code if isinstance(outcome.error, AweError) else 1)
+                continue
+            for text in outcome.warnings:
+                messenger.warning(text)
+            for text in outcome.notes:
+                messenger.note(text)
+            codes.append(0)
+            _print_outcome(outcome, messenger, given)
+    failed = sum(1 for code in codes if code)
+    if failed and len(codes) > 1:
+        messenger.note(f"{failed} of {len(codes)} failed")
+    return worst(codes)
+
+
+def _print_outcome(outcome: Any, messenger: Messenger, given: dict[str, Any]) -> None:
+    reasons = [{"reason": one.name, "detail": one.detail} for one in outcome.reasons]
+    if given["as_json"]:
+        about = {"path": str(outcome.target), "action": outcome.action, "reasons": reasons}
+        if outcome.record:
+            about |= {"recipe_key": outcome.record["recipe_key"], "flags": outcome.record["quality"]["flag_names"]}
+        options.print_line(json.dumps(about))
+        return
+    if given["why"]:
+        why = "; ".join(f"{one.name}: {one.detail}" for one in outcome.reasons) or "up to date"
+        options.print_line(f"{outcome.target}\t{why}")
+        return
+    if given["dry_run"]:
+        messenger.note(f"{outcome.target}: {outcome.action.replace('-', ' ')}")
+    elif outcome.action == "up-to-date":
+        messenger.note(f"{outcome.target}: up to date")
+    if not given["check"]:
+        options.print_line(str(outcome.target), given["null"])
+
+
+def show_params(kind: Kind, names: Sequence[str], parameters: dict[str, object], as_json: bool) -> int:
+    """Print each parameter with value, unit and origin; for the first input's camera if one is given."""
+    from ..core.batch import open_sources
+    from ..core.files import parse_address
+    from ..core.settings import resolve_params
+    from ..core.workspace import here
+
+    workspace = here()
+    meta = open_sources(parse_address(names[0]), workspace)[0].meta if names else {}
+    camera = workspace.camera_settings(meta) if names else {}
+    resolved = resolve_params(kind, meta, camera, workspace.settings, parameters)
+    for one in params_of(kind.params):
+        value, origin = getattr(resolved.values, one.name), resolved.origins[one.name]
+        if as_json:
+            options.print_line(json.dumps({"parameter": one.name, "value": value, "unit": one.unit, "origin": origin}))
+        else:
+            options.print_line(f"{one.name}\t{value}\t{one.unit or '-'}\t{origin}")
+    return 0
+
+

@@ -1,0 +1,52 @@
+"""What a program says on standard error, for people or, with --log-json, for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+from ..core.errors import AweError
+
+
+@dataclass
+class Messenger:
+    """Says things in the name of a program; counts nothing, decides nothing."""
+
+    program: str
+    quiet: bool = False
+    verbose: int = 0
+    log_json: bool = False
+
+    def error(self, error: Exception, about: str = "") -> None:
+        """An error: its slug, its text, and the command that helps."""
+        if isinstance(error, AweError):
+            where = f"{about}: " if about and not error.message.startswith(about) else ""
+            self._say("error", f"{error.slug}: {where}{error.message}", error.hint)
+            return
+        self._say("error", f"bug: {about + ': ' if about else ''}{str(error).strip().splitlines()[-1:] or ['']}"[:2000])
+        self._say("error", "this is a bug in awetools; please report it (-vv shows where)")
+        if self.verbose > 1:
+            sys.stderr.write(str(error) + "\n")
+
+    def warning(self, text: str) -> None:
+        """A warning; always shown."""
+        self._say("warning", f"warning: {text}")
+
+    def note(self, text: str) -> None:
+        """What a person may want to know; not with -q."""
+        if not self.quiet:
+            self._say("note", text)
+
+    def detail(self, text: str) -> None:
+        """Only with -v."""
+        if self.verbose and not self.quiet:
+            self._say("detail", text)
+
+    def _say(self, level: str, text: str, hint: str = "") -> None:
+        if self.log_json:
+            line = {"program": self.program, "level": level, "message": text} | ({"try": hint} if hint else {})
+            sys.stderr.write(json.dumps(line) + "\n")
+        else:
+            sys.stderr.write(f"{self.program}: {text}\n" + (f"try: {hint}\n" if hint else ""))
+        sys.stderr.flush()

@@ -1,0 +1,132 @@
+"""Every option and argument that several commands share, each written once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..core.errors import EmptyInput, UsageError
+from .messages import Messenger
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def common(function: F) -> F:
+    """-q, -v, --log-json, --version: every command has them; they configure the Messenger."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Only warnings and errors."),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbose, help="More; -vv with tracebacks."),
+        click.option("--log-json", is_flag=True, expose_value=False, callback=_set_json, help="Each line of standard error is a JSON object."),
+        click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version and stop."),
+    ):
+        function = option(function)
+    return function
+
+
+def inputs(metavar: str = "FILE...") -> Callable[[F], F]:
+    """File names as arguments, or one a line from standard input; -0 for NUL-separated names."""
+
+    def decorate(function: F) -> F:
+        function = click.argument("names", nargs=-1, metavar=f"[{metavar}]")(function)
+        return click.option("-0", "--null", "null", is_flag=True, help="Names on standard input and output end in NUL.")(function)
+
+    return decorate
+
+
+def json_output(function: F) -> F:
+    """--json: one JSON object a line instead of paths or text."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(function)
+
+
+def processes(function: F) -> F:
+    """-j N."""
+    return click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Number of processes.")(function)
+
+
+def read_names(names: Sequence[str], null: bool) -> list[str]:
+    """The input names: the arguments, or standard input if there are none or one is `-`.
+
+    A line that begins with `{` is JSON with a `path`. Raises EmptyInput if
+    standard input was read and held nothing, UsageError on a terminal.
+    """
+    if names and "-" not in names:
+        return list(names)
+    if sys.stdin is None or (sys.stdin.isatty() and not names):
+        raise UsageError("no input: give file names, or pipe them in", hint="awe-query lists files that fit")
+    text = sys.stdin.buffer.read()
+    parts = [os.fsdecode(part) for part in text.split(b"\0" if null else b"\n")]
+    piped = [_name(part) for part in parts if part.strip()]
+    if not piped:
+        raise EmptyInput("standard input was empty: the command before this one failed or found nothing")
+    listed: list[str] = []
+    for name in names or ("-",):
+        listed += piped if name == "-" else [name]
+    return listed
+
+
+def _name(line: str) -> str:
+    if not line.startswith("{"):
+        return line
+    try:
+        return str(json.loads(line)["path"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"standard input: not a JSON object with a path: {line[:80]}") from None
+
+
+def print_line(text: str, null: bool = False) -> None:
+    """One line of data on standard output, at once, so that the next program can begin."""
+    sys.stdout.write(text + ("\0" if null else "\n"))
+    sys.stdout.flush()
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes such as 800M or 2G; raises UsageError."""
+    units = {"k": 10, "m": 20, "g": 30, "t": 40}
+    body = text.strip().lower().removesuffix("b").removesuffix("i")
+    shift = units.get(body[-1:], 0)
+    try:
+        number = float(body[:-1] if shift else body)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1 << 40:
+        raise UsageError(f"--memory {text}: not a number of bytes such as 800M or 2G")
+    return max(1 << 24, int(number * (1 << shift)))
+
+
+def path_option(*names: str, help: str, **more: Any) -> Callable[[F], F]:
+    """An option that is a path; its text is kept as typed."""
+    return click.option(*names, type=click.Path(path_type=Path), metavar=more.pop("metavar", "FILE"), help=help, **more)
+
+
+def _messenger(context: click.Context) -> Messenger:
+    found = context.find_object(Messenger)
+    assert found is not None
+    return found
+
+
+def _set_quiet(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    _messenger(context).quiet = value
+
+
+def _set_verbose(context: click.Context, _parameter: click.Parameter, value: int) -> None:
+    _messenger(context).verbose = value
+
+
+def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    _messenger(context).log_json = value
+
+
+def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from .. import __version__
+
+        print_line(f"awetools {__version__}")
+        context.exit()

@@ -1,0 +1,129 @@
+"""`awe-preview`: a PNG of any image, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..core.errors import AweError, UsageError, worst
+from . import options
+from .messages import Messenger
+from .runner import launch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STRETCHES = ("asinh", "linear", "sqrt", "log")
+
+# Mask bits over the image: what a person wants to tell apart at a glance.
+COLOURS = {4: (255, 64, 64), 1: (255, 200, 0), 2: (0, 160, 255), 8: (0, 255, 128), 16: (255, 0, 255), 512: (96, 96, 160)}
+
+
+@click.command("preview", short_help="Make a PNG of an image.", context_settings=options.SETTINGS)
+@options.inputs()
+@options.path_option("-o", "--output", help="Write the PNG here (one input).")
+@options.path_option("--out-dir", metavar="DIR", help="Write the PNGs into this directory. [default: beside each file]")
+@click.option("--stretch", type=click.Choice(STRETCHES), default="asinh", show_default=True, help="How brightness grows with the pixel value.")
+@click.option("--low", type=float, help="Value that is black. [default: from the pixels]")
+@click.option("--high", type=float, help="Value that is white. [default: from the pixels]")
+@click.option("--size", type=click.IntRange(16, 20000), default=1024, show_default=True, metavar="PX", help="Longest side of the PNG; the image is shrunk by a whole factor.")
+@click.option("--region", metavar="[X1:X2,Y1:Y2]", help="Only this part, in FITS pixels.")
+@click.option("--plane", metavar="NAME", help="The plane of a product: SCI, WEIGHT, MASK. [default: the first]")
+@click.option("--mask", "show_mask", is_flag=True, help="Masked pixels in colour: red saturated, yellow hot, blue cold, green cosmic, violet trail, grey uncalibrated.")
+@options.common
+@click.pass_obj
+def command(messenger: Messenger, names: tuple[str, ...], null: bool, **given: Any) -> int:
+    """Make a PNG of each image, the first row at the bottom; prints the PNGs' paths.
+
+    Raw frames are trimmed and less their overscan, so that amplifiers stand at
+    one level. Raw frames get no PNG beside them: give -o or --out-dir.
+
+    \b
+    Example: awe-preview --mask reduced/d1120.fits -o m51.png
+    """
+    from ..core.files import parse_address
+    from ..core.workspace import here
+
+    listed = options.read_names(names, null)
+    if given["output"] and len(listed) > 1:
+        raise UsageError(f"-o names one PNG, but there are {len(listed)} inputs", hint="--out-dir DIR")
+    workspace, codes = here(), []
+    for name in listed:
+        try:
+            for path in _previews(parse_address(name), workspace, given):
+                options.print_line(str(path), null)
+            codes.append(0)
+        except AweError as error:
+            messenger.error(error, name)
+            codes.append(error.exit_code)
+    return worst(codes)
+
+
+def _previews(address: Any, workspace: Any, given: dict[str, Any]) -> Any:
+    from ..core.images import load_images, region_of
+
+    for image in load_images(address, workspace, given["plane"], overscan=True):
+        part = region_of(image, given["region"])
+        path = _target(part, address, given)
+        _write(path, part, given)
+        yield path
+
+
+def _target(image: Any, address: Any, given: dict[str, Any]) -> Path:
+    if given["output"]:
+        return Path(given["output"])
+    stem = Path(image.name.replace("[", "_").replace("]", "")).name.removesuffix(".fits")
+    suffix = "" if image.plane in ("SCI", "RAW") or not given["plane"] else f"_{image.plane.lower()}"
+    if given["out_dir"]:
+        return Path(given["out_dir"]) / f"{stem}{suffix}.png"
+    if image.plane == "RAW":
+        raise UsageError(f"{address}: nothing is written beside a raw frame", hint="-o FILE or --out-dir DIR")
+    return Path(address.path).with_name(f"{stem}{suffix}.png")
+
+
+def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
+    import io
+
+    from ..core.errors import Unavailable
+    from ..core.files import write_whole
+    from ..core.pixels.stretch import shrink, to_bytes, zscale
+    from ..core.png import write_png
+
+    factor = -(-max(image.data.shape) // given["size"])
+    good = image.good
+    small = shrink(image.data, factor, good)
+    low, high = zscale(image.data if good is None else image.data[good])
+    low = low if given["low"] is None else given["low"]
+    high = high if given["high"] is None else given["high"]
+    if not high > low:
+        raise UsageError(f"--low {low:g} is not below --high {high:g}")
+    pixels = to_bytes(small, low, high, given["stretch"])
+    if given["show_mask"] and image.mask is not None:
+        pixels = _coloured(pixels, image.mask, factor)
+    out = io.BytesIO()
+    write_png(out, pixels[::-1])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path.parent}: {error.strerror}") from None
+    write_whole(path, out.getvalue())
+
+
+def _coloured(pixels: np.ndarray, mask: np.ndarray, factor: int) -> np.ndarray:
+    import numpy as np
+
+    out = np.repeat(pixels[..., None], 3, axis=2)
+    ny, nx = pixels.shape
+    part = mask[: ny * factor, : nx * factor]
+    part = np.pad(part, ((0, ny * factor - part.shape[0]), (0, nx * factor - part.shape[1])))
+    small = np.bitwise_or.reduce(np.bitwise_or.reduce(part.reshape(ny, factor, nx, factor), axis=3), axis=1)
+    for bit, colour in COLOURS.items():
+        out[(small & bit) > 0] = colour
+    return out
+
+
+def main() -> None:
+    """Run the program."""
+    launch(command)

@@ -1,0 +1,98 @@
+"""One click command as a program: exit codes, closed pipes, signals, messages.
+
+click's own main() turns a closed pipe into exit 1 and prints errors in its own
+words; so commands are run through their context, and every way to end is here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from ..core.errors import AweError, Unavailable, UsageError
+from .messages import Messenger
+
+INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds like an interrupt, so that nothing half-written stays."""
+
+
+def launch(command: click.Command) -> None:
+    """Run a command as this process's program, and end the process with its exit code."""
+    code = run(command, sys.argv[1:], f"awe-{command.name}")
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or PIPE_CLOSED
+    except OSError as error:
+        sys.stderr.write(f"awe-{command.name}: unavailable: standard output: {error.strerror}\n")
+        code = code or Unavailable.exit_code
+    if code == PIPE_CLOSED:
+        # Nobody reads any more; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
+    """Run a command and return its exit code; messages go to standard error."""
+    _prepare()
+    messenger = Messenger(program, log_json="--log-json" in arguments, verbose=_verbosity(arguments))
+    try:
+        with command.make_context(program, list(arguments), obj=messenger) as context:
+            code = command.invoke(context)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        messenger.note("interrupted")
+        return INTERRUPTED
+    except Terminated:
+        messenger.note("terminated")
+        return TERMINATED
+    except BrokenPipeError:
+        return PIPE_CLOSED
+    except click.UsageError as error:
+        messenger.error(UsageError(error.format_message(), hint=f"{program} --help"))
+        return UsageError.exit_code
+    except AweError as error:
+        messenger.error(error)
+        return error.exit_code
+    except MemoryError:
+        messenger.error(Unavailable("out of memory", hint="a smaller --memory, or -j 1"))
+        return Unavailable.exit_code
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return PIPE_CLOSED
+        messenger.error(Unavailable(str(error)))
+        return Unavailable.exit_code
+    except Exception:
+        messenger.error(RuntimeError(traceback.format_exc()))
+        return 1
+
+
+def _prepare() -> None:
+    # One thread a process: the same bits whatever the machine, and -j says how many processes.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    # File names are bytes; those that are not UTF-8 go through unharmed.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    raise Terminated
+
+
+def _verbosity(arguments: Sequence[str]) -> int:
+    return sum(one.count("v") for one in arguments if one in ("-v", "-vv", "-vvv"))

@@ -1,0 +1,80 @@
+"""`awe-why`: which calibration serves a frame, and why each other one does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..core.errors import NoMatch, NoStore, UsageError
+from . import options
+from .messages import Messenger
+from .runner import launch
+
+
+@click.command("why", short_help="Say which calibration serves a frame, and why not the others.", context_settings=options.SETTINGS)
+@options.inputs("FRAME...")
+@click.option("--role", required=True, metavar="ROLE", help="The role of the calibration: bias, flat, hotpix, ...")
+@options.json_output
+@options.common
+@click.pass_obj
+def command(messenger: Messenger, names: tuple[str, ...], null: bool, role: str, as_json: bool) -> int:
+    """For each FRAME print every candidate for a role, in the order of choice: the first one serves, if any.
+
+    Each line has the frame, the calibration, and `chosen`, `eclipsed` (it would
+    serve, but an earlier line wins) or the reason why it does not serve. Exit
+    code 5 if no calibration serves a frame.
+
+    \b
+    Example: awe-why raw/d1030.fits --role bias
+    """
+    from ..core.batch import open_sources
+    from ..core.choose import candidates, question_of
+    from ..core.files import parse_address
+    from ..core.kind import kind_named
+    from ..core.kinds import KINDS
+    from ..core.workspace import here
+
+    roles = sorted({need.role for kind in KINDS for need in kind.calibrations})
+    if role not in roles:
+        raise UsageError(f"--role {role}: there is no such role; there are: {', '.join(roles)}")
+    workspace = here()
+    if not workspace.stores:
+        raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
+    wanted = next(need.kind for kind in KINDS for need in kind.calibrations if need.role == role)
+    kind = kind_named(KINDS, wanted)
+    unserved = []
+    for name in options.read_names(names, null):
+        for source in open_sources(parse_address(name), workspace):
+            found = candidates(kind, question_of(kind, source.meta), workspace.stores)
+            _print(str(source.address), found, as_json)
+            if not found or found[0].reason:
+                unserved.append(str(source.address))
+    if unserved:
+        raise NoMatch(f"no {role} serves {', '.join(unserved[:3])}{' ...' if len(unserved) > 3 else ''}", hint=f"awe-query {wanted}")
+    return 0
+
+
+def _print(frame: str, found: Sequence[Any], as_json: bool) -> None:
+    for number, one in enumerate(found):
+        verdict = one.reason or ("eclipsed" if number else "chosen")
+        if as_json:
+            about = {
+                "frame": frame,
+                "path": str(one.path),
+                "verdict": verdict,
+                "valid_from": one.valid_from,
+                "valid_to": one.valid_to,
+                "by_hand": one.by_hand,
+                "nights_away": one.nights_away,
+            }
+            options.print_line(json.dumps(about))
+        else:
+            options.print_line(f"{frame}\t{one.path}\t{verdict}")
+
+
+def main() -> None:
+    """Run the program."""
+    launch(command)

@@ -1,0 +1,252 @@
+"""Make many products in one run: open the inputs, group them, decide, make what is needed.
+
+Serves doing, -n, --why and --check alike. A failure stays with its product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .build import How, Loader, build
+from .errors import AweError, Mixture, NotUpToDate, UsageError
+from .files import Address, parse_address
+from .kind import Kind
+from .parallel import run_forked
+from .plan import (
+    Plan,
+    Reason,
+    Source,
+    Wish,
+    decide,
+    group_inputs,
+    make_plan,
+    refuse_foreign,
+    refuse_mixture,
+    target_of,
+)
+from .products import is_product, open_product
+from .publish import finish_rename, set_time, write_depfile
+from .raws import RawInput, open_raw, stat_of
+from .record import Record
+from .workspace import Workspace
+
+Mode = Literal["make", "dry-run", "why", "check"]
+
+# From so many frames on, packed ones are unpacked to disk and not into memory.
+SPOOL_FROM = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of a maker, as the person asked for it."""
+
+    kind: Kind
+    kinds: Sequence[Kind]
+    addresses: Sequence[str]
+    workspace: Workspace
+    output: Path | None = None
+    out_dir: Path | None = None
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    mode: Mode = "make"
+    update: bool = False
+    accept_flags: bool = False
+    how: How = field(default_factory=How)
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one product."""
+
+    target: Path
+    action: Literal["made", "up-to-date", "would-make"]
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    record: Record | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be made, and why."""
+
+    about: str
+    error: Exception
+
+
+def run(request: Request) -> Iterator[Outcome | Failure]:
+    """Make (or judge) every product of a request, in the order of the inputs."""
+    if request.output is not None:
+        _check_output(request)
+    wish = Wish(
+        {role: [open_product(Path(name)) for name in names] for role, names in request.named.items()},
+        request.without,
+        request.parameters,
+        request.accept_flags,
+    )
+    if request.kind.primary.many:
+        yield from _run_groups(request, wish)
+    else:
+        yield from _run_each(request, wish)
+
+
+def _check_output(request: Request) -> None:
+    assert request.output is not None
+    if request.output.suffix.lower() not in (".fits", ".fit", ".fts"):
+        raise UsageError(f"-o {request.output}: a product is plain FITS, so its name must end in .fits, .fit or .fts")
+    if not request.kind.primary.many and len(request.addresses) > 1:
+        raise UsageError(
+            f"-o names one product, but there are {len(request.addresses)} inputs", hint="--out-dir DIR"
+        )
+
+
+def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
+    """Kinds that stack: every input is opened first, then each group makes one product."""
+    found: list[Source] = []
+    failures = []
+    for text in request.addresses:
+        try:
+            found += open_sources(parse_address(text), request.workspace)
+        except AweError as error:
+            failures.append(Failure(text, error))
+    found, repeated = _without_repeats(found)
+    if failures:
+        # A stack of the frames that happen to be readable is not what was asked for.
+        yield from failures
+        return
+    groups = group_inputs(request.kind, found)
+    if request.output is not None:
+        refuse_mixture(request.kind, groups)
+    loader = Loader()
+
+    def work(number: int) -> list[Outcome]:
+        return [_one(request, wish, groups[number], loader, repeated)]
+
+    yield from _answers(run_forked(work, len(groups), request.processes), [_about(one) for one in groups])
+
+
+def _run_each(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
+    """Kinds of one input each: an input is opened when its turn comes, in its own process."""
+    addresses = [parse_address(text) for text in request.addresses]
+    if request.out_dir is not None:
+        _refuse_same_names(addresses)
+    loader = Loader()
+
+    def work(number: int) -> list[Outcome]:
+        sources = open_sources(addresses[number], request.workspace)
+        if request.output is not None and len(sources) > 1:
+            refuse_mixture(request.kind, [[one] for one in sources])
+            raise Mixture(f"{addresses[number]}: holds {len(sources)} detectors", hint="--out-dir DIR")
+        return [_one(request, wish, [one], loader, ()) for one in sources]
+
+    yield from _answers(run_forked(work, len(addresses), request.processes), [str(one) for one in addresses])
+
+
+def _refuse_same_names(addresses: Sequence[Address]) -> None:
+    first: dict[str, Address] = {}
+    for address in dict.fromkeys(addresses):
+        name = f"{_stem(address.path)}[{address.detector}]"
+        if name in first:
+            raise UsageError(
+                f"{first[name]} and {address} would both become {_stem(address.path)}.fits",
+                hint="one --out-dir for each, or a store, whose names are unique",
+            )
+        first[name] = address
+
+
+def _answers(
+    results: Iterator[list[Outcome] | Exception], names: Sequence[str]
+) -> Iterator[Outcome | Failure]:
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, Exception):
+            yield Failure(name, result)
+        else:
+            yield from result
+
+
+def _about(group: Sequence[Source]) -> str:
+    return str(group[0].address) + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+
+
+def open_sources(address: Address, workspace: Workspace) -> list[Source]:
+    """What is at an address: a product, or the detectors of a raw frame."""
+    stat_of(address.path)
+    if is_product(address.path):
+        return [open_product(address.path)]
+    return list(open_raw(address, workspace))
+
+
+def _without_repeats(found: list[Source]) -> tuple[list[Source], tuple[str, ...]]:
+    """The sources less those whose content was given before, and a note on each of them."""
+    first: dict[str, Source] = {}
+    notes = []
+    for one in found:
+        if one.content in first:
+            notes.append(f"left out {one.address}: the same pixels as {first[one.content].address}")
+        else:
+            first[one.content] = one
+    return list(first.values()), tuple(notes)
+
+
+def _one(
+    request: Request, wish: Wish, group: Sequence[Source], loader: Loader, notes: tuple[str, ...]
+) -> Outcome:
+    kind = request.kind
+    plan = make_plan(kind, group, wish, request.workspace, request.kinds)
+    target, store = target_of(plan, request.output, request.out_dir, request.workspace, _file_name)
+    _refuse_input_as_output(plan, target)
+    reasons = tuple(decide(plan, target))
+    if request.mode != "make":
+        return _answer(request, target, reasons)
+    if request.update and not reasons:
+        _settle(plan, target, request.how)
+        return Outcome(target, "up-to-date", notes=notes)
+    if not request.how.force:
+        finish_rename(target)
+        refuse_foreign(target)
+    published = build(plan, target, store, request.how, loader)
+    return Outcome(target, "made", reasons, published.warnings, (*notes, *published.notes), published.record)
+
+
+def _answer(request: Request, target: Path, reasons: tuple[Reason, ...]) -> Outcome:
+    if request.mode == "check" and reasons:
+        texts = "; ".join(f"{reason.name} ({reason.detail})" for reason in reasons)
+        raise NotUpToDate(f"{target}: {texts}")
+    return Outcome(target, "would-make" if reasons else "up-to-date", reasons)
+
+
+def _settle(plan: Plan, target: Path, how: How) -> None:
+    paths = [one.source.address.path for one in plan.inputs]
+    set_time(target, [path for path in paths if path.exists()])
+    if how.depfile is not None:
+        write_depfile(how.depfile, target, plan)
+
+
+def _refuse_input_as_output(plan: Plan, target: Path) -> None:
+    for one in plan.inputs:
+        if target.exists() and target.samefile(one.source.address.path):
+            raise UsageError(f"{target}: is an input and cannot be the output too")
+
+
+def _file_name(plan: Plan) -> str:
+    """The name of a product under --out-dir: of its one input, or of the group."""
+    sources = plan.of_role(plan.kind.primary.role)
+    if not plan.kind.primary.many and isinstance(sources[0].source, RawInput):
+        address = sources[0].source.address
+        return f"{_stem(address.path)}{f'_{address.detector}' if address.detector else ''}.fits"
+    meta = plan.meta
+    parts = [plan.kind.name, meta.get("night"), meta.get("detector"), meta.get("filter")]
+    return "_".join(str(part).replace("/", "-") for part in parts if part) + ".fits"
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for ending in (".fz", ".gz"):
+        name = name.removesuffix(ending)
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and ending.lower() in ("fits", "fit", "fts") else name

@@ -1,0 +1,262 @@
+"""Make one product: load its inputs, run the recipe, measure, judge, publish."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import resource
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadPixels, OutsideLimits
+from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameSet, Table
+from .kind import Result
+from .plan import Input, Plan
+from .products import ProductInput, load_product
+from .publish import Published, publish
+from .quality import judge
+from .raws import RawInput, raw_frame_of
+from .store import Store
+
+if TYPE_CHECKING:
+    from .fits import Plane
+
+# Calibrations are kept between the frames of a batch, so that each is opened once.
+KEPT_PRODUCTS = 6
+
+
+@dataclass
+class Loader:
+    """Loads products, keeping the last few."""
+
+    kept: OrderedDict[tuple[Path, str], Frame | Table] = field(default_factory=OrderedDict)
+
+    def load(self, product: ProductInput) -> Frame | Table:
+        """The pixels of a product, from memory if it was loaded before."""
+        name = (product.path, product.content)
+        if name not in self.kept:
+            self.kept[name] = load_product(product)
+            while len(self.kept) > KEPT_PRODUCTS:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(name)
+        return self.kept[name]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a product is made: what does not change its bits."""
+
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    strict: bool = False
+    force: bool = False
+    depfile: Path | None = None
+    argv: Sequence[str] = ()
+
+
+def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loader) -> Published:
+    """Make the product of a plan and publish it.
+
+    Raises what the recipe raises, OutsideLimits under `strict`, and what publishing raises.
+    """
+    clock = _Clock()
+    with ExitStack() as stack:
+        arguments = _arguments(plan, how, loader, stack)
+        result = plan.kind.recipe(**arguments, params=plan.params.values)
+    plan = _with_meta(plan, result)
+    measures = _measures(plan, result)
+    quality = judge(plan.kind, measures, plan.limits)
+    if quality["flags"] and how.strict:
+        raise OutsideLimits(f"{target}: not written: {_limits_text(quality)}", hint="without --strict it is written, flagged")
+    record = publish(
+        plan,
+        target,
+        store,
+        planes_of(plan, result),
+        header_cards(plan, measures),
+        quality,
+        clock.run(how.argv),
+        result.used,
+        _left_out(plan, result),
+        how.force,
+        how.depfile,
+    )
+    warnings = [f"{target}: flagged: {_limits_text(quality)}"] if quality["flags"] else []
+    notes = [*plan.notes, *(f"{role}: {text}" for role, text in result.used.items())]
+    notes += [f"left out {one['path']}: {one['reason']}" for one in _left_out(plan, result)]
+    return Published(target, record, tuple(warnings), tuple(notes))
+
+
+class _Clock:
+    """What a run took."""
+
+    def __init__(self) -> None:
+        self.start, self.wall, self.cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+
+    def run(self, argv: Sequence[str]) -> dict[str, Any]:
+        return {
+            "argv": list(argv),
+            "start": self.start.isoformat(timespec="milliseconds"),
+            "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "host": platform.node(),
+            "user": _user(),
+            "wall_s": round(time.monotonic() - self.wall, 3),
+            "cpu_s": round(time.process_time() - self.cpu, 3),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[str, object]:
+    arguments: dict[str, object] = {}
+    for need in plan.kind.needs:
+        found = plan.of_role(need.role)
+        if not need.many:
+            arguments[need.role] = _load(found[0], loader, stack) if found else None
+            continue
+        loaded = [_load(one, loader, stack) for one in found]
+        if need.kind.startswith("raw_"):
+            arguments[need.role] = FrameSet(tuple(loaded), how.memory_bytes)  # type: ignore[arg-type]
+        else:
+            arguments[need.role] = tuple(loaded)
+    return arguments
+
+
+def _load(one: Input, loader: Loader, stack: ExitStack) -> object:
+    from dataclasses import replace
+
+    if isinstance(one.source, RawInput):
+        fits = stack.enter_context(one.source.open())
+        return raw_frame_of(replace(one.source, meta=one.meta), fits)
+    return loader.load(one.source)
+
+
+def _with_meta(plan: Plan, result: Result) -> Plan:
+    from dataclasses import replace
+
+    return replace(plan, meta={**plan.meta, **result.meta})
+
+
+def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
+    import numpy as np
+
+    from .pixels.stats import imstat
+
+    measures = {name: _plain(value) for name, value in result.measures.items()}
+    declared = [measure.name for measure in plan.kind.measures]
+    if sorted(measures) != sorted(declared):
+        raise RuntimeError(f"{plan.kind.name}: measures {sorted(measures)} are not those declared, {sorted(declared)}")
+    if not result.planes:
+        return measures
+    image = next(iter(result.planes.values()))
+    weight = result.planes.get("WEIGHT")
+    use = None if weight is None else weight > 0
+    good = image.size if use is None else int(np.count_nonzero(use))
+    if not good:
+        raise BadPixels(f"{plan.kind.name}: no good pixel is left", hint="look at the inputs with awe-preview")
+    measures["good_fraction"] = good / image.size
+    statistics = imstat(image, use)
+    measures.update({f"imstat.{name}": _plain(value) for name, value in statistics.items()})
+    return measures
+
+
+def _plain(value: object) -> float | int | None:
+    """A measure as JSON takes it; what is not finite was not measured."""
+    import math
+
+    if value is None:
+        return None
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        return None
+    # Nine digits are more than any measure has, and keep records short and readable.
+    return int(number) if isinstance(value, int) else float(f"{number:.9g}")
+
+
+def planes_of(plan: Plan, result: Result) -> list[Plane]:
+    """The planes of a result, as the FITS writer takes them; float planes are checked to be finite."""
+    import numpy as np
+
+    from .fits import Plane
+    from .pixels.mask import BIT_NAMES
+
+    if result.table is not None:
+        return [Plane(name=plan.kind.name.upper(), table=dict(result.table), units=dict(result.units))]
+    planes = []
+    for name, data in result.planes.items():
+        if data.dtype.kind == "f" and not np.isfinite(data).all():
+            raise RuntimeError(f"{plan.kind.name}: the recipe left values in {name} that are not finite")
+        cards: list[tuple[str, object, str]] = []
+        if name == "SCI":
+            cards.append(("BUNIT", plan.kind.unit, "unit of the pixels"))
+        if name == "WEIGHT":
+            cards.append(("BUNIT", f"{plan.kind.unit}-2" if plan.kind.unit else "", "inverse variance"))
+        if name == "MASK":
+            cards += [(f"MBIT{bit.bit_length() - 1:02d}", text, f"mask bit {int(bit)}") for bit, text in BIT_NAMES.items()]
+        planes.append(Plane(name=name, data=data, cards=cards))
+    return planes
+
+
+def header_cards(plan: Plan, measures: Mapping[str, Any]) -> list[tuple[str, object, str]]:
+    """The cards of the primary header: what the product is, and its meta in the keywords of the field."""
+    meta = plan.meta
+    cards: list[tuple[str, object, str]] = [
+        ("AWEKIND", plan.kind.name, "kind of product; see the .json beside this file"),
+        ("AWEKEY", plan.key, "recipe key"),
+        ("AWEREV", plan.kind.revision, "revision of the recipe"),
+    ]
+    for field_name, keyword, comment in HEADER_NAMES:
+        value = meta.get(field_name)
+        if isinstance(value, list):
+            value = value[0] if len(value) == 1 else None
+        if value is not None:
+            cards.append((keyword, value, comment))
+    for keyword, value in (meta.get("wcs") or {}).items():
+        cards.append((keyword, value, ""))
+    return cards
+
+
+HEADER_NAMES = (
+    ("instrument", "INSTRUME", "instrument"),
+    ("detector", "DETECTOR", "detector"),
+    ("filter", "FILTER", "filter"),
+    ("object", "OBJECT", "object"),
+    ("exposure", "EXPOSURE", "exposure id"),
+    ("night", "NIGHT", "local date of the evening"),
+    ("obs_start", "DATE-OBS", "start of the (first) exposure, UTC"),
+    ("exptime_s", "EXPTIME", "[s] exposure time"),
+    ("airmass", "AIRMASS", "airmass"),
+    ("ra_deg", "RA", "[deg] nominal right ascension"),
+    ("dec_deg", "DEC", "[deg] nominal declination"),
+    ("binning", "CCDBIN", "binning"),
+    ("gain_e_adu", "GAIN", "[e/ADU] effective gain"),
+    ("read_noise_adu", "RDNOISE", "[ADU] read noise"),
+    ("saturation_adu", "SATURATE", "[ADU] saturation"),
+    ("overscan_mode", "OVERSCAN", "how the overscan was subtracted"),
+)
+
+
+def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
+    primary = plan.of_role(plan.kind.primary.role)
+    return [{"path": str(primary[one.number].source.address), "reason": one.reason} for one in result.left_out]
+
+
+def _limits_text(quality: Mapping[str, Any]) -> str:
+    texts = []
+    for one in quality["limits"]:
+        if not one["ok"]:
+            bounds = f"{'' if one['low'] is None else one['low']}..{'' if one['high'] is None else one['high']}"
+            texts.append(f"{one['measure']} = {one['value']} is outside {bounds}")
+    return "; ".join(texts)

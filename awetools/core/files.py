@@ -1,0 +1,69 @@
+"""Small things about files that several modules need: whole writes, stamps, addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import Unavailable
+
+DETECTOR_PART = re.compile(r"^(?P<path>.+)\[(?P<detector>[^\[\]/]+)\]$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file, or one detector of a multi-extension file: `night.fits[CCD5]`."""
+
+    path: Path
+    detector: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.detector is None else f"{self.path}[{self.detector}]"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells, without reading it, that a file is still the one that was hashed."""
+
+    bytes: int
+    mtime_ns: int
+    inode: int
+
+
+def parse_address(text: str) -> Address:
+    """A file name as typed; a name that exists as it stands is never split at its bracket."""
+    match = DETECTOR_PART.match(text)
+    if match and not os.path.lexists(text):
+        return Address(Path(match["path"]), match["detector"])
+    return Address(Path(text))
+
+
+def stamp_of(stat: os.stat_result) -> Stamp:
+    """The stamp of a file from its stat."""
+    return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def write_whole(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write a small file whole or not at all, replacing what is there. Raises Unavailable."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise Unavailable(f"{path}: {error.strerror}") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the renames in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,210 @@
+"""Register raw frames: check the file, translate its headers, hash its pixels, write its record.
+
+Frames are never copied, moved or changed, and nothing is written beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .errors import AweError, BadChecksum, BeingWritten, NoSuchFile
+from .files import Stamp, stamp_of
+from .index import open_index, put_records, raw_rows, relative
+from .meta import FIELDS
+from .parallel import run_forked
+from .raws import RawInput, read_raw, register, stat_of
+from .store import Store, read_raw_record
+from .workspace import Workspace
+
+# A file that changed so short a while ago may still be growing.
+SETTLED_AFTER_S = 2.0
+BATCH = 50
+FITS_ENDINGS = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fts.gz", ".fit.fz")
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of one raw file."""
+
+    path: Path
+    action: Literal["registered", "unchanged", "failed"]
+    detectors: tuple[tuple[str, str], ...] = ()
+    problems: tuple[str, ...] = ()
+    error: Exception | None = None
+
+
+def find_frames(names: Sequence[str]) -> Iterator[Path]:
+    """The files that are named; of a directory, every FITS file below it, in the order of their names."""
+    for name in names:
+        path = Path(name)
+        if not path.is_dir():
+            yield path
+            continue
+        found = 0
+        for directory, folders, files in os.walk(path):
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            for one in sorted(files):
+                if one.lower().endswith(FITS_ENDINGS) and not one.startswith("."):
+                    found += 1
+                    yield Path(directory, one)
+        if not found:
+            raise NoSuchFile(f"{path}: no FITS files below this directory")
+
+
+def ingest(
+    paths: Sequence[Path],
+    store: Store,
+    workspace: Workspace,
+    overrides: Mapping[str, str],
+    processes: int = 1,
+    wait_s: float = 0.0,
+    again: bool = False,
+) -> Iterator[Ingested]:
+    """Register raw files in a store, in the order given; what is registered and unchanged costs a stat.
+
+    overrides: meta fields to set by hand, on record; they are added to those of
+    an earlier registration. wait_s: how long to wait for a file that is still
+    being written. again: read every file again.
+    """
+    check_overrides(overrides)
+    stamps = {} if again or overrides else _known(store)
+    batches = [paths[first : first + BATCH] for first in range(0, len(paths), BATCH)]
+
+    def work(number: int) -> list[Ingested]:
+        done, rows = [], []
+        for path in batches[number]:
+            outcome, record = _one(path, store, workspace, overrides, stamps, wait_s)
+            done.append(outcome)
+            if record is not None:
+                rows += raw_rows(store, record, store.raw_record_path(record["file"]["path"]))
+        if rows:
+            put_records(store, rows)
+        return done
+
+    for number, result in enumerate(run_forked(work, len(batches), processes)):
+        if isinstance(result, Exception):
+            yield from (Ingested(path, "failed", error=result) for path in batches[number])
+        else:
+            yield from result
+
+
+def check_overrides(overrides: Mapping[str, str]) -> None:
+    """Raise UnknownName for a field that does not exist, with the nearest one."""
+    from .errors import UnknownName, nearest
+
+    names = [field.name for field in FIELDS]
+    for name in overrides:
+        if name not in names:
+            raise UnknownName(f"--set {name}: no such field{nearest(name, names)}; there are: {', '.join(names)}")
+
+
+def repeated(store: Store, paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Of registered files, those whose content another registered file has too, with that file's address."""
+    index = open_index(store)
+    try:
+        sql = (
+            "SELECT address, content FROM objects WHERE kind LIKE 'raw%' AND content IN "
+            "(SELECT content FROM objects WHERE kind LIKE 'raw%' GROUP BY content HAVING count(*) > 1) "
+            "ORDER BY content, address"
+        )
+        twins: dict[str, list[str]] = {}
+        for address, content in index.connection.execute(sql):
+            twins.setdefault(content, []).append(address)
+    finally:
+        index.close()
+    ours = {os.path.realpath(path): path for path in paths}
+    found = []
+    for addresses in twins.values():
+        for address in addresses[1:]:
+            if address in ours:
+                found.append((ours[address], addresses[0]))
+    return found
+
+
+def _known(store: Store) -> dict[str, Stamp]:
+    """The stamps of all registered files, by the path of their record."""
+    index = open_index(store)
+    try:
+        return {path: Stamp(size, mtime_ns, inode) for size, mtime_ns, inode, path in index.stamps().values()}
+    finally:
+        index.close()
+
+
+def _one(
+    path: Path,
+    store: Store,
+    workspace: Workspace,
+    overrides: Mapping[str, str],
+    stamps: Mapping[str, Stamp],
+    wait_s: float,
+) -> tuple[Ingested, dict[str, object] | None]:
+    try:
+        stat = stat_of(path)
+        real_path = os.path.realpath(path)
+        record_path = relative(store, store.raw_record_path(real_path))
+        if stamps.get(record_path) == stamp_of(stat):
+            return Ingested(path, "unchanged"), None
+        stat = _settled(path, stat, wait_s)
+        earlier = read_raw_record([store], real_path)
+        merged = {**(earlier["overrides"] if earlier else {}), **overrides}
+        found = read_raw(path, workspace, merged)
+        try:
+            _check(path, found)
+            _unchanged_meanwhile(path, stat)
+            record = register(store, path, found, stamp_of(stat), merged)
+        finally:
+            if found and found[0].fits is not None:
+                found[0].fits.close()
+    except AweError as error:
+        return Ingested(path, "failed", error=error), None
+    kinds = tuple((str(one.meta["detector"]), one.kind) for one in found)
+    return Ingested(path, "registered", kinds, tuple(record["problems"])), record
+
+
+def _check(path: Path, found: Sequence[RawInput]) -> None:
+    fits = found[0].fits
+    assert fits is not None
+    problems = fits.verify_checksums()
+    if problems:
+        raise BadChecksum(f"{path}: {problems[0]}", hint="copy the frame again from where it came")
+
+
+def _settled(path: Path, stat: os.stat_result, wait_s: float) -> os.stat_result:
+    """Wait until a file that changed a moment ago stands still; raises BeingWritten if it does not in time."""
+    deadline = time.monotonic() + wait_s
+    while time.time() - stat.st_mtime < SETTLED_AFTER_S:
+        if not _is_short(path):
+            return stat
+        if time.monotonic() >= deadline:
+            raise BeingWritten(
+                f"{path}: {stat.st_size} bytes, incomplete, changed {time.time() - stat.st_mtime:.1f} s ago: "
+                "still being written?",
+                hint="--wait SECONDS",
+            )
+        time.sleep(0.1)
+        stat = stat_of(path)
+    return stat
+
+
+def _is_short(path: Path) -> bool:
+    """Whether a file ends before its headers say it should."""
+    from .errors import NotFits, Truncated
+    from .fits import open_fits
+
+    try:
+        with open_fits(path):
+            return False
+    except (Truncated, NotFits):
+        return True
+    except AweError:
+        return False
+
+
+def _unchanged_meanwhile(path: Path, stat: os.stat_result) -> None:
+    if stamp_of(stat_of(path)) != stamp_of(stat):
+        raise BeingWritten(f"{path}: changed while it was read", hint="--wait SECONDS")

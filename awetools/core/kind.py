@@ -1,0 +1,177 @@
+"""What a kind of product is: a plain value that says all there is to say about it.
+
+From a Kind come the command, its options, the man page, the Make dependencies,
+the choice of calibrations, the reasons to rebuild, the quality flags and the lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Where the pixels of two frames cannot be combined unless these agree.
+DETECTOR_MATCH = (
+    "instrument",
+    "detector",
+    "readout",
+    "gain_setting",
+    "binning",
+    "window",
+    "nx",
+    "ny",
+    "overscan_mode",
+)
+
+
+@dataclass(frozen=True)
+class Selector:
+    """How the inputs of a need are found, by name."""
+
+    name: str
+
+
+def raw() -> Selector:
+    """One raw frame makes one product."""
+    return Selector("raw")
+
+
+def group() -> Selector:
+    """All frames that agree in the kind's match and group keys make one product."""
+    return Selector("group")
+
+
+def valid_at() -> Selector:
+    """The calibration that is valid at the frame's start and wins over the others."""
+    return Selector("valid_at")
+
+
+def of_frame() -> Selector:
+    """The product that belongs to the same exposure and detector."""
+    return Selector("of_frame")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One input role of a kind."""
+
+    role: str
+    kind: str
+    select: Selector
+    many: bool = False
+    at_least: int = 1
+    optional: bool = False
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on a measure; outside it the product is flagged."""
+
+    measure: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that a recipe reports; its unit is the end of its name."""
+
+    name: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Validity:
+    """How many nights before and after its own a product serves by default."""
+
+    nights_before: int = 0
+    nights_after: int = 0
+
+
+def nights(before: int = 0, after: int = 0) -> Validity:
+    """Valid for its own night, and so many before and after."""
+    return Validity(before, after)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An input that a recipe did not use, by its place in the list, and why."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a recipe returns: planes or a table, measures, and what it left out.
+
+    planes: EXTNAME to 2-D array; the first is the primary image. table: column
+    to 1-D array. units: column to unit. meta: fields that the recipe knows
+    better than its inputs. used: role to a sentence, when a recipe worked
+    without an optional input and took a value from elsewhere.
+    """
+
+    planes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    table: Mapping[str, np.ndarray] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, float | int | None] = field(default_factory=dict)
+    left_out: Sequence[LeftOut] = ()
+    meta: Mapping[str, object] = field(default_factory=dict)
+    used: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of product, declared once."""
+
+    name: str
+    command: str
+    class_name: str
+    summary: str
+    description: str
+    needs: Sequence[Need]
+    match: Sequence[str]
+    group: Sequence[str]
+    reads: Sequence[str]
+    validity: Validity | None
+    params: type
+    measures: Sequence[Measure]
+    limits: Sequence[Limit]
+    recipe: Callable[..., Result]
+    revision: int
+    unit: str = "adu"
+    example: str = ""
+
+    @property
+    def primary(self) -> Need:
+        """The need that the command's arguments fill."""
+        return self.needs[0]
+
+    @property
+    def calibrations(self) -> Sequence[Need]:
+        """The needs that are chosen, or named by an option."""
+        return self.needs[1:]
+
+    def need(self, role: str) -> Need:
+        """The need of that role; KeyError if there is none."""
+        for need in self.needs:
+            if need.role == role:
+                return need
+        raise KeyError(role)
+
+
+def kind_named(kinds: Sequence[Kind], name: str) -> Kind:
+    """The kind of that name; raises UnknownName with the nearest one."""
+    from .errors import UnknownName, nearest
+
+    for kind in kinds:
+        if kind.name == name:
+            return kind
+    names = [kind.name for kind in kinds]
+    raise UnknownName(f"no kind {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
+
+

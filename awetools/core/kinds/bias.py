@@ -1,0 +1,138 @@
+"""Master bias: what the detector reads when nothing fell on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import BadPixels
+from ..frame import FrameSet, Table
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, group, nights, valid_at
+from ..params import param
+from ..pixels.stack import clipped_mean
+from ..pixels.stats import clipped
+from .common import (
+    DIGITISATION_VARIANCE_ADU2,
+    Trimmed,
+    amplifier_map,
+    in_time_order,
+    noise_of_pairs,
+    overscan_mode_param,
+    read_noise_of,
+    saturation_of,
+    trim,
+)
+
+# Rows of each amplifier from which the noise is estimated where no readnoise product is given:
+# 512 rows of 1000 pixels give it to 0.1%.
+NOISE_ROWS = 512
+
+
+@dataclass(frozen=True)
+class BiasParams:
+    """Parameters of `make_bias`."""
+
+    clip_sigma: float = param(3.0, "Reject pixels this far from the median, by the noise model.", unit="sigma", low=1)
+    overscan_mode: str = overscan_mode_param()
+
+
+def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Result:
+    """Stack overscan-corrected zero-second exposures into one frame.
+
+    raw: at least three biases of one detector, ADU. readnoise: a table with a
+    row an amplifier, else the noise is estimated from pairs of these biases.
+    Returns SCI (ADU), the mean of the pixels within clip_sigma of the median, and
+    WEIGHT (ADU^-2), its inverse variance by the noise model, 0 where no frame had
+    a finite value. Raises BadPixels for identical or saturated frames.
+    """
+    trimmed = [trim(frame, params.overscan_mode) for frame in in_time_order(raw)]
+    used = {}
+    noise = read_noise_of(readnoise, [], raw.amplifiers)
+    if noise is None:
+        pairs = noise_of_pairs(trimmed, raw.amplifiers, rows=NOISE_ROWS)
+        noise = [float(value) for value in np.median(pairs, axis=0)]
+        used["readnoise"] = "estimated from pairs of these biases"
+    data, weight, rejected = _stack(raw, trimmed, noise, params.clip_sigma)
+    level = clipped(data[weight > 0])
+    overscan_level = float(np.mean([one.level_adu for one in trimmed]))
+    if level.median + overscan_level >= min(saturation_of(raw.frames[0].meta, raw.amplifiers)):
+        raise BadPixels(f"the biases are saturated: their level is {level.median + overscan_level:.0f} ADU")
+    return Result(
+        planes={"SCI": data, "WEIGHT": weight},
+        measures={
+            "level_adu": level.median,
+            "stdev_adu": level.stdev,
+            "read_noise_adu": float(np.mean(noise)),
+            "row_structure_adu": _structure(data, axis=1),
+            "column_structure_adu": _structure(data, axis=0),
+            "overscan_level_adu": overscan_level,
+            "overscan_slope_adu": float(np.mean([one.slope_adu for one in trimmed])),
+            "overscan_noise_adu": float(np.mean([one.noise_adu for one in trimmed])),
+            "rejected_fraction": rejected / (data.size * len(raw)),
+            "frames": len(raw),
+        },
+        meta={"read_noise_adu": [round(value, 5) for value in noise]},
+        used=used,
+    )
+
+
+def _stack(
+    raw: FrameSet, trimmed: list[Trimmed], noise: list[float], clip_sigma: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Clipped mean and inverse variance (ny, nx), and how many pixels were rejected."""
+    data = np.zeros(raw.shape, dtype=np.float32)
+    weight = np.zeros(raw.shape, dtype=np.float32)
+    rejected = 0
+    for y0, y1 in raw.strips(bytes_a_pixel=16, fixed_bytes=data.nbytes * 2):
+        stack = np.empty((len(trimmed), y1 - y0, raw.shape[1]), dtype=np.float32)
+        for number, one in enumerate(trimmed):
+            stack[number] = one.rows(y0, y1)
+        noise_adu = amplifier_map(raw.amplifiers, noise, raw.shape, y0, y1)
+        use = np.isfinite(stack)
+        combined = clipped_mean(stack, noise_adu, clip_sigma, None if use.all() else use)
+        data[y0:y1] = combined.mean
+        weight[y0:y1] = combined.count / (noise_adu**2 + DIGITISATION_VARIANCE_ADU2)
+        rejected += combined.rejected
+    return data, weight, rejected
+
+
+def _structure(data: np.ndarray, axis: int) -> float:
+    """Clipped standard deviation of the row (axis 1) or column (axis 0) medians, ADU."""
+    return float(clipped(np.median(data, axis=axis)).stdev)
+
+
+BIAS = Kind(
+    name="bias",
+    command="awe-bias",
+    class_name="Bias",
+    summary="Make a master bias from raw bias exposures of one detector.",
+    description="""Each exposure is less its overscan, trimmed, and stacked: pixels further than
+clip_sigma from the median are rejected by the noise model (the read noise and digitisation), and the rest
+are averaged. The read noise comes from a readnoise product, else from pairs of the same exposures.""",
+    needs=[
+        Need("raw", "raw_bias", group(), many=True, at_least=3, help="Raw bias exposures of one detector."),
+        Need("readnoise", "readnoise", valid_at(), optional=True, help="Read noise of the amplifiers."),
+    ],
+    match=DETECTOR_MATCH,
+    group=["night"],
+    reads=["sections", "saturation_adu"],
+    validity=nights(before=0, after=0),
+    params=BiasParams,
+    measures=[
+        Measure("level_adu", "Clipped median of the master bias."),
+        Measure("stdev_adu", "Clipped standard deviation of the master bias."),
+        Measure("read_noise_adu", "Read noise that the rejection used, mean over the amplifiers."),
+        Measure("row_structure_adu", "Standard deviation of the row medians."),
+        Measure("column_structure_adu", "Standard deviation of the column medians."),
+        Measure("overscan_level_adu", "Mean level of the overscan."),
+        Measure("overscan_slope_adu", "Mean change of the overscan from the first row to the last."),
+        Measure("overscan_noise_adu", "Mean noise of an overscan pixel."),
+        Measure("rejected_fraction", "Fraction of the input pixels that were rejected."),
+        Measure("frames", "Number of exposures."),
+    ],
+    limits=[Limit("good_fraction", low=0.5)],
+    recipe=make_bias,
+    revision=1,
+    example="awe-query raw_bias night=2017-03-02 | awe-bias -o bias.fits",
+)

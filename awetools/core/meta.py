@@ -1,0 +1,60 @@
+"""The catalogue of meta fields: what a frame's header is translated into, in our names and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FRAME_TYPES = (
+    "raw_bias",
+    "raw_dark",
+    "raw_domeflat",
+    "raw_twiflat",
+    "raw_science",
+    "raw_other",
+)
+OVERSCAN_MODES = ("none", "level", "rows", "rows-smooth")
+
+# The only second names that fields have.
+ALIASES = {"chip": "detector", "date": "night"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One meta field: name, type ('text', 'real', 'integer' or 'json'), unit and a sentence."""
+
+    name: str
+    type: str
+    unit: str
+    help: str
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("camera", "text", "", "Camera table that translated the header."),
+    Field("instrument", "text", "", "Instrument, as the camera table names it; safe in file names."),
+    Field("detector", "text", "", "Detector (chip) of the instrument; safe in file names."),
+    Field("frame_type", "text", "", "Type of the frame: " + " ".join(FRAME_TYPES) + "."),
+    Field("exposure", "text", "", "Exposure, the same for all its detectors; safe in file names."),
+    Field("object", "text", "", "Name of the target, as the observer wrote it."),
+    Field("filter", "text", "", "Filter, as the camera table names it."),
+    Field("night", "text", "", "Date of the evening, YYYY-MM-DD: local mean noon to noon at the site."),
+    Field("obs_start", "text", "UTC", "Start of the exposure, ISO 8601 with milliseconds, no zone letter."),
+    Field("exptime_s", "real", "s", "Exposure time."),
+    Field("airmass", "real", "", "Airmass, at the start or the mean as the header gives it."),
+    Field("ra_deg", "real", "deg", "Right ascension of the pointing."),
+    Field("dec_deg", "real", "deg", "Declination of the pointing."),
+    Field("pixel_scale_arcsec", "real", "arcsec", "Nominal size of a pixel on the sky, as binned."),
+    Field("binning", "text", "", "Binning, columns x rows, such as 2x2."),
+    Field("readout", "text", "", "Readout mode or speed."),
+    Field("gain_setting", "text", "", "Gain setting of the controller; not a gain."),
+    Field("window", "text", "", "Part of the detector that was read out."),
+    Field("overscan_mode", "text", "", "How overscan is subtracted: " + " ".join(OVERSCAN_MODES) + "."),
+    Field("temperature_c", "real", "C", "Temperature of the detector."),
+    Field("temperature_set_c", "real", "C", "Set point of the detector's temperature."),
+    Field("nx", "integer", "px", "Columns of the trimmed, assembled detector."),
+    Field("ny", "integer", "px", "Rows of the trimmed, assembled detector."),
+    Field("sections", "json", "", "One item an amplifier: amp, hdu, data, overscan, target."),
+    Field("gain_e_adu", "json", "e/ADU", "Gain of each amplifier, or null."),
+    Field("read_noise_adu", "json", "ADU", "Read noise of each amplifier, or null."),
+    Field("saturation_adu", "json", "ADU", "Saturation level of each amplifier, or null."),
+    Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
+)

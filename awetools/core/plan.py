@@ -1,0 +1,377 @@
+"""What one product will be made of, its key, and whether the one that exists is up to date.
+
+One decision function with named reasons serves doing, -n, --why and --check alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from .choose import choose, mismatch, question_of
+from .errors import Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
+from .journal import verdicts
+from .kind import Kind, Limit, Need, kind_named
+from .params import Resolved
+from .products import ProductInput, open_product, state_of
+from .raws import RawInput
+from .record import Record, read_record, recipe_key, sidecar
+from .settings import resolve_limits, resolve_params
+from .store import Store, store_of
+from .workspace import Workspace
+
+Source = RawInput | ProductInput
+
+# What belongs to one exposure and means nothing for a stack of many.
+PER_EXPOSURE = ("exposure", "object", "airmass", "ra_deg", "dec_deg", "wcs", "frame_type")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input in its role; `question` is what was asked if it was chosen, None if it was named."""
+
+    role: str
+    source: Source
+    meta: Mapping[str, Any]
+    question: Mapping[str, Any] | None = None
+    accepted_flags: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what a product will be, before a pixel is read."""
+
+    kind: Kind
+    inputs: tuple[Input, ...]
+    without: tuple[str, ...]
+    params: Resolved
+    limits: tuple[Limit, ...]
+    meta: Mapping[str, Any]
+    key: str
+    notes: tuple[str, ...] = ()
+
+    def of_role(self, role: str) -> list[Input]:
+        """The inputs of a role, in the order of their content."""
+        return [one for one in self.inputs if one.role == role]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a product must be made: a name that programs know, and the detail for people."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the person asked for besides the primary inputs."""
+
+    named: Mapping[str, Sequence[ProductInput]]
+    without: frozenset[str] = frozenset()
+    parameters: Mapping[str, object] | None = None
+    accept_flags: bool = False
+
+
+def group_inputs(kind: Kind, found: Sequence[Source]) -> list[list[Source]]:
+    """The inputs, one list a product: those that agree in the kind's match and group keys."""
+    names = [*kind.match, *kind.group]
+    groups: dict[str, list[Source]] = {}
+    for one in found:
+        groups.setdefault(repr([one.meta.get(name) for name in names]), []).append(one)
+    return list(groups.values())
+
+
+def refuse_mixture(kind: Kind, groups: Sequence[Sequence[Source]]) -> None:
+    """Raise Mixture if there is more than one group, naming two inputs and what differs."""
+    if len(groups) < 2:
+        return
+    one, other = groups[0][0], groups[1][0]
+    for name in (*kind.match, *kind.group):
+        here, there = one.meta.get(name), other.meta.get(name)
+        if here != there:
+            raise Mixture(
+                f"{other.address}: {name} is {there!r}, but {one.address} has {here!r}: "
+                f"they do not belong in one {kind.name}",
+                hint="--out-dir DIR makes one product of each group",
+            )
+
+
+def make_plan(
+    kind: Kind, primary: Sequence[Source], wish: Wish, workspace: Workspace, kinds: Sequence[Kind]
+) -> Plan:
+    """Resolve parameters and calibrations for one product, and compute its key.
+
+    Raises TooFew, WrongKind, NoMatch, Flagged.
+    """
+    _check_primary(kind, primary)
+    first = min(primary, key=lambda one: str(one.meta.get("obs_start")))
+    params = resolve_params(
+        kind, first.meta, workspace.camera_settings(first.meta), workspace.settings, wish.parameters or {}
+    )
+    params, changes = _with_overscan_mode(params, first.meta)
+    need = kind.primary
+    inputs = [Input(need.role, one, {**one.meta, **changes}) for one in primary]
+    meta = _product_meta(kind, [one.meta for one in inputs])
+    notes: list[str] = []
+    without = []
+    for need in kind.calibrations:
+        calibration = _calibration(need, meta, wish, workspace, kinds, notes)
+        if calibration is None:
+            without.append(need.role)
+        else:
+            inputs.append(calibration)
+    inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
+    limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
+    key = recipe_key(kind.name, kind.revision, params.as_dict(), [key_part(kind, one) for one in inputs])
+    return Plan(kind, tuple(inputs), tuple(without), params, tuple(limits), meta, key, tuple(notes))
+
+
+def key_part(kind: Kind, one: Input) -> dict[str, Any]:
+    """What of an input enters the key: role, content, and the meta fields that the kind matches or reads."""
+    names = dict.fromkeys([*kind.match, *kind.reads])
+    meta = {name: one.meta.get(name) for name in names}
+    return {"role": one.role, "content": one.source.content, "meta": meta}
+
+
+def decide(plan: Plan, target: Path) -> list[Reason]:
+    """Why the product at a path must be made; an empty list if it is up to date.
+
+    Reads the record, and the file only if its size or time changed.
+    """
+    if not os.path.lexists(target) or not sidecar(target).exists():
+        return [Reason("missing", f"{target} does not exist")]
+    try:
+        record = read_record(sidecar(target))
+    except NoRecord as error:
+        return [Reason("edited", error.message)]
+    state = state_of(target, record)
+    if state != "whole":
+        return [Reason("edited", f"{target} is not what its record says")]
+    if record["recipe_key"] == plan.key:
+        return []
+    return _differences(plan, record)
+
+
+def refuse_foreign(target: Path) -> None:
+    """Raise WouldOverwrite if a path holds something that awetools did not write, or that was edited since."""
+    if not os.path.lexists(target):
+        return
+    if target.is_dir():
+        raise WouldOverwrite(f"{target}: is a directory", hint=f"--out-dir {target}")
+    if not sidecar(target).exists():
+        raise WouldOverwrite(f"{target}: exists, and awetools did not write it", hint="--force replaces it")
+    try:
+        state = state_of(target, read_record(sidecar(target)))
+    except NoRecord as error:
+        raise WouldOverwrite(error.message, hint="--force replaces the product") from None
+    if state == "edited":
+        raise WouldOverwrite(f"{target}: was edited since awetools wrote it", hint="--force replaces it")
+
+
+def validity_of(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The default validity of a calibration: whole nights, local noon to local noon, as UTC."""
+    if kind.validity is None or not meta.get("night"):
+        return None
+    noon = datetime.fromisoformat(f"{meta['night']}T12:00:00")
+    noon -= timedelta(hours=float(meta.get("site_longitude_deg") or 0.0) / 15)
+    start = noon - timedelta(days=kind.validity.nights_before)
+    end = noon + timedelta(days=1 + kind.validity.nights_after)
+    return {
+        "start": start.isoformat(timespec="milliseconds"),
+        "end": end.isoformat(timespec="milliseconds"),
+        "by": "default",
+    }
+
+
+def _check_primary(kind: Kind, primary: Sequence[Source]) -> None:
+    need = kind.primary
+    for one in primary:
+        if one.kind != need.kind:
+            raise WrongKind(
+                f"{one.address}: is {one.kind}, but {kind.command} needs {need.kind}",
+                hint=f"awe-header --explain-type {one.address}" if isinstance(one, RawInput) else "",
+            )
+    if len(primary) < need.at_least:
+        names = ", ".join(str(one.address) for one in primary)
+        raise TooFew(
+            f"{kind.name} needs at least {need.at_least} {need.kind} frames of one group, not {len(primary)}: {names}",
+            hint=f"awe-query {need.kind}",
+        )
+
+
+def _with_overscan_mode(params: Resolved, meta: Mapping[str, Any]) -> tuple[Resolved, dict[str, str]]:
+    """`auto` becomes what the camera says; frames without an overscan have none to subtract."""
+
+    if "overscan_mode" not in params.origins:
+        return params, {}
+    mode, origin = params.values.overscan_mode, params.origins["overscan_mode"]
+    if mode == "auto":
+        mode, origin = meta.get("overscan_mode") or "none", f"camera {meta.get('camera')}"
+    if not any(one.get("overscan") for one in meta.get("sections") or []):
+        mode, origin = "none", "the frames have no overscan"
+    values = replace(params.values, overscan_mode=mode)
+    return Resolved(values, {**params.origins, "overscan_mode": origin}), {"overscan_mode": mode}
+
+
+def _calibration(
+    need: Need,
+    meta: Mapping[str, Any],
+    wish: Wish,
+    workspace: Workspace,
+    kinds: Sequence[Kind],
+    notes: list[str],
+) -> Input | None:
+    if need.role in wish.without:
+        return None
+    kind = kind_named(kinds, need.kind)
+    if wish.named.get(need.role):
+        return _named(need, kind, meta, wish)
+    question = question_of(kind, meta)
+    try:
+        chosen = choose(kind, question, workspace.stores)
+    except NoMatch as error:
+        if need.optional:
+            notes.append(f"without {need.role}: {error.message}")
+            return None
+        hint = f"--{need.role} FILE, --no-{need.role}, or: {error.hint}"
+        raise NoMatch(error.message, hint=hint) from None
+    product = open_product(chosen.path)
+    return Input(need.role, product, product.meta, question)
+
+
+def _named(need: Need, kind: Kind, meta: Mapping[str, Any], wish: Wish) -> Input:
+    """The one of the named calibrations that matches the frame."""
+    wrong = []
+    for product in wish.named[need.role]:
+        if product.kind != need.kind:
+            raise WrongKind(f"{product.path}: is {product.kind}, but --{need.role} needs {need.kind}")
+        differs = mismatch(kind, meta, product.meta)
+        if not differs:
+            return Input(need.role, product, product.meta, None, _accepted_flags(product, wish.accept_flags))
+        wrong.append(f"{product.path}: {differs}")
+    raise NoMatch(
+        f"--{need.role} does not match {meta.get('exposure') or meta.get('night')}: {'; '.join(wrong)}",
+        hint=f"awe-query {need.kind} detector={meta.get('detector')}",
+    )
+
+
+def _accepted_flags(product: ProductInput, accept: bool) -> int:
+    store = store_of(product.path)
+    verdict = verdicts(store).get(product.key) if store else None
+    if verdict == "bad":
+        raise Flagged(f"{product.path}: was judged bad", hint=f"awe-query {product.kind}")
+    flags = int(product.record["quality"]["flags"])
+    if not flags or verdict in ("good", "ready"):
+        return 0
+    if not accept:
+        names = ", ".join(product.record["quality"]["flag_names"])
+        raise Flagged(f"{product.path}: is flagged ({names})", hint="--accept-flags uses it all the same, on record")
+    return flags
+
+
+def _role_number(kind: Kind, role: str) -> int:
+    return [need.role for need in kind.needs].index(role)
+
+
+def _product_meta(kind: Kind, metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a product inherits from its primary inputs: what they share, and the earliest start."""
+    first = metas[0]
+    meta = {name: first[name] for name in first if all(one.get(name) == first[name] for one in metas)}
+    meta["obs_start"] = min((one["obs_start"] for one in metas if one.get("obs_start")), default=None)
+    temperatures = [one["temperature_c"] for one in metas if one.get("temperature_c") is not None]
+    if temperatures:
+        meta["temperature_c"] = round(sum(temperatures) / len(temperatures), 3)
+    if kind.primary.many:
+        for name in PER_EXPOSURE:
+            meta.pop(name, None)
+        if "filter" not in kind.match:
+            meta.pop("filter", None)
+    meta.pop("frame_type", None)
+    if meta.get("sections"):
+        meta["sections"] = [_trimmed(one) for one in meta["sections"]]
+    return meta
+
+
+def _trimmed(section: Mapping[str, Any]) -> dict[str, Any]:
+    from .sections import parse_section, section_text
+
+    target = parse_section(section["target"])
+    plain = section_text(replace(target, flip_x=False, flip_y=False))
+    return {"amp": section["amp"], "hdu": 0, "data": plain, "overscan": None, "target": plain}
+
+
+def _differences(plan: Plan, record: Record) -> list[Reason]:
+    """Why the keys differ, by name; there is always at least one reason."""
+    recipe, reasons = record["recipe"], []
+    if recipe["revision"] != plan.kind.revision:
+        reasons.append(Reason("recipe", f"revision {recipe['revision']}, now {plan.kind.revision}"))
+    before, now = recipe["parameters"], plan.params.as_dict()
+    for name in sorted(set(before) | set(now)):
+        value = before[name]["value"] if name in before else None
+        if value != now.get(name):
+            reasons.append(Reason("parameters", f"{name} was {value!r}, is {now.get(name)!r}"))
+    for need in plan.kind.needs:
+        reasons += _role_difference(plan, need, [one for one in recipe["inputs"] if one["role"] == need.role])
+    return reasons or [Reason("recipe", "the record's key is not that of its own parts")]
+
+
+def _role_difference(plan: Plan, need: Need, before: Sequence[Mapping[str, Any]]) -> Iterable[Reason]:
+    now = plan.of_role(need.role)
+    old = {one["content"] for one in before}
+    new = {one.source.content for one in now}
+    if old == new:
+        yield from _meta_difference(plan, need, before, now)
+        return
+    old_names = {os.path.basename(one["path"]) for one in before}
+    new_names = {one.source.address.path.name for one in now}
+    chosen = any(one.question is not None for one in now) and not need.many
+    if old_names == new_names:
+        yield Reason("inputs", f"{need.role}: the content of {_few(new_names)} changed")
+    elif need.many:
+        gone, more = sorted(old_names - new_names), sorted(new_names - old_names)
+        parts = [f"{word} {_few(names)}" for word, names in (("new:", more), ("gone:", gone)) if names]
+        yield Reason("members", f"{need.role}: {', '.join(parts)}")
+    else:
+        yield Reason("better" if chosen else "inputs", f"{need.role}: was {_few(old_names)}, is {_few(new_names)}")
+
+
+def _meta_difference(
+    plan: Plan, need: Need, before: Sequence[Mapping[str, Any]], now: Sequence[Input]
+) -> Iterable[Reason]:
+    known = {one["content"]: one["meta"] for one in before}
+    for one in now:
+        meta = key_part(plan.kind, one)["meta"]
+        for name, value in meta.items():
+            if known[one.source.content].get(name) != value:
+                was = known[one.source.content].get(name)
+                yield Reason("inputs", f"{one.source.address}: {name} was {was!r}, is {value!r}")
+
+
+def _few(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+
+
+def target_of(
+    plan: Plan, output: Path | None, out_dir: Path | None, workspace: Workspace, name: Callable[[Plan], str]
+) -> tuple[Path, Store | None]:
+    """Where a product goes, and the store that it belongs to: the one given, else the first store's pattern."""
+    from .store import default_path
+
+    if output is not None:
+        return output, store_of(output)
+    if out_dir is not None:
+        path = out_dir / name(plan)
+        return path, store_of(path)
+    if not workspace.stores:
+        from .errors import UsageError
+
+        raise UsageError("there is no store here: say where the product goes", hint="-o FILE, --out-dir DIR, or awe-init")
+    store = workspace.stores[0]
+    one_frame = not plan.kind.primary.many
+    return default_path(store, plan.kind.name, plan.meta, plan.key, one_frame), store

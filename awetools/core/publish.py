@@ -1,0 +1,243 @@
+"""The one writer: puts a product on disk with its record, whole or not at all.
+
+The order of the steps is what makes a kill at any moment harmless: the new file
+is written under a name of its own, the old record is kept, the sidecar is renamed
+into place, and the FITS file last, because its name and time are what Make looks
+at. If sidecar and FITS disagree and the new file is still there, the next writer
+finishes the rename.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import Unavailable
+from .files import sync_directory, write_whole
+from .plan import Plan, key_part, refuse_foreign, validity_of
+from .products import staged, state_of
+from .record import SCHEMA_VERSION, Record, read_record, sidecar, to_bytes
+from .store import Store, target_lock
+
+if TYPE_CHECKING:
+    from .fits import Plane, Written
+
+
+@dataclass(frozen=True)
+class Published:
+    """A product that was written: its path, its record, and what the person should know."""
+
+    path: Path
+    record: Record
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def publish(
+    plan: Plan,
+    target: Path,
+    store: Store | None,
+    planes: Sequence[Plane],
+    cards: Sequence[tuple[str, object, str]],
+    quality: Mapping[str, Any],
+    run: Mapping[str, Any],
+    used: Mapping[str, str],
+    left_out: Sequence[Mapping[str, str]],
+    force: bool = False,
+    depfile: Path | None = None,
+) -> Record:
+    """Write a product and its record, and index it. Raises WouldOverwrite, Unavailable."""
+    from .fits import write_fits
+
+    _make_directory(target.parent)
+    with target_lock(target):
+        finish_rename(target)
+        if not force:
+            refuse_foreign(target)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            written = write_fits(part, planes, cards)
+            new = staged(target, written.file_sha256)
+            part.replace(new)
+        finally:
+            part.unlink(missing_ok=True)
+        sequence = store.next_sequence() if store else None
+        record = compose(plan, target, written, quality, {**run, "sequence": sequence}, used, left_out)
+        try:
+            keep_record(target, store)
+            if depfile is not None:
+                write_depfile(depfile, target, plan)
+            write_whole(sidecar(target), to_bytes(record))
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        new.replace(target)
+        sync_directory(target.parent)
+    if store is not None:
+        from .index import product_row, put_records
+
+        put_records(store, [product_row(store, target, record)])
+    return record
+
+
+def finish_rename(target: Path) -> bool:
+    """Roll forward a replacement that was stopped between its two renames; whether there was one."""
+    if not sidecar(target).exists():
+        return False
+    record = read_record_or_none(target)
+    if record is None or state_of(target, record) != "replaced":
+        return False
+    staged(target, record["product"]["file_sha256"]).replace(target)
+    sync_directory(target.parent)
+    return True
+
+
+def read_record_or_none(target: Path) -> Record | None:
+    """The record of a product, or None if it cannot be read."""
+    from .errors import NoRecord
+
+    try:
+        return read_record(sidecar(target))
+    except NoRecord:
+        return None
+
+
+def keep_record(target: Path, store: Store | None) -> None:
+    """Keep the record that is about to be replaced; records are never lost."""
+    try:
+        old = sidecar(target).read_bytes()
+    except FileNotFoundError:
+        return
+    import hashlib
+
+    folder = store.records_path if store else target.parent / ".awe-records"
+    _make_directory(folder)
+    kept = folder / f"{target.name}.{hashlib.sha256(old).hexdigest()[:16]}.json"
+    if not kept.exists():
+        write_whole(kept, old)
+
+
+def write_depfile(depfile: Path, target: Path, plan: Plan) -> None:
+    """Write the Make rule of a product: its inputs, each also as a target without a rule.
+
+    So Make does not stop when an input is deleted (as gcc -MMD -MP).
+    """
+    inputs = list(dict.fromkeys(_make_name(str(one.source.address.path)) for one in plan.inputs))
+    lines = [f"{_make_name(str(target))}: {' '.join(inputs)}", *(f"{name}:" for name in inputs)]
+    _make_directory(depfile.parent)
+    write_whole(depfile, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+
+
+def set_time(target: Path, inputs: Sequence[Path]) -> bool:
+    """Give an up-to-date product the present time if an input's is newer, so that Make settles."""
+    newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
+    if newest <= target.stat().st_mtime_ns:
+        return False
+    with target_lock(target):
+        os.utime(target)
+        record = read_record(sidecar(target))
+        record["product"]["mtime_ns"] = target.stat().st_mtime_ns
+        write_whole(sidecar(target), to_bytes(record))
+    return True
+
+
+def compose(
+    plan: Plan,
+    target: Path,
+    written: Written,
+    quality: Mapping[str, Any],
+    run: Mapping[str, Any],
+    used: Mapping[str, str],
+    left_out: Sequence[Mapping[str, str]],
+) -> Record:
+    """The record of a product (architecture: the record, version 1)."""
+    parameters = {
+        name: {"value": value, "origin": plan.params.origins[name]}
+        for name, value in plan.params.as_dict().items()
+    }
+    return {
+        "record": {"schema": SCHEMA_VERSION, "type": "product"},
+        "recipe": {
+            "kind": plan.kind.name,
+            "revision": plan.kind.revision,
+            "parameters": parameters,
+            "inputs": [_input_block(plan, number, target) for number in range(len(plan.inputs))],
+            "without": list(plan.without),
+            "instead": dict(used),
+            "left_out": list(left_out),
+        },
+        "recipe_key": plan.key,
+        "product": {
+            "file": target.name,
+            "bytes": written.bytes,
+            "mtime_ns": written.mtime_ns,
+            "file_sha256": written.file_sha256,
+            "content": written.content,
+        },
+        "meta": dict(plan.meta),
+        "validity": validity_of(plan.kind, plan.meta),
+        "quality": dict(quality),
+        "software": software(),
+        "run": dict(run),
+    }
+
+
+def software() -> dict[str, str]:
+    """The versions that can change a product's bits."""
+    import numpy
+
+    from .. import __version__
+
+    versions = {
+        "awetools": __version__,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "numpy": numpy.__version__,
+    }
+    for name in ("scipy", "astropy", "sep"):
+        module = sys.modules.get(name)
+        if module is not None:
+            versions[name] = str(module.__version__)
+    return versions
+
+
+def _input_block(plan: Plan, number: int, target: Path) -> dict[str, Any]:
+    one = plan.inputs[number]
+    block: dict[str, Any] = {
+        "role": one.role,
+        "kind": one.source.kind,
+        "path": _hint(str(one.source.address), target),
+        "content": one.source.content,
+        "recipe_key": one.source.key,
+        "meta": key_part(plan.kind, one)["meta"],
+    }
+    if one.question is not None:
+        block["question"] = dict(one.question)
+    if one.accepted_flags:
+        block["accepted_flags"] = one.accepted_flags
+    return block
+
+
+def _hint(path: str, target: Path) -> str:
+    """A product's path relative to the product that uses it, so that a store can be moved; others as they are."""
+    full = os.path.abspath(path)
+    store = target.parent.resolve()
+    common = os.path.commonpath([full, str(store)])
+    return os.path.relpath(full, store) if common not in ("/", "") and common != full else full
+
+
+def _make_name(path: str) -> str:
+    """A file name as Make reads it in a rule."""
+    return path.replace("$", "$$").replace("\\", "\\\\").replace(" ", "\\ ").replace("#", "\\#").replace(":", "\\:")
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None
+
+

@@ -1,0 +1,56 @@
+"""Measures against limits: what turns a number into a flag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .kind import Kind, Limit
+
+IMSTAT = ("mean", "median", "stdev", "min", "max", "clipped_mean", "clipped_median", "clipped_stdev", "pixels")
+
+# Measured for every image product, whatever its kind.
+COMMON_MEASURES = {
+    "good_fraction": "Fraction of the pixels whose weight is not 0.",
+    **{f"imstat.{name}": f"Statistics of the good pixels: {name.replace('_', ' ')}." for name in IMSTAT},
+}
+
+
+def measure_names(kind: Kind) -> list[str]:
+    """Every measure of a kind; its place in the list is the bit of its flag."""
+    return [*(measure.name for measure in kind.measures), *COMMON_MEASURES]
+
+
+def judge(kind: Kind, measures: Mapping[str, Any], limits: Sequence[Limit]) -> dict[str, Any]:
+    """The quality block of a record: measures, limits with value and margin, flags as bits and names.
+
+    margin: how far inside the nearer bound the value is, negative outside, in
+    the measure's unit. A measure that was not made is outside its limits.
+    """
+    names = measure_names(kind)
+    judged = [_judge_one(limit, measures.get(limit.measure)) for limit in limits]
+    failed = [one["measure"] for one in judged if not one["ok"]]
+    return {
+        "measures": dict(measures),
+        "limits": judged,
+        "flags": sum(1 << names.index(name) for name in failed),
+        "flag_names": failed,
+    }
+
+
+def _judge_one(limit: Limit, value: float | None) -> dict[str, Any]:
+    margins = []
+    if value is not None and limit.low is not None:
+        margins.append(value - limit.low)
+    if value is not None and limit.high is not None:
+        margins.append(limit.high - value)
+    margin = min(margins, default=None)
+    ok = value is not None and (margin is None or margin >= 0)
+    return {
+        "measure": limit.measure,
+        "value": value,
+        "low": limit.low,
+        "high": limit.high,
+        "margin": margin,
+        "ok": ok,
+    }

@@ -1,0 +1,240 @@
+"""Raw frames: translated, hashed and registered, but never changed, moved or renamed.
+
+A registered frame has a record in the store, found from its real path alone. Its
+content hash is trusted while size, time and inode are those of the registration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .camera import HduInfo, Translation, detectors, recognise, translate
+from .errors import AweError, NoRecord, NoSuchExtension, NoSuchFile, Unreadable
+from .files import Address, Stamp, stamp_of
+from .store import Store, read_raw_record, write_raw_record
+
+if TYPE_CHECKING:
+    from .fits import FitsFile
+    from .frame import RawFrame
+    from .workspace import Workspace
+
+RAW_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RawInput:
+    """One detector of a raw frame: where it is, what it means, what it holds.
+
+    `fits` is the open file where it had to be opened to learn this; the pixels
+    are then read through it, so that each input is opened once.
+    """
+
+    address: Address
+    meta: Mapping[str, Any]
+    content: str
+    hdus: tuple[int, ...]
+    fits: FitsFile | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """raw_bias, raw_science, ..."""
+        return str(self.meta["frame_type"])
+
+    @property
+    def key(self) -> None:
+        """Raw frames have no recipe key."""
+        return
+
+    def open(self) -> FitsFile:
+        """The open file; the caller closes it."""
+        if self.fits is not None:
+            return self.fits
+        from .fits import open_fits
+
+        return open_fits(self.address.path)
+
+
+def raw_frame_of(raw: RawInput, fits: FitsFile) -> RawFrame:
+    """The frame that recipes read, over an open file."""
+    from .frame import raw_frame
+    from .sections import amplifiers_from_meta
+
+    return raw_frame(raw.meta, amplifiers_from_meta(raw.meta["sections"]), fits.rows)
+
+
+def stat_of(path: Path) -> os.stat_result:
+    """The stat of an input file; raises NoSuchFile, Unreadable."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoSuchFile(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path}: {error}") from None
+    if not os.path.isfile(path):
+        raise NoSuchFile(f"{path}: not a file", hint=f"ls {path}")
+    return stat
+
+
+def open_raw(address: Address, workspace: Workspace) -> list[RawInput]:
+    """The raw detectors at an address, from the record if the file is unchanged, else from the file."""
+    stat = stat_of(address.path)
+    real_path = os.path.realpath(address.path)
+    record = read_raw_record(workspace.stores, real_path)
+    if record is not None and _stamp(record) == stamp_of(stat):
+        found = [_from_record(address.path, one) for one in record["detectors"]]
+        return _addressed(found, address)
+    overrides = dict(record["overrides"]) if record else {}
+    found = read_raw(address.path, workspace, overrides)
+    if record is None:
+        found = _registered_elsewhere(found, workspace)
+    return _addressed(found, address)
+
+
+def read_raw(path: Path, workspace: Workspace, overrides: Mapping[str, str]) -> list[RawInput]:
+    """Open, translate and hash a raw file; the file stays open in what is returned."""
+    from .fits import open_fits
+
+    fits = open_fits(path)
+    try:
+        translations = translate_fits(fits, workspace, overrides)
+        many = len(translations) > 1
+        return [
+            RawInput(
+                address=Address(path, str(one.meta["detector"]) if many else None),
+                meta=one.meta,
+                content=fits.content(hdus),
+                hdus=hdus,
+                fits=fits,
+                problems=(*fits.problems, *one.problems),
+            )
+            for hdus, one in translations
+        ]
+    except BaseException:
+        fits.close()
+        raise
+
+
+def translate_fits(
+    fits: FitsFile, workspace: Workspace, overrides: Mapping[str, str]
+) -> list[tuple[tuple[int, ...], Translation]]:
+    """What each detector of an open file means, with the HDUs it consists of."""
+    if "AWEKIND" in fits.hdus[0].header:
+        raise NoRecord(
+            f"{fits.path}: a {fits.hdus[0].header['AWEKIND']} made by awetools whose record "
+            f"{fits.path}.json is missing",
+            hint="awe-lineage finds a copy of the record by its key; or make the product again",
+        )
+    hdus = [HduInfo(hdu.index, hdu.name, hdu.header, hdu.shape if hdu.is_image else None) for hdu in fits.hdus]
+    camera = recognise(workspace.cameras, hdus, str(fits.path))
+    return [
+        (address.hdus, translate(camera, hdus, address, overrides, str(fits.path)))
+        for address in detectors(camera, hdus, str(fits.path))
+    ]
+
+
+def register(store: Store, path: Path, found: Sequence[RawInput], stamp: Stamp, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Write the record of a raw file into the store; returns it."""
+    record = {
+        "record": {"schema": RAW_SCHEMA_VERSION, "type": "raw"},
+        "file": {"path": os.path.realpath(path), **asdict(stamp)},
+        "camera": found[0].meta["camera"],
+        "overrides": dict(overrides),
+        "registered": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "problems": sorted({problem for one in found for problem in one.problems}),
+        "detectors": [
+            {
+                "detector": one.meta["detector"],
+                "hdus": list(one.hdus),
+                "content": one.content,
+                "meta": dict(one.meta),
+            }
+            for one in found
+        ],
+    }
+    write_raw_record(store, record)
+    return record
+
+
+def _stamp(record: Mapping[str, Any]) -> Stamp:
+    file = record["file"]
+    return Stamp(file["bytes"], file["mtime_ns"], file["inode"])
+
+
+def _from_record(path: Path, one: Mapping[str, Any]) -> RawInput:
+    address = Address(path, str(one["detector"]))
+    return RawInput(address, one["meta"], one["content"], tuple(one["hdus"]))
+
+
+def _addressed(found: list[RawInput], address: Address) -> list[RawInput]:
+    if len(found) == 1 and address.detector is None:
+        return [_at(found[0], address)]
+    if address.detector is None:
+        return found
+    chosen = [one for one in found if _is_named(one, address.detector)]
+    if not chosen:
+        for one in found:
+            if one.fits:
+                one.fits.close()
+        there = ", ".join(f"{one.meta['detector']} (HDU {one.hdus[0]})" for one in found)
+        raise NoSuchExtension(f"{address.path}: no detector {address.detector!r}; there are: {there}")
+    return [_at(one, address) for one in chosen]
+
+
+def _at(raw: RawInput, address: Address) -> RawInput:
+    from dataclasses import replace
+
+    return replace(raw, address=address)
+
+
+def _is_named(raw: RawInput, name: str) -> bool:
+    if str(raw.meta["detector"]) == name:
+        return True
+    return name.isdigit() and int(name) in raw.hdus
+
+
+def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[RawInput]:
+    """A frame that was moved or packed keeps its overrides: it is known by content, and registered again."""
+    from .index import open_index, put_records, raw_rows
+
+    for store in workspace.stores:
+        index = open_index(store)
+        try:
+            rows = list(index.rows("content = ? AND kind LIKE 'raw%'", (found[0].content,)))
+        finally:
+            index.close()
+        if not rows:
+            continue
+        known = _known_record(store, rows[0]["record_path"])
+        if known is None:
+            continue
+        again = found
+        if known["overrides"]:
+            path, fits = found[0].address.path, found[0].fits
+            assert fits is not None
+            translations = translate_fits(fits, workspace, known["overrides"])
+            again = [
+                RawInput(one.address, translation.meta, one.content, one.hdus, fits, one.problems)
+                for one, (_, translation) in zip(found, translations, strict=True)
+            ]
+        path = again[0].address.path
+        with suppress(AweError):
+            record = register(store, path, again, stamp_of(path.stat()), known["overrides"])
+            put_records(store, raw_rows(store, record, store.raw_record_path(record["file"]["path"])))
+        return again
+    return found
+
+
+def _known_record(store: Store, record_path: str) -> dict[str, Any] | None:
+    import json
+
+    try:
+        return dict(json.loads((store.root / record_path).read_bytes()))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,108 @@
+"""The provenance record: canonical JSON, keys, and the sidecar beside every product.
+
+A product `bias.fits` has the record `bias.fits.json`. The JSON Schema of a record
+is `docs/record.schema.json`; `check_record` is its short form for programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import NoRecord
+
+SCHEMA_VERSION = 1
+BLOCKS = ("record", "recipe", "recipe_key", "product", "meta", "validity", "quality", "software", "run")
+
+Record = dict[str, Any]
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no blanks, ASCII, shortest numbers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_of(value: object) -> str:
+    """SHA-256 of a value's canonical JSON, hexadecimal."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def recipe_key(
+    kind: str, revision: int, parameters: Mapping[str, object], inputs: Sequence[Mapping[str, Any]]
+) -> str:
+    """What a product is known by: the hash of kind, revision, parameters and the content of its inputs.
+
+    Each input has role, content and `meta`: the fields that the kind matches or
+    reads. No path and no time enters.
+    """
+    parts = [{"role": one["role"], "content": one["content"], "meta": one["meta"]} for one in inputs]
+    parts.sort(key=canonical)
+    return sha256_of({"kind": kind, "revision": revision, "parameters": dict(parameters), "inputs": parts})
+
+
+def sidecar(product: Path) -> Path:
+    """Where the record of a product lies."""
+    return product.with_name(product.name + ".json")
+
+
+def to_bytes(record: Mapping[str, Any]) -> bytes:
+    """The bytes of a sidecar: indented for people, ended by a newline."""
+    return (json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def read_record(path: Path) -> Record:
+    """Read a sidecar of this or an older version; raises NoRecord, naming what is wrong."""
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NoRecord(f"{path}: no such record") from None
+    except OSError as error:
+        raise NoRecord(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise NoRecord(f"{path}: not JSON ({error})", hint="awe-verify") from None
+    problems = check_record(record)
+    if problems:
+        raise NoRecord(f"{path}: {problems[0]}", hint="awe-verify")
+    return dict(record)
+
+
+def check_record(record: object) -> list[str]:
+    """What is wrong with the form of a product's record; an empty list if nothing."""
+    if not isinstance(record, dict):
+        return ["not an object"]
+    head = record.get("record")
+    version = head.get("schema") if isinstance(head, dict) else None
+    if not isinstance(version, int):
+        return ["no schema version"]
+    if version > SCHEMA_VERSION:
+        return [f"schema version {version}: made by a newer awetools; this one reads up to {SCHEMA_VERSION}"]
+    problems = [f"block {name!r} is missing" for name in BLOCKS if name not in record]
+    if problems:
+        return problems
+    problems += [f"{name!r} is not an object" for name in BLOCKS if not _block_fits(name, record[name])]
+    problems += [f"{name}: not a SHA-256" for name, value in _hashes(record) if not _is_sha256(value)]
+    return problems
+
+
+def _block_fits(name: str, value: object) -> bool:
+    if name == "recipe_key":
+        return isinstance(value, str)
+    return isinstance(value, dict) or (name == "validity" and value is None)
+
+
+def _hashes(record: Mapping[str, Any]) -> list[tuple[str, object]]:
+    if not isinstance(record["recipe"], dict) or not isinstance(record["product"], dict):
+        return []
+    hashes = [("recipe_key", record["recipe_key"])]
+    hashes += [(f"product.{name}", record["product"].get(name)) for name in ("file_sha256", "content")]
+    inputs = record["recipe"].get("inputs")
+    for number, one in enumerate(inputs if isinstance(inputs, list) else []):
+        hashes.append((f"recipe.inputs[{number}].content", one.get("content") if isinstance(one, dict) else one))
+    return hashes
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

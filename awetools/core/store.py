@@ -1,0 +1,205 @@
+"""A store: a directory of products with `.awe/` in it, and the search path of stores.
+
+`.awe/` holds the index (a cache), the journal of verdicts, the records of raw
+frames, replaced records, settings and camera tables. Files are the truth.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import NoRecord, NoStore, Unavailable
+from .files import write_whole
+
+AWE = ".awe"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A directory of products; `root` is its resolved path."""
+
+    root: Path
+
+    @property
+    def awe(self) -> Path:
+        """The directory of everything that is not a product."""
+        return self.root / AWE
+
+    @property
+    def index_path(self) -> Path:
+        """The SQLite index, which can be deleted at any time."""
+        return self.awe / "index.sqlite"
+
+    @property
+    def journal_path(self) -> Path:
+        """The append-only journal of verdicts."""
+        return self.awe / "journal.jsonl"
+
+    @property
+    def records_path(self) -> Path:
+        """Where the records of replaced products are kept."""
+        return self.awe / "records"
+
+    @property
+    def cameras_path(self) -> Path:
+        """Camera tables of this store."""
+        return self.awe / "cameras"
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path lies in this store."""
+        return path.is_relative_to(self.root)
+
+    def raw_record_path(self, real_path: str) -> Path:
+        """Where the record of a raw frame lies, from the frame's real path alone."""
+        digest = hashlib.sha256(real_path.encode(errors="surrogateescape")).hexdigest()
+        return self.awe / "raw" / digest[:2] / f"{digest[2:40]}.json"
+
+    def next_sequence(self) -> int:
+        """The next number of the store's own clock, which orders what was made in it."""
+        path = self.awe / "sequence"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            text = os.pread(descriptor, 32, 0).decode()
+            number = (int(text) if text.strip() else self._highest_sequence()) + 1
+            os.pwrite(descriptor, f"{number:<20d}\n".encode(), 0)
+            return number
+        finally:
+            os.close(descriptor)
+
+    def _highest_sequence(self) -> int:
+        from .index import highest_sequence
+
+        return highest_sequence(self)
+
+
+def init_store(directory: Path) -> Store:
+    """Make a directory into a store; what is there stays. Raises Unavailable."""
+    store = Store(directory.resolve())
+    try:
+        for path in (store.awe / "raw", store.records_path, store.cameras_path):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{error.filename}: {error.strerror}") from None
+    return store
+
+
+def store_of(path: Path) -> Store | None:
+    """The store that contains a path (or would, if it existed), found upward; None if there is none."""
+    here = Path(os.path.abspath(path))
+    for directory in (here, *here.parents):
+        if (directory / AWE).is_dir():
+            return Store(directory.resolve())
+    return None
+
+
+def search_path(start: Path) -> list[Store]:
+    """The stores that are read: those of AWE_PATH, else the one found upward. The first is written."""
+    listed = [Path(part).expanduser() for part in os.environ.get("AWE_PATH", "").split(os.pathsep) if part]
+    for path in listed:
+        if not (path / AWE).is_dir():
+            raise NoStore(f"AWE_PATH names {path}, which is not a store", hint=f"awe-init {path}")
+    stores = [Store(path.resolve()) for path in listed]
+    found = store_of(start)
+    if not stores and found:
+        stores.append(found)
+    return stores
+
+
+def read_raw_record(stores: Sequence[Store], real_path: str) -> dict[str, Any] | None:
+    """The record of a raw frame in the first store that has one; None if it is not registered."""
+    for store in stores:
+        path = store.raw_record_path(real_path)
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
+    return None
+
+
+def write_raw_record(store: Store, record: Mapping[str, Any]) -> None:
+    """Write the record of a raw frame, whole or not at all."""
+    path = store.raw_record_path(record["file"]["path"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")) + "\n"
+    write_whole(path, text.encode(), durable=bool(record["overrides"]))
+
+
+def raw_records(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every raw record of a store, in the order of their names; unreadable ones raise NoRecord."""
+    for path in sorted((store.awe / "raw").glob("*/*.json")):
+        try:
+            yield path, json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
+
+
+def product_paths(store: Store) -> Iterator[Path]:
+    """Every product of a store that has a sidecar, in the order of their names."""
+    for directory, folders, files in os.walk(store.root):
+        folders[:] = sorted(one for one in folders if one != AWE)
+        if directory != str(store.root) and AWE in os.listdir(directory):
+            folders[:] = []
+            continue
+        for name in sorted(files):
+            if name.endswith(".fits.json") and not name.startswith("."):
+                yield Path(directory, name.removesuffix(".json"))
+
+
+def default_path(store: Store, kind: str, meta: Mapping[str, Any], key: str, one_frame: bool) -> Path:
+    """The store's name for a product: KIND/NIGHT/DETECTOR[_FILTER][_EXPOSURE]-KEY8.fits."""
+    parts = [meta.get("detector") or "detector"]
+    if meta.get("filter"):
+        parts.append(meta["filter"])
+    if one_frame and meta.get("exposure"):
+        parts.append(meta["exposure"])
+    name = "_".join(_safe(str(part)) for part in parts)
+    night = _safe(str(meta.get("night") or "undated"))
+    return store.root / kind / night / f"{name}-{key[:8]}.fits"
+
+
+def _safe(text: str) -> str:
+    kept = "".join(char if char.isalnum() and char.isascii() or char in "+-." else "-" for char in text)
+    return kept.strip("-.") or "x"
+
+
+@contextmanager
+def target_lock(target: Path) -> Iterator[None]:
+    """Hold the lock of one product while it is replaced; others wait. Nothing is left behind."""
+    path = target.with_name(f".{target.name}.lock")
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise Unavailable(f"{target}: cannot write in {target.parent}: {error.strerror}") from None
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _same_file(descriptor, path):
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# A small simulated night, from raw frames to reduced ones, checked against its truth.
+#
+#   examples/demo.sh [DIRECTORY]       (default: demo; it must not exist yet, or be an earlier demo)
+set -euo pipefail
+
+demo=${1:-demo}
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -e "$demo" ] && [ ! -e "$demo/truth/catalog.fits" ]; then
+  echo "demo.sh: $demo exists and is not an earlier demo; name another directory" >&2
+  exit 2
+fi
+rm -rf "$demo"
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "a raw night: two detectors, two filters"
+awe-simulate "$demo" --detectors 2 --shape 512x1024 --filters R,V --biases 10 --flats 6 \
+  --twilights 0 --darks 2 --exposures 2 --seed 3 -j2 >/dev/null
+cd "$demo"
+
+say "a store, and its raw frames"
+awe-init >/dev/null
+awe-ingest -q -j2 raw/ >/dev/null
+awe-query raw --get frame_type,filter,detector --format tsv | tail -n +2 | sort | uniq -c
+
+say "calibrations: read noise, bias, hot pixels, dome flats, flats"
+awe-query raw_bias     | awe-readnoise
+awe-query raw_bias     | awe-bias -j2
+awe-query bias         | awe-hotpix
+awe-query raw_domeflat | awe-domeflat -j2
+awe-query domeflat     | awe-flat
+
+say "science frames, reduced"
+awe-query raw_science  | awe-reduce -j2
+
+say "how well it agrees with the truth"
+"${PYTHON:-python3}" "$here/check_truth.py" .
+
+say "pictures"
+awe-query reduced --limit 2 | awe-preview -q --mask --out-dir pictures
+awe-query flat    --limit 1 | awe-preview -q --out-dir pictures
+
+say "what to type next"
+cat <<NEXT
+cd $demo
+awe-query reduced --get path,filter,sky_adu,imstat.stdev
+awe-lineage \$(awe-query reduced --limit 1)
+awe-why \$(awe-query raw_science --limit 1) --role flat
+awe-query raw_science | awe-reduce -u     # all up to date: nothing is made
+awe-verify
+NEXT

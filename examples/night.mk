@@ -1,0 +1,45 @@
+# Reduce one night of one detector with Make: pattern rules, and the dependencies
+# that the tools themselves write.
+#
+#   cd /data/night && awe-init && awe-ingest raw/
+#   make -f night.mk NIGHT=2017-03-02
+#
+# A second `make` is silent. After `touch` of a raw frame every product keeps its
+# bytes and the next `make` is silent again; after an edit, what hangs on the frame
+# is made anew, and nothing else.
+
+NIGHT    ?= $(error say which night: make -f night.mk NIGHT=2017-03-02)
+DETECTOR ?=
+JOBS     ?= 1
+
+WHICH     := night=$(NIGHT) $(addprefix detector=,$(DETECTOR))
+BIASES    := $(shell awe-query raw_bias $(WHICH))
+FILTERS   := $(sort $(shell awe-query raw_domeflat $(WHICH) --format paths --get filter))
+EXPOSURES := $(shell awe-query raw_science $(WHICH) --format paths --get exposure)
+
+FLATS   := $(FILTERS:%=flat_%.fits)
+REDUCED := $(EXPOSURES:%=reduced/%.fits)
+RULES    = -u -o $@ --depfile .deps/$(@:.fits=.d)
+
+.PHONY: all
+.DELETE_ON_ERROR:
+all: $(REDUCED)
+
+bias.fits: $(BIASES)
+	awe-query raw_bias $(WHICH) | awe-bias -q $(RULES) --no-readnoise
+
+hotpix.fits: bias.fits
+	awe-hotpix -q $(RULES) bias.fits
+
+domeflat_%.fits: bias.fits hotpix.fits
+	awe-query raw_domeflat $(WHICH) filter=$* | awe-domeflat -q $(RULES) --bias bias.fits --hotpix hotpix.fits
+
+flat_%.fits: domeflat_%.fits
+	awe-flat -q $(RULES) $<
+
+# Which flat a frame needs is in its own rule (.deps), written when it is first made.
+reduced/%.fits: | bias.fits hotpix.fits $(FLATS)
+	awe-query raw_science $(WHICH) exposure=$* | awe-reduce -q $(RULES) \
+	  --bias bias.fits --hotpix hotpix.fits $(FLATS:%=--flat %) --no-readnoise
+
+-include $(patsubst %.fits,.deps/%.d,bias.fits hotpix.fits $(FILTERS:%=domeflat_%.fits) $(FLATS) $(REDUCED))

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from awetools.core.kinds import KINDS
 from awetools.core.products import ProductInput, open_product
 from awetools.core.query import Question, ask
-from awetools.core.kinds import KINDS
 from awetools.core.store import Store
 
 BAD_TRUTH = 4 | 8 | 16
@@ -35,8 +35,9 @@ def image(path: Path, name: str | None = None) -> np.ndarray:
 
 def line(product: ProductInput, what: str, value: float, low: float, high: float) -> bool:
     ok = low <= value <= high
-    where = f"{product.kind} {product.meta['detector']} {product.meta.get('filter') or ''} {product.meta.get('exposure') or ''}"
-    print(f"{'ok ' if ok else 'OFF'} {where.strip():32s} {what:44s} {value:9.4f}   ({low:g} to {high:g})")
+    names = (product.meta.get(name) for name in ("detector", "filter", "exposure"))
+    where = " ".join([product.kind, *(str(name) for name in names if name)])
+    print(f"{'ok ' if ok else 'OFF'} {where:32s} {what:44s} {value:9.4f}   ({low:g} to {high:g})")
     return ok
 
 
@@ -46,12 +47,17 @@ def width(values: np.ndarray) -> float:
     return float(high - low) / 2
 
 
+def detector_truth(root: Path, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads((root / "run.json").read_text())["camera"]["detectors"]
+    return next(one for one in found if one["name"] == name)
+
+
 def check_readnoise(root: Path, product: ProductInput) -> bool:
-    amplifiers = json.loads((root / "run.json").read_text())["detectors"][product.meta["detector"]]["amplifiers"]
-    truth = np.array([one["read_noise_e"] / one["gain_e_adu"] for one in amplifiers])
+    amplifiers = detector_truth(root, product.meta["detector"])["amplifiers"]
+    truth = np.array([one["read_noise_adu"] for one in amplifiers])
     with fits.open(product.path) as hdus:
-        found = np.asarray(hdus[1].data["READ_NOISE_ADU"])
-    return line(product, "read noise / truth, worst amplifier", float((found / truth)[np.argmax(abs(found / truth - 1))]), 0.99, 1.01)
+        ratio = np.asarray(hdus[1].data["READ_NOISE_ADU"]) / truth
+    return line(product, "read noise / truth, worst amplifier", ratio[np.argmax(abs(ratio - 1))], 0.99, 1.01)
 
 
 def check_bias(root: Path, product: ProductInput) -> bool:
@@ -71,35 +77,50 @@ def check_bias(root: Path, product: ProductInput) -> bool:
 def check_flat(root: Path, product: ProductInput) -> bool:
     name = f"flat_adu_{product.meta['filter']}_{product.meta['detector']}.fits"
     truth, found, mask = image(root / "truth" / name), image(product.path), image(product.path, "MASK")
-    good = (mask == 0) & (truth > 0.3) & (image(root / "truth" / f"pixmask_{product.meta['detector']}.fits") == 0)
+    good = (
+        (mask == 0)
+        & (truth > 0.3)
+        & (image(root / "truth" / f"pixmask_{product.meta['detector']}.fits") == 0)
+    )
     ratio = np.where(good, found / np.where(truth > 0, truth, 1), np.nan)
-    ratio /= plane(ratio)
+    ratio /= lamp(root, product, ratio.shape)
+    ratio /= np.nanmean(ratio)
     ny, nx = (32 * (size // 32) for size in ratio.shape)
     blocks = np.nanmean(ratio[:ny, :nx].reshape(ny // 32, 32, nx // 32, 32), axis=(1, 3))
     return line(product, "flat / truth at 32 px, gradient out, rms %", 100 * float(np.nanstd(blocks)), 0, 0.1)
 
 
-def plane(ratio: np.ndarray) -> np.ndarray:
-    """The lamp's gradient: a second-degree surface fitted to a ratio image."""
-    y, x = (axis / max(ratio.shape) for axis in np.indices(ratio.shape, dtype=np.float32))
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    use = np.isfinite(ratio)
-    thin = np.zeros_like(use)
-    thin[::7, ::7] = True
-    solution = np.linalg.lstsq(terms[use & thin].astype(float), ratio[use & thin].astype(float), rcond=None)[0]
-    return np.asarray(terms @ solution)
+def lamp(root: Path, product: ProductInput, shape: tuple[int, int]) -> np.ndarray:
+    """The light of the dome lamp over the detector, as it was injected: a gradient and a bowl."""
+    run = json.loads((root / "run.json").read_text())
+    wanted = ("DOMEFLAT", product.meta["filter"])
+    about = next(one["lamp"] for one in run["exposures"] if (one["obstype"], one["filter"]) == wanted)
+    detectors = run["camera"]["detectors"]
+    ny, nx = shape
+    left = min(one["offset_px"] for one in detectors) - nx / 2
+    right = max(one["offset_px"] for one in detectors) + nx / 2
+    offset = detector_truth(root, product.meta["detector"])["offset_px"]
+    x = (np.arange(nx) + 0.5 - nx / 2 + offset) / ((right - left) / 2)
+    y = (np.arange(ny)[:, None] + 0.5 - ny / 2) / (ny / 2)
+    gx, gy = about["gradient"]
+    return 1 + gx * x + gy * y + about["bowl"] * (x * x + y * y)
 
 
 def check_reduced(root: Path, product: ProductInput) -> bool:
-    stem = f"sim_{int(product.meta['exposure'].rpartition('_')[2]):04d}_{product.meta['detector']}"
+    stem = next(Path(one["path"]).stem for one in product.record["recipe"]["inputs"] if one["role"] == "raw")
     truth = image(root / "truth" / "science" / f"{stem}.fits")
-    flaws = image(root / "truth" / "mask" / f"{stem}.fits") | image(root / "truth" / f"pixmask_{product.meta['detector']}.fits")
+    flaws = image(root / "truth" / "mask" / f"{stem}.fits") | image(
+        root / "truth" / f"pixmask_{product.meta['detector']}.fits"
+    )
     found, weight, mask = image(product.path), image(product.path, "WEIGHT"), image(product.path, "MASK")
+    light = lamp(root, product, truth.shape)
+    light /= light.mean()
+    found, weight = found * light, weight / light**2
     sky = float(np.median(truth))
     good = (weight > 0) & (mask == 0) & (flaws == 0) & (truth < 1.01 * sky + 1)
     residual = (found - truth)[good]
     pulls = (residual - np.median(residual)) * np.sqrt(weight[good])
-    return line(product, "width of the pulls on sky", width(pulls), 0.98, 1.02)
+    return line(product, "width of the pulls on sky, lamp's gradient out", width(pulls), 0.98, 1.02)
 
 
 def main(directory: str) -> int:

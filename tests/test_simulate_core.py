@@ -267,6 +267,16 @@ def test_streams_of_frames_are_independent(night: Night) -> None:
     assert np.abs(apart).max() < 5 / math.sqrt(noise[0].size)
 
 
+def test_overscan_drifts_along_the_rows_and_between_frames(night: Night) -> None:
+    levels = []
+    for row in night.of("BIAS"):
+        for amplifier in night.detector("sim1")["amplifiers"]:
+            strip = night.raw(row)[:, slice(*amplifier["overscan"])]
+            assert strip[:5].mean() - strip[60:120].mean() > 1.0
+            levels.append(strip[300:].mean() - amplifier["bias_level_adu"])
+    assert 1.0 < np.std(levels) < 8.0
+
+
 # Truth
 
 
@@ -412,6 +422,29 @@ def test_head_puts_stars_where_they_are(night: Night, detector: str) -> None:
         assert math.hypot(cx - x[index], cy - y[index]) < 0.05
         found += 1
     assert found >= 3
+
+
+def test_distortion_grows_with_the_square_of_the_radius(night: Night) -> None:
+    row = night.of("OBJECT", "sim1", "R")[0]
+    head = fits.Header.fromstring(
+        (night.directory / "truth" / "wcs" / f"{stem(row)}.head").read_text(), sep="\n"
+    )
+    plane = head.copy()
+    for key in [key for key in head if key.startswith("PV")]:
+        del plane[key]
+    plane["CTYPE1"], plane["CTYPE2"] = "RA---TAN", "DEC--TAN"
+    axis = np.array([head["CRPIX1"] - 1, head["CRPIX2"] - 1])
+    points = stream(1, "points").uniform(-0.6, 0.6, (20, 2)) * SPEC.corner_px
+
+    def moved(offset: np.ndarray) -> np.ndarray:
+        sky = WCS(head).all_pix2world(axis + offset, 0)
+        return np.asarray(WCS(plane).all_world2pix(sky, 0) - axis - offset)
+
+    # The detector's own quadratic terms are the same at opposite points, the optic's cubic ones opposite.
+    cubic = (moved(points) - moved(-points)) / 2
+    radius2 = (points**2).sum(axis=1, keepdims=True) / SPEC.corner_px**2
+    assert cubic == pytest.approx(0.005 * radius2 * points, rel=2e-3, abs=1e-4)
+    assert 0.001 < np.abs(moved(points) + moved(-points)).max() < 2
 
 
 def test_raw_wcs_is_nominal_and_shifted_by_the_overscan(night: Night) -> None:

@@ -13,14 +13,20 @@ from .messages import Messenger
 from .runner import launch
 
 
-@click.command("header", short_help="Print the translated header of raw frames.", context_settings=options.SETTINGS)
+@click.command(
+    "header", short_help="Print the translated header of raw frames.", context_settings=options.SETTINGS
+)
 @options.inputs()
-@click.option("--explain-type", is_flag=True, help="Say which rules were tried for the frame's type, and what came of each.")
+@click.option(
+    "--explain-type",
+    is_flag=True,
+    help="Say which rules were tried for the frame's type, and what came of each.",
+)
 @click.option("--cards", is_flag=True, help="Print the cards of the file as they are read, and stop.")
 @options.json_output
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, names: tuple[str, ...], null: bool, as_json: bool, **given: Any) -> int:
+def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, as_json: bool, **given: Any) -> int:
     """Print what the header of each FILE means: field, value, and the card and rule that the value came from.
 
     `file.fits[CCD5]` names one detector of a multi-extension file. What was
@@ -90,7 +96,13 @@ def _is_named(hdus: tuple[int, ...], meta: Any, detector: str | None) -> bool:
 def _print_translation(name: str, one: Any, as_json: bool, explain: bool) -> None:
     if as_json:
         origins = {field: list(origin) for field, origin in one.origins.items()}
-        about = {"path": name, "meta": one.meta, "origins": origins, "type_rules": list(one.type_trace), "problems": list(one.problems)}
+        about = {
+            "path": name,
+            "meta": one.meta,
+            "origins": origins,
+            "type_rules": list(one.type_trace),
+            "problems": list(one.problems),
+        }
         options.print_line(json.dumps(about))
         return
     if explain:

@@ -11,13 +11,29 @@ from . import options
 from .messages import Messenger
 from .runner import launch
 
-COLUMNS = ("path", "plane", "pixels", "mean", "median", "stdev", "min", "max", "clipped_mean", "clipped_median", "clipped_stdev")
+COLUMNS = (
+    "path",
+    "plane",
+    "pixels",
+    "mean",
+    "median",
+    "stdev",
+    "min",
+    "max",
+    "clipped_mean",
+    "clipped_median",
+    "clipped_stdev",
+)
 
 
-@click.command("imstat", short_help="Print statistics of the pixels of images.", context_settings=options.SETTINGS)
+@click.command(
+    "imstat", short_help="Print statistics of the pixels of images.", context_settings=options.SETTINGS
+)
 @options.inputs()
 @click.option("--region", metavar="[X1:X2,Y1:Y2]", help="Only this part, in FITS pixels.")
-@click.option("--plane", metavar="NAME", help="The plane of a product: SCI, WEIGHT, MASK. [default: the first]")
+@click.option(
+    "--plane", metavar="NAME", help="The plane of a product: SCI, WEIGHT, MASK. [default: the first]"
+)
 @click.option("--all-pixels", is_flag=True, help="Also the pixels whose weight is 0.")
 @click.option("--overscan", is_flag=True, help="Subtract the overscan of raw frames first.")
 @options.json_output
@@ -25,6 +41,7 @@ COLUMNS = ("path", "plane", "pixels", "mean", "median", "stdev", "min", "max", "
 @click.pass_obj
 def command(
     messenger: Messenger,
+    /,
     names: tuple[str, ...],
     null: bool,
     region: str | None,
@@ -53,7 +70,11 @@ def command(
         try:
             for image in load_images(parse_address(name), workspace, plane, overscan):
                 part = region_of(image, region)
-                row = {"path": part.name, "plane": part.plane, **imstat(part.data, None if all_pixels else part.good)}
+                row = {
+                    "path": part.name,
+                    "plane": part.plane,
+                    **imstat(part.data, None if all_pixels else part.good),
+                }
                 options.print_line(_line(row, as_json))
             codes.append(0)
         except AweError as error:
@@ -65,7 +86,9 @@ def command(
 def _line(row: dict[str, object], as_json: bool) -> str:
     if as_json:
         return json.dumps({key: None if value != value else value for key, value in row.items()})
-    return "\t".join(f"{row[name]:.7g}" if isinstance(row[name], float) else str(row[name]) for name in COLUMNS)
+    return "\t".join(
+        f"{row[name]:.7g}" if isinstance(row[name], float) else str(row[name]) for name in COLUMNS
+    )
 
 
 def main() -> None:

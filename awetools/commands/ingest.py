@@ -15,16 +15,32 @@ from .runner import launch
 
 @click.command("ingest", short_help="Register raw frames in a store.", context_settings=options.SETTINGS)
 @options.inputs("FILE|DIR...")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a meta field of these frames by hand; goes on record.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Set a meta field of these frames by hand; goes on record.",
+)
 @click.option("--type", "frame_type", metavar="TYPE", help="Set the frame type: raw_bias, raw_science, ...")
 @click.option("--filter", "filter_name", metavar="NAME", help="Set the filter.")
 @click.option("--again", is_flag=True, help="Read every file again, also those that are unchanged.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, show_default=True, metavar="S", help="How long to wait for a file that is still being written.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="How long to wait for a file that is still being written.",
+)
 @options.processes
 @options.json_output
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, names: tuple[str, ...], null: bool, jobs: int, as_json: bool, **given: Any) -> int:
+def command(
+    messenger: Messenger, /, names: tuple[str, ...], null: bool, jobs: int, as_json: bool, **given: Any
+) -> int:
     """Register raw frames in the store here: translate the headers, check the file, hash the pixels.
 
     The frames are never copied, moved or changed, and nothing is written beside
@@ -53,25 +69,33 @@ def command(messenger: Messenger, names: tuple[str, ...], null: bool, jobs: int,
             counts[one.action] += 1
             if one.error is not None:
                 messenger.error(one.error, str(one.path))
-            codes.append(one.error.exit_code if isinstance(one.error, AweError) else int(one.error is not None))
+            codes.append(
+                one.error.exit_code if isinstance(one.error, AweError) else int(one.error is not None)
+            )
             for problem in one.problems:
                 messenger.detail(f"{one.path}: {problem}")
             _report(messenger, one, as_json, null)
     for path, twin in repeated(store, paths):
         messenger.warning(f"{path}: the same pixels as {twin}")
-    messenger.note(", ".join(f"{count} {action}" for action, count in counts.items() if count) or "nothing to do")
+    messenger.note(
+        ", ".join(f"{count} {action}" for action, count in counts.items() if count) or "nothing to do"
+    )
     return worst(codes)
 
 
 def _report(messenger: Messenger, one: Any, as_json: bool, null: bool) -> None:
     for detector, kind in one.detectors:
         if kind == "raw_other":
-            messenger.warning(f"{one.path}: type not recognised; see awe-header --explain-type, set it with --type")
+            messenger.warning(
+                f"{one.path}: type not recognised; see awe-header --explain-type, set it with --type"
+            )
         messenger.detail(f"{one.path}: {kind} of {detector}")
     if as_json:
         detectors = [{"detector": detector, "kind": kind} for detector, kind in one.detectors]
         error = one.error.message if isinstance(one.error, AweError) else None
-        options.print_line(json.dumps({"path": str(one.path), "action": one.action, "detectors": detectors, "error": error}))
+        options.print_line(
+            json.dumps({"path": str(one.path), "action": one.action, "detectors": detectors, "error": error})
+        )
     elif one.action == "registered" or (one.action == "unchanged" and messenger.verbose):
         options.print_line(str(one.path), null)
 

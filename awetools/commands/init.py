@@ -15,7 +15,7 @@ from .runner import launch
 @click.argument("directory", default=".", type=click.Path(path_type=Path))
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, directory: Path) -> None:
+def command(messenger: Messenger, /, directory: Path) -> None:
     """Make DIRECTORY (by default this one) into a store: a directory of products, with `.awe/` in it.
 
     What is in the directory stays as it is; a store that exists is left alone.

@@ -15,14 +15,19 @@ from ..core.params import Param, params_of
 from . import options
 from .messages import Messenger
 
-CLICK_TYPES: dict[type, click.ParamType] = {float: click.FLOAT, int: click.INT, str: click.STRING, bool: click.BOOL}
+CLICK_TYPES: dict[type, click.ParamType[Any]] = {
+    float: click.FLOAT,
+    int: click.INT,
+    str: click.STRING,
+    bool: click.BOOL,
+}
 
 
 def maker(kind: Kind) -> click.Command:
     """The command of a kind."""
 
     @click.pass_obj
-    def run(messenger: Messenger, **given: Any) -> int:
+    def run(messenger: Messenger, /, **given: Any) -> int:
         return make(kind, messenger, given)
 
     function = options.common(run)
@@ -31,7 +36,11 @@ def maker(kind: Kind) -> click.Command:
     function = options.inputs(f"{kind.primary.kind.upper()}...")(function)
     name = kind.command.removeprefix("awe-")
     command = click.command(
-        name, short_help=kind.summary, help=_help(kind), epilog=f"Example: {kind.example}", context_settings=options.SETTINGS
+        name,
+        short_help=kind.summary,
+        help=_help(kind),
+        epilog=f"Example: {kind.example}",
+        context_settings=options.SETTINGS,
     )
     return command(function)
 
@@ -55,12 +64,27 @@ def _options(kind: Kind) -> list[Any]:
         flag("-n", "--dry-run", is_flag=True, help="Say what would be made, and make nothing."),
         flag("--why", is_flag=True, help="Say what would be made and why, and make nothing."),
         flag("--check", is_flag=True, help="Exit 3 if a product is missing or out of date; make nothing."),
-        flag("--params", "show_params", is_flag=True, help="Print each parameter with value, unit and origin, and stop."),
+        flag(
+            "--params",
+            "show_params",
+            is_flag=True,
+            help="Print each parameter with value, unit and origin, and stop.",
+        ),
         flag("--force", is_flag=True, help="Replace a file that awetools did not write, or that was edited."),
         flag("--strict", is_flag=True, help="Write nothing if a measure is outside its limits (exit 3)."),
-        flag("--accept-flags", is_flag=True, help="Use a named calibration although it is flagged; goes on record."),
+        flag(
+            "--accept-flags",
+            is_flag=True,
+            help="Use a named calibration although it is flagged; goes on record.",
+        ),
         options.path_option("--depfile", help="Write the Make rule of the product here."),
-        flag("--memory", default="1G", show_default=True, metavar="BYTES", help="Cap on the memory for pixels, for example 800M."),
+        flag(
+            "--memory",
+            default="1G",
+            show_default=True,
+            metavar="BYTES",
+            help="Cap on the memory for pixels, for example 800M.",
+        ),
         options.processes,
         options.json_output,
     ]
@@ -69,10 +93,14 @@ def _options(kind: Kind) -> list[Any]:
 def _need_options(need: Need) -> list[Any]:
     role = need.role.replace("_", "-")
     needed = "optional; chosen from the store" if need.optional else "chosen from the store"
-    text = f"{need.help.rstrip('.')}: a {need.kind} file; the one that matches if repeated. [default: {needed}]"
+    text = (
+        f"{need.help.rstrip('.')}: a {need.kind} file; the one that matches if repeated. [default: {needed}]"
+    )
     return [
         click.option(f"--{role}", f"need_{need.role}", multiple=True, metavar="FILE", help=text),
-        click.option(f"--no-{role}", f"no_{need.role}", is_flag=True, help=f"Go without {need.role}; goes on record."),
+        click.option(
+            f"--no-{role}", f"no_{need.role}", is_flag=True, help=f"Go without {need.role}; goes on record."
+        ),
     ]
 
 
@@ -80,7 +108,7 @@ def _param_option(one: Param) -> Any:
     parts = [f"default: {one.default}", one.range_text]
     unit = f" ({one.unit})" if one.unit else ""
     text = f"{one.help.rstrip('.')}{unit}. [{'; '.join(part for part in parts if part)}]"
-    kind: click.ParamType = click.Choice(one.choices) if one.choices else CLICK_TYPES[one.type]
+    kind: click.ParamType[Any] = click.Choice(one.choices) if one.choices else CLICK_TYPES[one.type]
     return click.option(one.option, f"param_{one.name}", type=kind, default=None, help=text)
 
 
@@ -98,14 +126,18 @@ def make(kind: Kind, messenger: Messenger, given: dict[str, Any]) -> int:
 
     for settings in workspace.settings:
         check_settings(settings, KINDS)
-    parameters = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
+    parameters = {
+        name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None
+    }
     if given["show_params"]:
         return show_params(kind, given["names"], parameters, given["as_json"])
     names = options.read_names(given["names"], given["null"])
     return _report(_request(kind, names, parameters, workspace, given), messenger, given)
 
 
-def _request(kind: Kind, names: Sequence[str], parameters: dict[str, object], workspace: Any, given: dict[str, Any]) -> Any:
+def _request(
+    kind: Kind, names: Sequence[str], parameters: dict[str, object], workspace: Any, given: dict[str, Any]
+) -> Any:
     from ..core.batch import Request
     from ..core.build import How
     from ..core.kinds import KINDS
@@ -117,7 +149,11 @@ def _request(kind: Kind, names: Sequence[str], parameters: dict[str, object], wo
         depfile=given["depfile"],
         argv=(kind.command, *sys.argv[1:]),
     )
-    modes = [mode for mode, asked in (("check", given["check"]), ("why", given["why"]), ("dry-run", given["dry_run"])) if asked]
+    modes = [
+        mode
+        for mode, asked in (("check", given["check"]), ("why", given["why"]), ("dry-run", given["dry_run"]))
+        if asked
+    ]
     return Request(
         kind=kind,
         kinds=KINDS,
@@ -125,7 +161,9 @@ def _request(kind: Kind, names: Sequence[str], parameters: dict[str, object], wo
         workspace=workspace,
         output=given["output"],
         out_dir=given["out_dir"],
-        named={need.role: given[f"need_{need.role}"] for need in kind.calibrations if given[f"need_{need.role}"]},
+        named={
+            need.role: given[f"need_{need.role}"] for need in kind.calibrations if given[f"need_{need.role}"]
+        },
         without=frozenset(need.role for need in kind.calibrations if given[f"no_{need.role}"]),
         parameters=parameters,
         mode=modes[0] if modes else "make",  # type: ignore[arg-type]
@@ -166,7 +204,10 @@ def _print_outcome(outcome: Any, messenger: Messenger, given: dict[str, Any]) ->
     if given["as_json"]:
         about = {"path": str(outcome.target), "action": outcome.action, "reasons": reasons}
         if outcome.record:
-            about |= {"recipe_key": outcome.record["recipe_key"], "flags": outcome.record["quality"]["flag_names"]}
+            about |= {
+                "recipe_key": outcome.record["recipe_key"],
+                "flags": outcome.record["quality"]["flag_names"],
+            }
         options.print_line(json.dumps(about))
         return
     if given["why"]:
@@ -195,9 +236,9 @@ def show_params(kind: Kind, names: Sequence[str], parameters: dict[str, object],
     for one in params_of(kind.params):
         value, origin = getattr(resolved.values, one.name), resolved.origins[one.name]
         if as_json:
-            options.print_line(json.dumps({"parameter": one.name, "value": value, "unit": one.unit, "origin": origin}))
+            options.print_line(
+                json.dumps({"parameter": one.name, "value": value, "unit": one.unit, "origin": origin})
+            )
         else:
             options.print_line(f"{one.name}\t{value}\t{one.unit or '-'}\t{origin}")
     return 0
-
-

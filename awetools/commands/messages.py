@@ -24,7 +24,8 @@ class Messenger:
             where = f"{about}: " if about and not error.message.startswith(about) else ""
             self._say("error", f"{error.slug}: {where}{error.message}", error.hint)
             return
-        self._say("error", f"bug: {about + ': ' if about else ''}{str(error).strip().splitlines()[-1:] or ['']}"[:2000])
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        self._say("error", f"bug: {about}{': ' if about else ''}{last}")
         self._say("error", "this is a bug in awetools; please report it (-vv shows where)")
         if self.verbose > 1:
             sys.stderr.write(str(error) + "\n")
@@ -45,7 +46,9 @@ class Messenger:
 
     def _say(self, level: str, text: str, hint: str = "") -> None:
         if self.log_json:
-            line = {"program": self.program, "level": level, "message": text} | ({"try": hint} if hint else {})
+            line = {"program": self.program, "level": level, "message": text} | (
+                {"try": hint} if hint else {}
+            )
             sys.stderr.write(json.dumps(line) + "\n")
         else:
             sys.stderr.write(f"{self.program}: {text}\n" + (f"try: {hint}\n" if hint else ""))

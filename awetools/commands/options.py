@@ -22,10 +22,37 @@ SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_
 def common(function: F) -> F:
     """-q, -v, --log-json, --version: every command has them; they configure the Messenger."""
     for option in (
-        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Only warnings and errors."),
-        click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbose, help="More; -vv with tracebacks."),
-        click.option("--log-json", is_flag=True, expose_value=False, callback=_set_json, help="Each line of standard error is a JSON object."),
-        click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version and stop."),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_set_quiet,
+            help="Only warnings and errors.",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_set_verbose,
+            help="More; -vv with tracebacks.",
+        ),
+        click.option(
+            "--log-json",
+            is_flag=True,
+            expose_value=False,
+            callback=_set_json,
+            help="Each line of standard error is a JSON object.",
+        ),
+        click.option(
+            "--version",
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=print_version,
+            help="Print the version and stop.",
+        ),
     ):
         function = option(function)
     return function
@@ -35,8 +62,10 @@ def inputs(metavar: str = "FILE...") -> Callable[[F], F]:
     """File names as arguments, or one a line from standard input; -0 for NUL-separated names."""
 
     def decorate(function: F) -> F:
-        function = click.argument("names", nargs=-1, metavar=f"[{metavar}]")(function)
-        return click.option("-0", "--null", "null", is_flag=True, help="Names on standard input and output end in NUL.")(function)
+        function = click.argument("names", nargs=-1, type=click.Path(), metavar=f"[{metavar}]")(function)
+        return click.option(
+            "-0", "--null", "null", is_flag=True, help="Names on standard input and output end in NUL."
+        )(function)
 
     return decorate
 
@@ -48,7 +77,15 @@ def json_output(function: F) -> F:
 
 def processes(function: F) -> F:
     """-j N."""
-    return click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Number of processes.")(function)
+    return click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Number of processes.",
+    )(function)
 
 
 def read_names(names: Sequence[str], null: bool) -> list[str]:
@@ -103,7 +140,9 @@ def parse_bytes(text: str) -> int:
 
 def path_option(*names: str, help: str, **more: Any) -> Callable[[F], F]:
     """An option that is a path; its text is kept as typed."""
-    return click.option(*names, type=click.Path(path_type=Path), metavar=more.pop("metavar", "FILE"), help=help, **more)
+    return click.option(
+        *names, type=click.Path(path_type=Path), metavar=more.pop("metavar", "FILE"), help=help, **more
+    )
 
 
 def _messenger(context: click.Context) -> Messenger:
@@ -124,8 +163,9 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
     _messenger(context).log_json = value
 
 
-def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
+def print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print the version and stop."""
+    if value and not context.resilient_parsing:
         from .. import __version__
 
         print_line(f"awetools {__version__}")

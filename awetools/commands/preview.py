@@ -18,23 +18,52 @@ if TYPE_CHECKING:
 STRETCHES = ("asinh", "linear", "sqrt", "log")
 
 # Mask bits over the image: what a person wants to tell apart at a glance.
-COLOURS = {4: (255, 64, 64), 1: (255, 200, 0), 2: (0, 160, 255), 8: (0, 255, 128), 16: (255, 0, 255), 512: (96, 96, 160)}
+COLOURS = {
+    4: (255, 64, 64),
+    1: (255, 200, 0),
+    2: (0, 160, 255),
+    8: (0, 255, 128),
+    16: (255, 0, 255),
+    512: (96, 96, 160),
+}
 
 
 @click.command("preview", short_help="Make a PNG of an image.", context_settings=options.SETTINGS)
 @options.inputs()
 @options.path_option("-o", "--output", help="Write the PNG here (one input).")
-@options.path_option("--out-dir", metavar="DIR", help="Write the PNGs into this directory. [default: beside each file]")
-@click.option("--stretch", type=click.Choice(STRETCHES), default="asinh", show_default=True, help="How brightness grows with the pixel value.")
+@options.path_option(
+    "--out-dir", metavar="DIR", help="Write the PNGs into this directory. [default: beside each file]"
+)
+@click.option(
+    "--stretch",
+    type=click.Choice(STRETCHES),
+    default="asinh",
+    show_default=True,
+    help="How brightness grows with the pixel value.",
+)
 @click.option("--low", type=float, help="Value that is black. [default: from the pixels]")
 @click.option("--high", type=float, help="Value that is white. [default: from the pixels]")
-@click.option("--size", type=click.IntRange(16, 20000), default=1024, show_default=True, metavar="PX", help="Longest side of the PNG; the image is shrunk by a whole factor.")
+@click.option(
+    "--size",
+    type=click.IntRange(16, 20000),
+    default=1024,
+    show_default=True,
+    metavar="PX",
+    help="Longest side of the PNG; the image is shrunk by a whole factor.",
+)
 @click.option("--region", metavar="[X1:X2,Y1:Y2]", help="Only this part, in FITS pixels.")
-@click.option("--plane", metavar="NAME", help="The plane of a product: SCI, WEIGHT, MASK. [default: the first]")
-@click.option("--mask", "show_mask", is_flag=True, help="Masked pixels in colour: red saturated, yellow hot, blue cold, green cosmic, violet trail, grey uncalibrated.")
+@click.option(
+    "--plane", metavar="NAME", help="The plane of a product: SCI, WEIGHT, MASK. [default: the first]"
+)
+@click.option(
+    "--mask",
+    "show_mask",
+    is_flag=True,
+    help="Masked pixels in colour: red saturated, yellow hot, blue cold, green cosmic, violet trail, grey none.",
+)
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, names: tuple[str, ...], null: bool, **given: Any) -> int:
+def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given: Any) -> int:
     """Make a PNG of each image, the first row at the bottom; prints the PNGs' paths.
 
     Raw frames are trimmed and less their overscan, so that amplifiers stand at
@@ -93,8 +122,8 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
 
     factor = -(-max(image.data.shape) // given["size"])
     good = image.good
-    small = shrink(image.data, factor, good)
-    low, high = zscale(image.data if good is None else image.data[good])
+    small = shrink(image.data, factor)
+    low, high = zscale(image.data, use=good)
     low = low if given["low"] is None else given["low"]
     high = high if given["high"] is None else given["high"]
     if not high > low:

@@ -18,20 +18,34 @@ from .runner import launch
 FORMATS = ("paths", "table", "tsv", "csv", "json")
 
 
-@click.command("query", short_help="List products and raw frames that meet conditions.", context_settings=options.SETTINGS)
+@click.command(
+    "query",
+    short_help="List products and raw frames that meet conditions.",
+    context_settings=options.SETTINGS,
+)
 @click.argument("kind")
 @click.argument("conditions", nargs=-1)
-@click.option("--get", "columns", metavar="NAME,...", help="The attributes to print: fields of the meta, measures, path, flags, ...")
+@click.option(
+    "--get",
+    "columns",
+    metavar="NAME,...",
+    help="The attributes to print: fields of the meta, measures, path, flags, ...",
+)
 @click.option("--order", metavar="NAME[:desc],...", default="", help="Sort by these. [default: obs_start]")
 @click.option("--limit", type=int, metavar="N", help="At most so many.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="How to print. [default: paths; table or tsv with --get]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="How to print. [default: paths; table or tsv with --get]",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="The same as --format csv.")
 @click.option("--count", is_flag=True, help="Print only how many there are.")
 @click.option("-0", "--null", "null", is_flag=True, help="Paths end in NUL.")
 @options.json_output
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, kind: str, conditions: tuple[str, ...], **given: Any) -> int:
+def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **given: Any) -> int:
     """List the objects of KIND that meet all CONDITIONS.
 
     KIND is a kind of product (bias, flat, reduced, ...), a type of raw frame
@@ -60,7 +74,10 @@ def command(messenger: Messenger, kind: str, conditions: tuple[str, ...], **give
         options.print_line(str(sum(1 for _ in rows)))
         return 0
     if not _print(rows, columns, form, given["null"]):
-        raise NoMatch(f"no {kind}{' with ' if conditions else ''}{' '.join(conditions)}", hint=f"awe-query {kind} --count")
+        raise NoMatch(
+            f"no {kind}{' with ' if conditions else ''}{' '.join(conditions)}",
+            hint=f"awe-query {kind} --count",
+        )
     return 0
 
 
@@ -115,7 +132,9 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     texts = [[_one_line(_text(row[name])) for name in columns] for row in rows]
     widths = [max(len(one[n]) for one in [columns, *texts]) for n in range(len(columns))]
     for line in [columns, *texts] if texts else []:
-        sys.stdout.write("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n")
+        sys.stdout.write(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        )
 
 
 def _text(value: object) -> str:

@@ -25,20 +25,41 @@ class Terminated(BaseException):
     """SIGTERM arrived; unwinds like an interrupt, so that nothing half-written stays."""
 
 
-def launch(command: click.Command) -> None:
-    """Run a command as this process's program, and end the process with its exit code."""
-    code = run(command, sys.argv[1:], f"awe-{command.name}")
+def launch(command: click.Command, program: str = "") -> None:
+    """Run a command as this process's program, and end the process with its exit code.
+
+    program: its name; by default `awe-` and the command's. A shell that asks for
+    completions gets them instead (completion.py).
+    """
+    program = program or f"awe-{command.name}"
+    code = _answer_shell(command, program)
+    if code is None:
+        code = run(command, sys.argv[1:], program)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = code or PIPE_CLOSED
     except OSError as error:
-        sys.stderr.write(f"awe-{command.name}: unavailable: standard output: {error.strerror}\n")
+        sys.stderr.write(f"{program}: unavailable: standard output: {error.strerror}\n")
         code = code or Unavailable.exit_code
     if code == PIPE_CLOSED:
         # Nobody reads any more; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
+
+
+def _answer_shell(command: click.Command, program: str) -> int | None:
+    asked = os.environ.get(completion_variable(program))
+    if not asked:
+        return None
+    from .completion import complete
+
+    return complete(command, program, asked)
+
+
+def completion_variable(program: str) -> str:
+    """The environment variable through which a shell asks a program for completions."""
+    return f"_{program.replace('-', '_').upper()}_COMPLETE"
 
 
 def run(command: click.Command, arguments: Sequence[str], program: str) -> int:

@@ -17,7 +17,7 @@ from .messages import Messenger
 from .runner import launch
 
 # What is not a single number is read from text by the command.
-TYPES: dict[type, click.ParamType] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+TYPES: dict[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 NAMES = {"seeing_arcsec": "--seeing", "pixel_scale_arcsec": "--pixel-scale"}
 TEXTS = {"shape": "NXxNY", "filters": "NAME,..."}
 
@@ -41,14 +41,19 @@ def _shown(default: object) -> str:
     return str(default)
 
 
-@click.command("simulate", short_help="Simulate a raw night of a mosaic camera, with its truth.", help="", context_settings=options.SETTINGS)
+@click.command(
+    "simulate",
+    short_help="Simulate a raw night of a mosaic camera, with its truth.",
+    help="",
+    context_settings=options.SETTINGS,
+)
 @click.argument("directory", type=click.Path(path_type=Path))
 @_spec_options
 @options.processes
 @options.json_output
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, directory: Path, jobs: int, as_json: bool, **given: Any) -> None:
+def command(messenger: Messenger, /, directory: Path, jobs: int, as_json: bool, **given: Any) -> None:
     """Filled in below: what the simulator models is said in one place."""
     from ..core.simulate.night import simulate_night
     from .progress import progress

@@ -14,13 +14,19 @@ from .messages import Messenger
 from .runner import launch
 
 
-@click.command("why", short_help="Say which calibration serves a frame, and why not the others.", context_settings=options.SETTINGS)
+@click.command(
+    "why",
+    short_help="Say which calibration serves a frame, and why not the others.",
+    context_settings=options.SETTINGS,
+)
 @options.inputs("FRAME...")
-@click.option("--role", required=True, metavar="ROLE", help="The role of the calibration: bias, flat, hotpix, ...")
+@click.option(
+    "--role", required=True, metavar="ROLE", help="The role of the calibration: bias, flat, hotpix, ..."
+)
 @options.json_output
 @options.common
 @click.pass_obj
-def command(messenger: Messenger, names: tuple[str, ...], null: bool, role: str, as_json: bool) -> int:
+def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, role: str, as_json: bool) -> int:
     """For each FRAME print every candidate for a role, in the order of choice: the first one serves, if any.
 
     Each line has the frame, the calibration, and `chosen`, `eclipsed` (it would
@@ -53,7 +59,10 @@ def command(messenger: Messenger, names: tuple[str, ...], null: bool, role: str,
             if not found or found[0].reason:
                 unserved.append(str(source.address))
     if unserved:
-        raise NoMatch(f"no {role} serves {', '.join(unserved[:3])}{' ...' if len(unserved) > 3 else ''}", hint=f"awe-query {wanted}")
+        raise NoMatch(
+            f"no {role} serves {', '.join(unserved[:3])}{' ...' if len(unserved) > 3 else ''}",
+            hint=f"awe-query {wanted}",
+        )
     return 0
 
 

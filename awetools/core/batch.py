@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .build import How, Loader, build
+from .build import SPOOL_FROM, How, Loader, build
 from .errors import AweError, Mixture, NotUpToDate, UsageError
-from .files import Address, parse_address
+from .files import Address, allow_open_files, parse_address
 from .kind import Kind
 from .parallel import run_forked
 from .plan import (
@@ -34,9 +34,6 @@ from .record import Record
 from .workspace import Workspace
 
 Mode = Literal["make", "dry-run", "why", "check"]
-
-# From so many frames on, packed ones are unpacked to disk and not into memory.
-SPOOL_FROM = 16
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,9 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
 def _check_output(request: Request) -> None:
     assert request.output is not None
     if request.output.suffix.lower() not in (".fits", ".fit", ".fts"):
-        raise UsageError(f"-o {request.output}: a product is plain FITS, so its name must end in .fits, .fit or .fts")
+        raise UsageError(
+            f"-o {request.output}: a product is plain FITS, so its name must end in .fits, .fit or .fts"
+        )
     if not request.kind.primary.many and len(request.addresses) > 1:
         raise UsageError(
             f"-o names one product, but there are {len(request.addresses)} inputs", hint="--out-dir DIR"
@@ -109,9 +108,11 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
     """Kinds that stack: every input is opened first, then each group makes one product."""
     found: list[Source] = []
     failures = []
+    allow_open_files(len(request.addresses))
+    spool = len(request.addresses) > SPOOL_FROM
     for text in request.addresses:
         try:
-            found += open_sources(parse_address(text), request.workspace)
+            found += open_sources(parse_address(text), request.workspace, spool)
         except AweError as error:
             failures.append(Failure(text, error))
     found, repeated = _without_repeats(found)
@@ -173,12 +174,12 @@ def _about(group: Sequence[Source]) -> str:
     return str(group[0].address) + (f" and {len(group) - 1} more" if len(group) > 1 else "")
 
 
-def open_sources(address: Address, workspace: Workspace) -> list[Source]:
+def open_sources(address: Address, workspace: Workspace, spool: bool = False) -> list[Source]:
     """What is at an address: a product, or the detectors of a raw frame."""
     stat_of(address.path)
     if is_product(address.path):
         return [open_product(address.path)]
-    return list(open_raw(address, workspace))
+    return list(open_raw(address, workspace, spool))
 
 
 def _without_repeats(found: list[Source]) -> tuple[list[Source], tuple[str, ...]]:
@@ -194,6 +195,17 @@ def _without_repeats(found: list[Source]) -> tuple[list[Source], tuple[str, ...]
 
 
 def _one(
+    request: Request, wish: Wish, group: Sequence[Source], loader: Loader, notes: tuple[str, ...]
+) -> Outcome:
+    try:
+        return _decided(request, wish, group, loader, notes)
+    finally:
+        for one in group:
+            if isinstance(one, RawInput) and one.fits is not None:
+                one.fits.close()
+
+
+def _decided(
     request: Request, wish: Wish, group: Sequence[Source], loader: Loader, notes: tuple[str, ...]
 ) -> Outcome:
     kind = request.kind

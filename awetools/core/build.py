@@ -26,10 +26,13 @@ from .raws import RawInput, raw_frame_of
 from .store import Store
 
 if TYPE_CHECKING:
-    from .fits import Plane
+    from .fits import CardTuple, Plane
 
 # Calibrations are kept between the frames of a batch, so that each is opened once.
 KEPT_PRODUCTS = 6
+
+# From so many frames on, packed ones are unpacked to disk and not into memory.
+SPOOL_FROM = 16
 
 
 @dataclass
@@ -73,7 +76,9 @@ def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loade
     measures = _measures(plan, result)
     quality = judge(plan.kind, measures, plan.limits)
     if quality["flags"] and how.strict:
-        raise OutsideLimits(f"{target}: not written: {_limits_text(quality)}", hint="without --strict it is written, flagged")
+        raise OutsideLimits(
+            f"{target}: not written: {_limits_text(quality)}", hint="without --strict it is written, flagged"
+        )
     record = publish(
         plan,
         target,
@@ -126,7 +131,8 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
         if not need.many:
             arguments[need.role] = _load(found[0], loader, stack) if found else None
             continue
-        loaded = [_load(one, loader, stack) for one in found]
+        spool = len(found) > SPOOL_FROM
+        loaded = [_load(one, loader, stack, spool) for one in found]
         if need.kind.startswith("raw_"):
             arguments[need.role] = FrameSet(tuple(loaded), how.memory_bytes)  # type: ignore[arg-type]
         else:
@@ -134,11 +140,11 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
     return arguments
 
 
-def _load(one: Input, loader: Loader, stack: ExitStack) -> object:
+def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> object:
     from dataclasses import replace
 
     if isinstance(one.source, RawInput):
-        fits = stack.enter_context(one.source.open())
+        fits = stack.enter_context(one.source.open(spool))
         return raw_frame_of(replace(one.source, meta=one.meta), fits)
     return loader.load(one.source)
 
@@ -157,7 +163,9 @@ def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
     measures = {name: _plain(value) for name, value in result.measures.items()}
     declared = [measure.name for measure in plan.kind.measures]
     if sorted(measures) != sorted(declared):
-        raise RuntimeError(f"{plan.kind.name}: measures {sorted(measures)} are not those declared, {sorted(declared)}")
+        raise RuntimeError(
+            f"{plan.kind.name}: measures {sorted(measures)} are not those declared, {sorted(declared)}"
+        )
     if not result.planes:
         return measures
     image = next(iter(result.planes.values()))
@@ -165,7 +173,9 @@ def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
     use = None if weight is None else weight > 0
     good = image.size if use is None else int(np.count_nonzero(use))
     if not good:
-        raise BadPixels(f"{plan.kind.name}: no good pixel is left", hint="look at the inputs with awe-preview")
+        raise BadPixels(
+            f"{plan.kind.name}: no good pixel is left", hint="look at the inputs with awe-preview"
+        )
     measures["good_fraction"] = good / image.size
     statistics = imstat(image, use)
     measures.update({f"imstat.{name}": _plain(value) for name, value in statistics.items()})
@@ -198,21 +208,24 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
     for name, data in result.planes.items():
         if data.dtype.kind == "f" and not np.isfinite(data).all():
             raise RuntimeError(f"{plan.kind.name}: the recipe left values in {name} that are not finite")
-        cards: list[tuple[str, object, str]] = []
+        cards: list[CardTuple] = []
         if name == "SCI":
             cards.append(("BUNIT", plan.kind.unit, "unit of the pixels"))
         if name == "WEIGHT":
             cards.append(("BUNIT", f"{plan.kind.unit}-2" if plan.kind.unit else "", "inverse variance"))
         if name == "MASK":
-            cards += [(f"MBIT{bit.bit_length() - 1:02d}", text, f"mask bit {int(bit)}") for bit, text in BIT_NAMES.items()]
+            cards += [
+                (f"MBIT{bit.bit_length() - 1:02d}", text, f"mask bit {int(bit)}")
+                for bit, text in BIT_NAMES.items()
+            ]
         planes.append(Plane(name=name, data=data, cards=cards))
     return planes
 
 
-def header_cards(plan: Plan, measures: Mapping[str, Any]) -> list[tuple[str, object, str]]:
+def header_cards(plan: Plan, measures: Mapping[str, Any]) -> list[CardTuple]:
     """The cards of the primary header: what the product is, and its meta in the keywords of the field."""
     meta = plan.meta
-    cards: list[tuple[str, object, str]] = [
+    cards: list[CardTuple] = [
         ("AWEKIND", plan.kind.name, "kind of product; see the .json beside this file"),
         ("AWEKEY", plan.key, "recipe key"),
         ("AWEREV", plan.kind.revision, "revision of the recipe"),
@@ -223,9 +236,16 @@ def header_cards(plan: Plan, measures: Mapping[str, Any]) -> list[tuple[str, obj
             value = value[0] if len(value) == 1 else None
         if value is not None:
             cards.append((keyword, value, comment))
+    if meta.get("obs_start"):
+        cards.append(("MJD-OBS", _mjd(meta["obs_start"]), "start of the (first) exposure, UTC"))
     for keyword, value in (meta.get("wcs") or {}).items():
         cards.append((keyword, value, ""))
     return cards
+
+
+def _mjd(obs_start: str) -> float:
+    since = datetime.fromisoformat(obs_start) - datetime(1858, 11, 17)
+    return round(since.total_seconds() / 86400, 9)
 
 
 HEADER_NAMES = (
@@ -233,7 +253,7 @@ HEADER_NAMES = (
     ("detector", "DETECTOR", "detector"),
     ("filter", "FILTER", "filter"),
     ("object", "OBJECT", "object"),
-    ("exposure", "EXPOSURE", "exposure id"),
+    ("exposure", "EXPID", "exposure id"),
     ("night", "NIGHT", "local date of the evening"),
     ("obs_start", "DATE-OBS", "start of the (first) exposure, UTC"),
     ("exptime_s", "EXPTIME", "[s] exposure time"),
@@ -250,13 +270,17 @@ HEADER_NAMES = (
 
 def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
     primary = plan.of_role(plan.kind.primary.role)
-    return [{"path": str(primary[one.number].source.address), "reason": one.reason} for one in result.left_out]
+    return [
+        {"path": str(primary[one.number].source.address), "reason": one.reason} for one in result.left_out
+    ]
 
 
 def _limits_text(quality: Mapping[str, Any]) -> str:
     texts = []
     for one in quality["limits"]:
         if not one["ok"]:
-            bounds = f"{'' if one['low'] is None else one['low']}..{'' if one['high'] is None else one['high']}"
+            bounds = (
+                f"{'' if one['low'] is None else one['low']}..{'' if one['high'] is None else one['high']}"
+            )
             texts.append(f"{one['measure']} = {one['value']} is outside {bounds}")
     return "; ".join(texts)

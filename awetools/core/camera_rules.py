@@ -200,7 +200,7 @@ def _rule(raw: Mapping[str, Any], where: str, form: str) -> Rule:
         cards=_texts(raw.get("card", []), f"{where}: card"),
         constant=raw.get("value"),
         expression=compile_condition(raw["expression"], where) if "expression" in raw else None,
-        template=_template(raw["template"], where) if "template" in raw else (),
+        template=template_parts(raw["template"], where) if "template" in raw else (),
         join=tuple(compile_rules(part, f"{where}: join") for part in _list(raw.get("join", []), where)),
         when=compile_condition(raw["when"], f"{where}: when") if "when" in raw else None,
         comment=_pattern(raw.get("comment"), f"{where}: comment"),
@@ -317,7 +317,8 @@ def _mapping(raw: object, where: str) -> dict[str, object]:
     return dict(raw)
 
 
-def _template(raw: object, where: str) -> tuple[str | Node, ...]:
+def template_parts(raw: object, where: str) -> tuple[str | Node, ...]:
+    """A template as texts and the expressions in its braces; raises BadSettings, naming the place."""
     text = _text(raw, f"{where}: template")
     parts: list[str | Node] = []
     at = 0

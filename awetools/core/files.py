@@ -45,6 +45,17 @@ def stamp_of(stat: os.stat_result) -> Stamp:
     return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit on open files for a stack of so many, as far as the system lets it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 64
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        high = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, high), hard))
+
+
 def write_whole(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a small file whole or not at all, replacing what is there. Raises Unavailable."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")

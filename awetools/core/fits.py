@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import (
     AweError,
@@ -57,7 +56,11 @@ from .fitsheader import (
     wcs_cards,
 )
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
 CardTuple = tuple[str, HeaderValue, str]
 
 STRIP_BYTES = 1 << 22
@@ -391,7 +394,7 @@ class FitsFile:
             os.close(self._file)
             self._file = -1
         self._close_spools()
-        self._source = self._disk = _Descriptor(-1, 0, f"{self.path} (closed)")
+        self._source = self._disk = _Descriptor(-1, sys.maxsize, f"{self.path} (closed)")
         self._unpacked.clear()
 
     def _close_spools(self) -> None:
@@ -427,9 +430,9 @@ class FitsFile:
             raise BadHeader(
                 f"{image.where}: rows {y0}:{y1}, columns {x0}:{x1} are not in the image, {width} x {height}"
             )
+        source, start = self._data_unit(image)
         stored = np.empty((y1 - y0, width), dtype=_STORED[image.bitpix])
         if stored.size:
-            source, start = self._data_unit(image)
             source.read_into(_bytes_of(stored), start + y0 * width * stored.itemsize)
         if (x0, x1) != (0, width):
             stored = stored[:, x0:x1].copy()
@@ -760,7 +763,9 @@ def _tile_axes(hdu: Hdu) -> list[int]:
     if tiles != rows:
         raise BadHeader(f"{where}: {shape_text(axes)} pixels have {tiles} tiles, the table has {rows}")
     if hdu.data_bytes > LARGEST_TILE_RATIO * max(hdu.extent.data_bytes, BLOCK_BYTES):
-        raise BadHeader(f"{where}: {hdu.extent.data_bytes} bytes cannot hold {hdu.data_bytes} packed bytes")
+        raise BadHeader(
+            f"{where}: {hdu.extent.data_bytes} bytes cannot hold {hdu.data_bytes} bytes of pixels"
+        )
     return tile
 
 

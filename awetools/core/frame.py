@@ -59,9 +59,7 @@ class RawFrame:
         ny, nx = array.shape
         sections = meta.get("sections")
         whole = Section(0, nx, 0, ny, False, False)
-        amplifiers = (
-            amplifiers_from_meta(sections) if sections else (Amplifier("A", 0, whole, None, whole),)
-        )
+        amplifiers = amplifiers_from_meta(sections) if sections else (Amplifier("A", 0, whole, None, whole),)
         meta.setdefault("overscan_mode", "rows-smooth" if amplifiers[0].overscan else "none")
         return raw_frame(meta, amplifiers, lambda _hdu, y0, y1: array[y0:y1])
 
@@ -84,9 +82,7 @@ class RawFrame:
         block = self.read_rows(amp.hdu, y0, y1)[:, amp.overscan.x0 : amp.overscan.x1]
         return block[::-1] if amp.target.flip_y else block
 
-    def _block(
-        self, amp: Amplifier, y0: int, y1: int
-    ) -> tuple[tuple[slice, slice], np.ndarray] | None:
+    def _block(self, amp: Amplifier, y0: int, y1: int) -> tuple[tuple[slice, slice], np.ndarray] | None:
         low, high = max(y0, amp.target.y0), min(y1, amp.target.y1)
         if low >= high:
             return None

@@ -1,68 +1,86 @@
 """The SQLite index of a store: a cache of its records, rebuilt from them at any time.
 
 Every write is one short BEGIN IMMEDIATE transaction in WAL mode, so that many
-programs can write at once. An index that is deleted while programs run is rebuilt
-by the next one; a writer whose index was replaced under it writes again.
+programs can write at once. `.awe/index.sqlite` is a link to a file whose name is
+used only once: an index that is deleted or rebuilt while programs have it open
+never meets the log files of the one before. A writer whose index was replaced
+under it writes again; who rebuilds takes over what was written meanwhile.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from . import store as stores
-from .errors import IndexBusy, NoRecord, Unavailable, UnknownName, nearest
+from .errors import AweError, IndexBusy, NoRecord, Unavailable, UnknownName, nearest
+from .indexfile import (
+    SCHEMA_VERSION,
+    connect,
+    errors_named,
+    fill_database,
+    may_write,
+    open_memory,
+    put_rows,
+    record_path_of,
+    remove_rows,
+    sql_value,
+    unlink_database,
+)
+from .indexrows import (
+    COLUMNS,
+    LINK_COLUMNS,
+    META_COLUMNS,
+    Row,
+    absolute,
+    all_rows,
+    product_row,
+    raw_rows,
+    record_files,
+    relative,
+    rows_of,
+)
 from .journal import verdicts
 from .meta import ALIASES, FIELDS
-from .record import Record, read_record, sidecar
 from .store import Store
 
-SCHEMA_VERSION = 1
+__all__ = [
+    "COLUMNS",
+    "LINK_COLUMNS",
+    "META_COLUMNS",
+    "QUERY_COLUMNS",
+    "Changes",
+    "Index",
+    "Row",
+    "Summary",
+    "absolute",
+    "all_rows",
+    "catch_up",
+    "changes_of",
+    "follow",
+    "forget",
+    "highest_sequence",
+    "open_index",
+    "product_row",
+    "put_records",
+    "raw_rows",
+    "rebuild",
+    "relative",
+    "summary",
+    "update",
+]
+
 TIMEOUT_S = 60.0
 BATCH = 500
-
-SQL_TYPES = {"text": "TEXT", "real": "REAL", "integer": "INTEGER"}
-META_COLUMNS = {field.name: SQL_TYPES[field.type] for field in FIELDS if field.type in SQL_TYPES}
-COLUMNS = {
-    "address": "TEXT",
-    "record_path": "TEXT",
-    "record_mtime_ns": "INTEGER",
-    "kind": "TEXT",
-    "sequence": "INTEGER",
-    "made": "TEXT",
-    "content": "TEXT",
-    "recipe_key": "TEXT",
-    "bytes": "INTEGER",
-    "mtime_ns": "INTEGER",
-    "inode": "INTEGER",
-    "valid_from": "TEXT",
-    "valid_to": "TEXT",
-    "valid_by": "TEXT",
-    "flags": "INTEGER",
-    **META_COLUMNS,
-    "meta": "TEXT",
-    "measures": "TEXT",
-}
-LINK_COLUMNS = {
-    "child": "TEXT",
-    "role": "TEXT",
-    "address": "TEXT",
-    "content": "TEXT",
-    "recipe_key": "TEXT",
-}
-INDEXES = (
-    ("objects", ("kind", "instrument", "detector", "night")),
-    ("objects", ("recipe_key",)),
-    ("objects", ("content",)),
-    ("links", ("child",)),
-    ("links", ("content",)),
-)
+ATTEMPTS = 50
 
 # Names a person may ask for that are not meta fields, with their types.
 QUERY_COLUMNS = {
@@ -79,65 +97,89 @@ QUERY_COLUMNS = {
     "verdict": "text",
     "sequence": "integer",
 }
-
-Row = dict[str, Any]
+IDENTITY = "coalesce(objects.recipe_key, objects.content)"
+T = TypeVar("T")
+# The file behind the link, and its inode.
+Generation = tuple[Path, int]
 
 
 class Index:
-    """An open index of one store."""
+    """An open index of one store; `generation` is None for one that is only in memory."""
 
-    def __init__(self, store: Store, connection: sqlite3.Connection, inode: int, writable: bool) -> None:
+    def __init__(
+        self, store: Store, connection: sqlite3.Connection, generation: Generation | None, writable: bool
+    ) -> None:
         self.store = store
         self.connection = connection
-        self.inode = inode
+        self.generation = generation
         self.writable = writable
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
 
+    def is_current(self) -> bool:
+        """Whether this is still the index of the store, and not one that was deleted or replaced."""
+        return self.generation is None or _current(self.store) == self.generation
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _errors_named(self.store):
+        if not self.writable:
+            raise Unavailable(f"{self.store.index_path}: this user cannot write it")
+        with self._errors_named():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
+
+    def _errors_named(self) -> AbstractContextManager[None]:
+        return errors_named(self.store.index_path, TIMEOUT_S)
 
     def put(self, rows: Sequence[tuple[Row, Sequence[Row]]]) -> None:
-        """Add or replace objects with their links, all or none."""
+        """Replace the objects of records, with their links, all or none; those of one record together."""
         with self._writing() as connection:
-            _put(connection, rows)
+            put_rows(connection, rows)
 
     def remove(self, addresses: Iterable[str]) -> None:
         """Forget objects and their links."""
         with self._writing() as connection:
-            for address in addresses:
-                connection.execute("DELETE FROM objects WHERE address = ?", (address,))
-                connection.execute("DELETE FROM links WHERE child = ?", (address,))
+            remove_rows(connection, "address", addresses)
+
+    def select(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of any SELECT; raises Unavailable, IndexBusy where SQLite cannot answer."""
+        given = [sql_value(value) for value in values]
+        if any(isinstance(value, bytes) for value in given):
+            sql = sql.replace("?", "CAST(? AS TEXT)")
+        with self._errors_named():
+            yield from self.connection.execute(sql, given)
 
     def rows(self, where: str = "1", values: Sequence[object] = (), tail: str = "") -> Iterator[Row]:
         """Objects that a fragment of SQL selects, as dictionaries, with their verdict."""
-        sql = f"SELECT *, (SELECT verdict FROM verdicts WHERE identity = {IDENTITY}) AS verdict FROM objects"
-        with _errors_named(self.store):
-            cursor = self.connection.execute(f"{sql} WHERE {where} {tail}", values)
-        names = [column[0] for column in cursor.description]
-        for row in cursor:
+        verdict = f"(SELECT verdict FROM verdicts WHERE identity = {IDENTITY})"
+        names = [*COLUMNS, "verdict"]
+        sql = f"SELECT {', '.join(COLUMNS)}, {verdict} FROM objects WHERE {where} {tail}"
+        for row in self.select(sql, values):
             yield dict(zip(names, row, strict=True))
 
     def links(self, where: str, values: Sequence[object]) -> list[Row]:
         """Links that a fragment of SQL selects."""
-        cursor = self.connection.execute(f"SELECT * FROM links WHERE {where} ORDER BY rowid", values)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        sql = f"SELECT {', '.join(LINK_COLUMNS)} FROM links WHERE {where} ORDER BY rowid"
+        return [dict(zip(LINK_COLUMNS, row, strict=True)) for row in self.select(sql, values)]
 
     def stamps(self) -> dict[str, tuple[int, int, int, str]]:
-        """Of every raw frame: its file's size, mtime and inode, and the detector address."""
+        """Of every raw frame, by its address: size, mtime and inode of its file, and its record's path."""
         sql = "SELECT address, bytes, mtime_ns, inode, record_path FROM objects WHERE kind LIKE 'raw\\_%' ESCAPE '\\'"
-        return {row[0]: (row[1], row[2], row[3], row[4]) for row in self.connection.execute(sql)}
+        return {row[0]: (row[1], row[2], row[3], row[4]) for row in self.select(sql)}
 
     def refresh_verdicts(self) -> None:
         """Take over the verdicts of the journal, if it grew since."""
@@ -145,7 +187,7 @@ class Index:
             size = self.store.journal_path.stat().st_size
         except FileNotFoundError:
             size = 0
-        known = self.connection.execute("SELECT value FROM state WHERE name = 'journal_bytes'").fetchone()
+        known = next(self.select("SELECT value FROM state WHERE name = 'journal_bytes'"), None)
         if known and known[0] == size:
             return
         found = verdicts(self.store)
@@ -158,7 +200,11 @@ class Index:
             connection.execute("INSERT OR REPLACE INTO state VALUES ('journal_bytes', ?)", (size,))
 
     def _verdicts_in_memory(self, found: Mapping[str, str]) -> None:
-        self.connection.execute("CREATE TEMP TABLE verdicts (identity TEXT PRIMARY KEY, verdict TEXT)")
+        # A temporary table hides the one of the same name in the file.
+        self.connection.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS verdicts (identity TEXT PRIMARY KEY, verdict TEXT)"
+        )
+        self.connection.execute("DELETE FROM temp.verdicts")
         self.connection.executemany("INSERT INTO temp.verdicts VALUES (?, ?)", found.items())
 
     def column(self, name: str, measures: Sequence[str]) -> tuple[str, str]:
@@ -180,310 +226,345 @@ class Index:
         raise UnknownName(f"no field {name!r}{nearest(name, known)}")
 
 
-IDENTITY = "coalesce(objects.recipe_key, objects.content)"
+# Opening
 
 
 def open_index(store: Store) -> Index:
-    """Open the index of a store, rebuilding it if it is gone. Raises Unavailable, IndexBusy."""
-    for _ in range(5):
-        try:
-            inode = store.index_path.stat().st_ino
-        except FileNotFoundError:
-            rebuild(store)
+    """Open the index of a store, rebuilding it if it is gone or of an older version.
+
+    In a store that this user cannot write, an index that is gone is made in
+    memory. Raises Unavailable, IndexBusy.
+    """
+    for _ in range(ATTEMPTS):
+        generation = _current(store)
+        if generation is None:
+            if not may_write(store.awe):
+                return _in_memory(store)
+            _renew(store, None)
             continue
-        except OSError as error:
-            raise Unavailable(f"{store.index_path}: {error.strerror}") from None
-        with _errors_named(store):
-            connection, writable = _connect(store.index_path)
-            index = Index(store, connection, inode, writable)
-            _check_version(index)
-            index.refresh_verdicts()
+        try:
+            index = _opened(store, generation)
+        except Unavailable:
+            if _current(store) == generation:
+                raise
+            continue
+        if index is not None and index.is_current():
             return index
+        if index is not None:
+            index.close()
     raise Unavailable(f"{store.index_path}: disappears as fast as it is made")
 
 
-def put_records(store: Store, rows: Sequence[tuple[Row, Sequence[Row]]]) -> None:
-    """Write rows into the index of a store, again if it was deleted or replaced meanwhile."""
-    for _ in range(5):
-        index = open_index(store)
+def _opened(store: Store, generation: Generation) -> Index | None:
+    """The index in a file; None if it was of an older version and was made anew."""
+    with errors_named(store.index_path, TIMEOUT_S):
+        connection, writable = connect(generation[0], TIMEOUT_S)
+        index = Index(store, connection, generation, writable)
         try:
-            for first in range(0, len(rows), BATCH):
-                index.put(rows[first : first + BATCH])
-        finally:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == SCHEMA_VERSION:
+                index.refresh_verdicts()
+                return index
+        except BaseException:
             index.close()
-        with suppress(FileNotFoundError):
-            if store.index_path.stat().st_ino == index.inode:
-                return
-    raise Unavailable(f"{store.index_path}: is replaced again and again", hint="awe-index --rebuild")
+            raise
+        index.close()
+    if version > SCHEMA_VERSION:
+        raise Unavailable(
+            f"{store.index_path}: version {version}, made by a newer awetools (this one knows {SCHEMA_VERSION})",
+            hint="upgrade awetools, or awe-index --rebuild with this one",
+        )
+    if not writable:
+        return _in_memory(store)
+    _renew(store, generation)
+    return None
+
+
+def _current(store: Store) -> Generation | None:
+    """The file that the index is in at present; None if there is none."""
+    try:
+        path = os.path.realpath(store.index_path, strict=True)
+        return Path(path), os.stat(path).st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Unavailable(f"{store.index_path}: {error.strerror}") from None
+
+
+def _in_memory(store: Store) -> Index:
+    """The index of a store that this user cannot write, made for this program alone."""
+    with errors_named(store.index_path, TIMEOUT_S):
+        connection = open_memory()
+        put_rows(connection, all_rows(store))
+        index = Index(store, connection, None, False)
+        index.refresh_verdicts()
+        return index
+
+
+# Making
 
 
 def rebuild(store: Store) -> int:
     """Make the index anew from the records of a store; returns the number of objects."""
-    new = store.awe / f".index.{os.getpid()}.new"
+    with _rebuild_lock(store):
+        return _replace(store)
+
+
+def _renew(store: Store, seen: Generation | None) -> None:
+    """Rebuild, unless another program did it since the present index was seen to be gone or old."""
+    with _rebuild_lock(store):
+        if _current(store) == seen:
+            _replace(store)
+
+
+@contextmanager
+def _rebuild_lock(store: Store) -> Iterator[None]:
+    path = store.awe / "index.lock"
     try:
-        lock = os.open(store.awe / "index.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:
+            # Another user's lock file serves as well, except on a network file system.
+            lock = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise Unavailable(f"{store.awe}: cannot make an index: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        new.unlink(missing_ok=True)
-        with _errors_named(store):
-            count = _fill(new, store)
-        # The write-ahead log of an index that is gone must not be replayed into this one.
-        for suffix in ("-wal", "-shm"):
-            Path(f"{store.index_path}{suffix}").unlink(missing_ok=True)
-        new.replace(store.index_path)
-        return count
+        yield
     finally:
-        new.unlink(missing_ok=True)
         os.close(lock)
 
 
-def all_rows(store: Store) -> Iterator[tuple[Row, Sequence[Row]]]:
-    """The rows of every record of a store, read from the files; what cannot be read is left to awe-verify."""
-    for path, raw in stores.raw_records(store):
-        yield from raw_rows(store, raw, path)
-    for product in stores.product_paths(store):
-        with suppress(NoRecord):
-            yield product_row(store, product, read_record(sidecar(product)))
+def _replace(store: Store) -> int:
+    new = store.awe / f"index-{secrets.token_hex(6)}.sqlite"
+    try:
+        with errors_named(store.index_path, TIMEOUT_S):
+            fill_database(new, all_rows(store))
+        _point_at(store, new)
+    except BaseException:
+        unlink_database(new)
+        raise
+    with (
+        errors_named(store.index_path, TIMEOUT_S),
+        Index(store, connect(new, TIMEOUT_S)[0], _current(store), True) as index,
+    ):
+        # What was published while the new index was being filled went into the old one.
+        catch_up(index)
+        count = int(next(index.select("SELECT count(*) FROM objects"))[0])
+    for path in store.awe.glob("index-*.sqlite"):
+        if path != new:
+            unlink_database(path)
+    for path in store.awe.glob(".index-*.link"):
+        path.unlink(missing_ok=True)
+    return count
 
 
-def product_row(store: Store, product: Path, record: Record) -> tuple[Row, list[Row]]:
-    """The row of a product and its links, from its record."""
-    address = relative(store, product)
-    meta, about, validity = record["meta"], record["product"], record["validity"] or {}
-    row = _meta_row(meta) | {
-        "address": address,
-        "record_path": f"{address}.json",
-        "record_mtime_ns": _mtime_ns(sidecar(product)),
-        "kind": record["recipe"]["kind"],
-        "sequence": record["run"].get("sequence"),
-        "made": record["run"].get("end"),
-        "content": about["content"],
-        "recipe_key": record["recipe_key"],
-        "bytes": about["bytes"],
-        "mtime_ns": about.get("mtime_ns"),
-        "inode": None,
-        "valid_from": validity.get("start"),
-        "valid_to": validity.get("end"),
-        "valid_by": validity.get("by"),
-        "flags": record["quality"]["flags"],
-        "measures": json.dumps(record["quality"]["measures"]),
-    }
-    links = [
-        {
-            "child": address,
-            "role": one["role"],
-            "address": one.get("path"),
-            "content": one["content"],
-            "recipe_key": one.get("recipe_key"),
-        }
-        for one in record["recipe"]["inputs"]
-    ]
-    return row, links
+def _point_at(store: Store, new: Path) -> None:
+    link = store.awe / f".{new.name}.link"
+    try:
+        new.chmod(store.awe.stat().st_mode & 0o666)
+        link.symlink_to(new.name)
+        link.replace(store.index_path)
+    except OSError as error:
+        link.unlink(missing_ok=True)
+        raise Unavailable(f"{store.index_path}: {error.strerror}") from None
+    # Log files under this name are of an index that was copied here as a plain file.
+    for suffix in ("-wal", "-shm"):
+        Path(f"{store.index_path}{suffix}").unlink(missing_ok=True)
 
 
-def raw_rows(store: Store, raw: Mapping[str, Any], path: Path) -> list[tuple[Row, list[Row]]]:
-    """The rows of a raw record, one a detector."""
-    found = []
-    many = len(raw["detectors"]) > 1
-    for one in raw["detectors"]:
-        file, meta = raw["file"], one["meta"]
-        row = _meta_row(meta) | {
-            "address": f"{file['path']}[{one['detector']}]" if many else file["path"],
-            "record_path": relative(store, path),
-            "record_mtime_ns": _mtime_ns(path),
-            "kind": meta["frame_type"],
-            "sequence": None,
-            "made": raw["registered"],
-            "content": one["content"],
-            "recipe_key": None,
-            "bytes": file["bytes"],
-            "mtime_ns": file["mtime_ns"],
-            "inode": file["inode"],
-            "valid_from": None,
-            "valid_to": None,
-            "valid_by": None,
-            "flags": 0,
-            "measures": "{}",
-        }
-        found.append((row, []))
-    return found
+# Writing
 
 
-def relative(store: Store, path: Path) -> str:
-    """A path as the index holds it: relative to the store where it lies in it."""
-    full = Path(os.path.abspath(path))
-    return str(full.relative_to(store.root)) if store.holds(full) else str(full)
+def put_records(store: Store, rows: Sequence[tuple[Row, Sequence[Row]]]) -> None:
+    """Write rows into the index of a store, again if it was deleted or replaced meanwhile."""
+
+    def put(index: Index) -> None:
+        for batch in _batches(rows):
+            index.put(batch)
+
+    _in_current(store, put)
 
 
-def absolute(store: Store, address: str) -> str:
-    """The address of an index row as a path that programs can open."""
-    return os.path.join(store.root, address)
+def _batches(rows: Sequence[tuple[Row, Sequence[Row]]]) -> Iterator[list[tuple[Row, Sequence[Row]]]]:
+    """The rows in pieces, those of one record always together."""
+    batch: list[tuple[Row, Sequence[Row]]] = []
+    for _, group in groupby(rows, key=record_path_of):
+        batch += group
+        if len(batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def forget(store: Store, addresses: Sequence[str]) -> None:
+    """Take objects out of the index of a store, again if it was deleted or replaced meanwhile."""
+    _in_current(store, lambda index: index.remove(addresses))
+
+
+def _in_current(store: Store, work: Callable[[Index], T]) -> T:
+    for _ in range(ATTEMPTS):
+        with open_index(store) as index:
+            try:
+                result = work(index)
+            except Unavailable:
+                if index.is_current():
+                    raise
+                continue
+            # While it is open its inode cannot be given to another file.
+            if index.is_current():
+                return result
+    raise Unavailable(f"{store.index_path}: is replaced again and again", hint="awe-index --rebuild")
+
+
+# Index and files
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What an index took over: addresses put and removed, and the records that could not be read."""
+
+    put: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unreadable: tuple[NoRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an index holds."""
+
+    path: Path
+    version: int
+    bytes: int
+    kinds: Mapping[str, int]
+
+
+def summary(store: Store) -> Summary:
+    """The number of objects of each kind, and where they are counted."""
+    with open_index(store) as index:
+        kinds = dict(index.select("SELECT kind, count(*) FROM objects GROUP BY kind ORDER BY kind"))
+        pages = next(index.select("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"))
+        return Summary(store.index_path, SCHEMA_VERSION, int(pages[0]), kinds)
 
 
 def highest_sequence(store: Store) -> int:
     """The highest sequence number that any record of the store has; 0 if none."""
-    if not store.index_path.exists():
-        return max((row["sequence"] or 0 for row, _ in all_rows(store)), default=0)
-    index = open_index(store)
-    try:
-        found = index.connection.execute("SELECT max(sequence) FROM objects").fetchone()[0]
+    with open_index(store) as index:
+        found = next(index.select("SELECT max(sequence) FROM objects"))[0]
         return int(found or 0)
-    finally:
-        index.close()
 
 
-def check(store: Store) -> list[str]:
-    """Where the index differs from the records; an empty list if nowhere."""
-    index = open_index(store)
-    try:
-        indexed = {row["address"]: row for row in index.rows()}
-    finally:
-        index.close()
-    problems = []
-    for row, _ in all_rows(store):
-        known = indexed.pop(row["address"], None)
-        if known is None:
-            problems.append(f"{row['address']}: has a record but is not in the index")
-        elif any(known[name] != row[name] for name in ("content", "recipe_key", "kind", "meta", "flags")):
-            problems.append(f"{row['address']}: the index differs from the record")
-    problems += [f"{address}: in the index, but its record is gone" for address in indexed]
-    return problems
+def changes_of(store: Store) -> Changes:
+    """Take over what was added, changed or removed in the files of a store."""
+    return _in_current(store, catch_up)
 
 
 def update(store: Store) -> tuple[list[str], list[str]]:
     """Take over what was added, changed or removed in the store's files; returns (put, removed) addresses."""
-    index = open_index(store)
+    changes = changes_of(store)
+    return list(changes.put), list(changes.removed)
+
+
+def follow(store: Store, interval_s: float) -> Iterator[Changes | AweError]:
+    """Take over the changes of the store's files every so many seconds, without end.
+
+    An error that a retry may cure is yielded in place of the changes.
+    """
+    while True:
+        try:
+            yield changes_of(store)
+        except (IndexBusy, Unavailable) as error:
+            yield error
+        time.sleep(interval_s)
+
+
+def catch_up(index: Index) -> Changes:
+    """Take over what was added, changed or removed in the files of an open index's store.
+
+    A record whose time is the one in the index is not read. Memory does not
+    grow with the number of records, only with that of the changes.
+    """
+    put: list[str] = []
+    unreadable: list[NoRecord] = []
+    for chunk in new_or_changed(index):
+        rows = []
+        for record_path, mtime_ns in chunk:
+            try:
+                rows.append((record_path, mtime_ns, rows_of(index.store, record_path, mtime_ns)))
+            except NoRecord as error:
+                if _time_of(index.store, record_path) is not None:
+                    unreadable.append(error)
+                rows.append((record_path, mtime_ns, []))
+        put += _take_over(index, rows)
+    return Changes(tuple(put), tuple(_remove_gone(index)), tuple(unreadable))
+
+
+def new_or_changed(index: Index) -> Iterator[list[tuple[str, int]]]:
+    """Records whose time is not the one in the index, in pieces; notes all records in temp.seen."""
+    connection = index.connection
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS seen (record_path TEXT PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("DELETE FROM temp.seen")
+    files = record_files(index.store)
+    while chunk := list(islice(files, BATCH)):
+        names = [(sql_value(record_path),) for record_path, _ in chunk]
+        connection.execute("BEGIN")
+        connection.executemany("INSERT OR IGNORE INTO temp.seen VALUES (CAST(? AS TEXT))", names)
+        connection.execute("COMMIT")
+        sql = f"SELECT record_path, record_mtime_ns FROM objects WHERE record_path IN ({', '.join('?' * len(chunk))})"
+        known = dict(index.select(sql, [record_path for record_path, _ in chunk]))
+        changed = [one for one in chunk if known.get(one[0]) != one[1]]
+        if changed:
+            yield changed
+
+
+def _take_over(index: Index, found: Sequence[tuple[str, int, list[tuple[Row, list[Row]]]]]) -> list[str]:
+    """Replace the rows of these records; returns the addresses put."""
+    put = []
+    with index._writing() as connection:
+        for record_path, mtime_ns, rows in found:
+            # Who replaced the record meanwhile has put its row, or is about to.
+            if _time_of(index.store, record_path) != mtime_ns:
+                continue
+            remove_rows(connection, "record_path", [record_path])
+            put_rows(connection, rows)
+            put += [row["address"] for row, _ in rows]
+    return put
+
+
+def _remove_gone(index: Index) -> list[str]:
+    gone = [path for path in not_seen(index) if is_gone(index.store, path)]
+    removed = []
+    for first in range(0, len(gone), BATCH):
+        with index._writing() as connection:
+            for record_path in gone[first : first + BATCH]:
+                if not is_gone(index.store, record_path):
+                    continue
+                sql = "SELECT address FROM objects WHERE record_path = ?"
+                removed += [row[0] for row in index.select(sql, [record_path])]
+                remove_rows(connection, "record_path", [record_path])
+    return removed
+
+
+def not_seen(index: Index) -> list[str]:
+    """The records of the index's rows that new_or_changed did not come across."""
+    sql = "SELECT DISTINCT record_path FROM objects WHERE record_path NOT IN (SELECT record_path FROM temp.seen)"
+    return [row[0] for row in index.select(sql)]
+
+
+def _time_of(store: Store, record_path: str) -> int | None:
     try:
-        known = {row["address"]: row["record_mtime_ns"] for row in index.rows()}
-        found = list(all_rows(store))
-        fresh = [one for one in found if known.get(one[0]["address"]) != one[0]["record_mtime_ns"]]
-        gone = sorted(set(known) - {row["address"] for row, _ in found})
-        if fresh:
-            index.put(fresh)
-        if gone:
-            index.remove(gone)
-    finally:
-        index.close()
-    return [row["address"] for row, _ in fresh], gone
-
-
-def _meta_row(meta: Mapping[str, Any]) -> Row:
-    row: Row = {name: meta.get(name) for name in META_COLUMNS}
-    row["meta"] = json.dumps(meta, sort_keys=True)
-    return row
-
-
-def _mtime_ns(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
+        return (store.root / record_path).stat().st_mtime_ns
     except OSError:
         return None
 
 
-def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
-    readable_only = not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK)
-    if not readable_only:
-        connection = sqlite3.connect(path, timeout=TIMEOUT_S, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        return connection, True
-    # On a read-only file system nobody else can write, so no lock is needed; where others
-    # may write, an immutable connection would read torn pages.
-    frozen = os.statvfs(path).f_flag & os.ST_RDONLY
-    uri = f"{path.as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
-    return sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S, isolation_level=None), False
-
-
-def _check_version(index: Index) -> None:
-    found = index.connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > SCHEMA_VERSION:
-        raise Unavailable(
-            f"{index.store.index_path}: version {found}, made by a newer awetools "
-            f"(this one knows {SCHEMA_VERSION})",
-            hint="upgrade awetools, or awe-index --rebuild with this one",
-        )
-
-
-@contextmanager
-def _errors_named(store: Store) -> Iterator[None]:
+def is_gone(store: Store, record_path: str) -> bool:
+    """Whether a record surely does not exist; one that cannot be looked at may."""
     try:
-        yield
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "locked" in text or "busy" in text:
-            raise IndexBusy(f"{store.index_path}: {text} for {TIMEOUT_S:.0f} s") from None
-        raise Unavailable(f"{store.index_path}: {text}", hint="awe-index --rebuild") from None
-    except sqlite3.DatabaseError as error:
-        raise Unavailable(f"{store.index_path}: {error}", hint="awe-index --rebuild") from None
-
-
-def _fill(path: Path, store: Store) -> int:
-    create(path)
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN IMMEDIATE")
-        count = _put(connection, all_rows(store))
-        connection.execute("COMMIT")
-        return count
-    finally:
-        connection.close()
-
-
-def create(path: Path) -> None:
-    """Make an empty index file with its tables."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        for table, columns, key in (
-            ("objects", COLUMNS, "address"),
-            ("links", LINK_COLUMNS, None),
-            ("verdicts", {"identity": "TEXT", "verdict": "TEXT"}, "identity"),
-            ("state", {"name": "TEXT", "value": "INTEGER"}, "name"),
-        ):
-            parts = [f"{name} {kind}{' PRIMARY KEY' * (name == key)}" for name, kind in columns.items()]
-            connection.execute(f"CREATE TABLE {table} ({', '.join(parts)})")
-        for table, names in INDEXES:
-            connection.execute(f"CREATE INDEX {table}_{names[0]} ON {table} ({', '.join(names)})")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    finally:
-        connection.close()
-
-
-def _put(connection: sqlite3.Connection, rows: Iterable[tuple[Row, Sequence[Row]]]) -> int:
-    names = list(COLUMNS)
-    insert = f"INSERT OR REPLACE INTO objects ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-    link = f"INSERT INTO links VALUES ({', '.join('?' * len(LINK_COLUMNS))})"
-    count = 0
-    for row, links in rows:
-        connection.execute("DELETE FROM links WHERE child = ?", (row["address"],))
-        connection.execute(insert, [row[name] for name in names])
-        connection.executemany(link, [[one[name] for name in LINK_COLUMNS] for one in links])
-        count += 1
-    return count
-
-
-def merge(store: Store, other: Store) -> tuple[int, int]:
-    """Take over another store's raw records and verdicts, and index the products that lie in this one.
-
-    Returns the numbers of raw records and of verdict events taken over. A frame
-    that both know keeps this store's record.
-    """
-    taken = 0
-    for _, raw in stores.raw_records(other):
-        if not store.raw_record_path(raw["file"]["path"]).exists():
-            stores.write_raw_record(store, raw)
-            taken += 1
-    events = _merge_journal(store, other)
-    update(store)
-    return taken, events
-
-
-def _merge_journal(store: Store, other: Store) -> int:
-    from .journal import append_events, read_events
-
-    known = {json.dumps(event, sort_keys=True) for event in read_events(store)}
-    new = [event for event in read_events(other) if json.dumps(event, sort_keys=True) not in known]
-    append_events(store, new)
-    return len(new)
+        (store.root / record_path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

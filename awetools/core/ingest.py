@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import AweError, BadChecksum, BeingWritten, NoSuchFile
 from .files import Stamp, stamp_of
@@ -100,7 +100,9 @@ def check_overrides(overrides: Mapping[str, str]) -> None:
     names = [field.name for field in FIELDS]
     for name in overrides:
         if name not in names:
-            raise UnknownName(f"--set {name}: no such field{nearest(name, names)}; there are: {', '.join(names)}")
+            raise UnknownName(
+                f"--set {name}: no such field{nearest(name, names)}; there are: {', '.join(names)}"
+            )
 
 
 def repeated(store: Store, paths: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -142,7 +144,7 @@ def _one(
     overrides: Mapping[str, str],
     stamps: Mapping[str, Stamp],
     wait_s: float,
-) -> tuple[Ingested, dict[str, object] | None]:
+) -> tuple[Ingested, dict[str, Any] | None]:
     try:
         stat = stat_of(path)
         real_path = os.path.realpath(path)

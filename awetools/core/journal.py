@@ -80,5 +80,12 @@ def read_events(store: Store) -> list[dict[str, Any]]:
 
 def verdicts(store: Store) -> dict[str, str]:
     """The verdict in force for every product or raw frame that was judged."""
-    newest = {one["identity"]: one["verdict"] for one in read_events(store) if one.get("event") == "verdict"}
-    return {identity: verdict for identity, verdict in newest.items() if verdict != "none"}
+    newest: dict[str, Mapping[str, Any]] = {}
+    for one in read_events(store):
+        if one.get("event") != "verdict":
+            continue
+        known = newest.get(one["identity"])
+        # One that was merged from another store was appended late, but given when it says.
+        if known is None or "from" not in one or one["when"] >= known["when"]:
+            newest[one["identity"]] = one
+    return {identity: one["verdict"] for identity, one in newest.items() if one["verdict"] != "none"}

@@ -173,5 +173,3 @@ def kind_named(kinds: Sequence[Kind], name: str) -> Kind:
             return kind
     names = [kind.name for kind in kinds]
     raise UnknownName(f"no kind {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
-
-

@@ -39,6 +39,7 @@ FIELDS: tuple[Field, ...] = (
     Field("night", "text", "", "Date of the evening, YYYY-MM-DD: local mean noon to noon at the site."),
     Field("obs_start", "text", "UTC", "Start of the exposure, ISO 8601 with milliseconds, no zone letter."),
     Field("exptime_s", "real", "s", "Exposure time."),
+    Field("site_longitude_deg", "real", "deg", "Longitude of the site, east positive."),
     Field("airmass", "real", "", "Airmass, at the start or the mean as the header gives it."),
     Field("ra_deg", "real", "deg", "Right ascension of the pointing."),
     Field("dec_deg", "real", "deg", "Declination of the pointing."),

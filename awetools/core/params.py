@@ -10,7 +10,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .errors import BadValue, UnknownName, nearest
 
@@ -87,7 +87,7 @@ def params_of(params_class: type) -> tuple[Param, ...]:
     """The parameters that a parameter class declares, in its order."""
     types = typing.get_type_hints(params_class)
     return tuple(
-        Param(name=field.name, type=types[field.name], default=field.default, **field.metadata)
+        Param(field.name, types[field.name], cast(Scalar, field.default), **field.metadata)
         for field in dataclasses.fields(params_class)
     )
 

@@ -270,7 +270,9 @@ def _accepted_flags(product: ProductInput, accept: bool) -> int:
         return 0
     if not accept:
         names = ", ".join(product.record["quality"]["flag_names"])
-        raise Flagged(f"{product.path}: is flagged ({names})", hint="--accept-flags uses it all the same, on record")
+        raise Flagged(
+            f"{product.path}: is flagged ({names})", hint="--accept-flags uses it all the same, on record"
+        )
     return flags
 
 
@@ -337,7 +339,9 @@ def _role_difference(plan: Plan, need: Need, before: Sequence[Mapping[str, Any]]
         parts = [f"{word} {_few(names)}" for word, names in (("new:", more), ("gone:", gone)) if names]
         yield Reason("members", f"{need.role}: {', '.join(parts)}")
     else:
-        yield Reason("better" if chosen else "inputs", f"{need.role}: was {_few(old_names)}, is {_few(new_names)}")
+        yield Reason(
+            "better" if chosen else "inputs", f"{need.role}: was {_few(old_names)}, is {_few(new_names)}"
+        )
 
 
 def _meta_difference(
@@ -354,7 +358,9 @@ def _meta_difference(
 
 def _few(names: Iterable[str]) -> str:
     names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    return (
+        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    )
 
 
 def target_of(
@@ -371,7 +377,9 @@ def target_of(
     if not workspace.stores:
         from .errors import UsageError
 
-        raise UsageError("there is no store here: say where the product goes", hint="-o FILE, --out-dir DIR, or awe-init")
+        raise UsageError(
+            "there is no store here: say where the product goes", hint="-o FILE, --out-dir DIR, or awe-init"
+        )
     store = workspace.stores[0]
     one_frame = not plan.kind.primary.many
     return default_path(store, plan.kind.name, plan.meta, plan.key, one_frame), store

@@ -64,7 +64,9 @@ def open_product(path: Path) -> ProductInput:
     record = read_record(sidecar(path))
     state = state_of(path, record)
     if state == "replaced":
-        raise BeingWritten(f"{path}: is being replaced by another program", hint=f"awe-verify --clean {path.parent}")
+        raise BeingWritten(
+            f"{path}: is being replaced by another program", hint=f"awe-verify --clean {path.parent}"
+        )
     if state != "whole":
         raise Integrity(
             f"{path}: {state}: not the file that its record describes "

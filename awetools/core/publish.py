@@ -21,10 +21,10 @@ from .files import sync_directory, write_whole
 from .plan import Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
 from .record import SCHEMA_VERSION, Record, read_record, sidecar, to_bytes
-from .store import Store, target_lock
+from .store import Store, store_of, target_lock
 
 if TYPE_CHECKING:
-    from .fits import Plane, Written
+    from .fits import CardTuple, Plane, Written
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def publish(
     target: Path,
     store: Store | None,
     planes: Sequence[Plane],
-    cards: Sequence[tuple[str, object, str]],
+    cards: Sequence[CardTuple],
     quality: Mapping[str, Any],
     run: Mapping[str, Any],
     used: Mapping[str, str],
@@ -65,23 +65,36 @@ def publish(
             part.replace(new)
         finally:
             part.unlink(missing_ok=True)
-        sequence = store.next_sequence() if store else None
-        record = compose(plan, target, written, quality, {**run, "sequence": sequence}, used, left_out)
         try:
+            sequence = store.next_sequence() if store else None
+            record = compose(plan, target, written, quality, {**run, "sequence": sequence}, used, left_out)
             keep_record(target, store)
             if depfile is not None:
                 write_depfile(depfile, target, plan)
             write_whole(sidecar(target), to_bytes(record))
         except BaseException:
-            new.unlink(missing_ok=True)
+            # Once the new record is in place, the replacement can only go forward.
+            if not _is_recorded(target, written.file_sha256):
+                new.unlink(missing_ok=True)
             raise
         new.replace(target)
         sync_directory(target.parent)
-    if store is not None:
-        from .index import product_row, put_records
-
-        put_records(store, [product_row(store, target, record)])
+        # Under the lock, so that of two writers the last one's row is put last.
+        _index(target, store, record)
     return record
+
+
+def _is_recorded(target: Path, file_sha256: str) -> bool:
+    record = read_record_or_none(target)
+    return record is not None and record["product"]["file_sha256"] == file_sha256
+
+
+def _index(target: Path, store: Store | None, record: Record) -> None:
+    if store is None:
+        return
+    from .index import product_row, put_records
+
+    put_records(store, [product_row(store, target, record)])
 
 
 def finish_rename(target: Path) -> bool:
@@ -142,6 +155,7 @@ def set_time(target: Path, inputs: Sequence[Path]) -> bool:
         record = read_record(sidecar(target))
         record["product"]["mtime_ns"] = target.stat().st_mtime_ns
         write_whole(sidecar(target), to_bytes(record))
+        _index(target, store_of(target), record)
     return True
 
 
@@ -231,7 +245,13 @@ def _hint(path: str, target: Path) -> str:
 
 def _make_name(path: str) -> str:
     """A file name as Make reads it in a rule."""
-    return path.replace("$", "$$").replace("\\", "\\\\").replace(" ", "\\ ").replace("#", "\\#").replace(":", "\\:")
+    return (
+        path.replace("$", "$$")
+        .replace("\\", "\\\\")
+        .replace(" ", "\\ ")
+        .replace("#", "\\#")
+        .replace(":", "\\:")
+    )
 
 
 def _make_directory(path: Path) -> None:
@@ -239,5 +259,3 @@ def _make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None
-
-

@@ -7,7 +7,17 @@ from typing import Any
 
 from .kind import Kind, Limit
 
-IMSTAT = ("mean", "median", "stdev", "min", "max", "clipped_mean", "clipped_median", "clipped_stdev", "pixels")
+IMSTAT = (
+    "mean",
+    "median",
+    "stdev",
+    "min",
+    "max",
+    "clipped_mean",
+    "clipped_median",
+    "clipped_stdev",
+    "pixels",
+)
 
 # Measured for every image product, whatever its kind.
 COMMON_MEASURES = {

@@ -76,9 +76,8 @@ def _select(
         return index.column(name, measures)
 
     wanted = [column(name)[0] for name in question.columns]
-    where, values = "kind LIKE 'raw%'" if question.kind == "raw" else "kind = ?", []
-    if question.kind != "raw":
-        values.append(question.kind)
+    where: str = "kind LIKE 'raw%'" if question.kind == "raw" else "kind = ?"
+    values: list[object] = [] if question.kind == "raw" else [question.kind]
     if question.condition is not None:
         sql, more = to_sql(question.condition, column)
         where, values = f"{where} AND ({sql})", [*values, *more]

@@ -52,13 +52,13 @@ class RawInput:
         """Raw frames have no recipe key."""
         return
 
-    def open(self) -> FitsFile:
-        """The open file; the caller closes it."""
+    def open(self, spool: bool = False) -> FitsFile:
+        """The open file; the caller closes it. spool: unpack a packed file to disk, not into memory."""
         if self.fits is not None:
             return self.fits
         from .fits import open_fits
 
-        return open_fits(self.address.path)
+        return open_fits(self.address.path, spool)
 
 
 def raw_frame_of(raw: RawInput, fits: FitsFile) -> RawFrame:
@@ -82,7 +82,7 @@ def stat_of(path: Path) -> os.stat_result:
     return stat
 
 
-def open_raw(address: Address, workspace: Workspace) -> list[RawInput]:
+def open_raw(address: Address, workspace: Workspace, spool: bool = False) -> list[RawInput]:
     """The raw detectors at an address, from the record if the file is unchanged, else from the file."""
     stat = stat_of(address.path)
     real_path = os.path.realpath(address.path)
@@ -91,17 +91,19 @@ def open_raw(address: Address, workspace: Workspace) -> list[RawInput]:
         found = [_from_record(address.path, one) for one in record["detectors"]]
         return _addressed(found, address)
     overrides = dict(record["overrides"]) if record else {}
-    found = read_raw(address.path, workspace, overrides)
+    found = read_raw(address.path, workspace, overrides, spool)
     if record is None:
         found = _registered_elsewhere(found, workspace)
     return _addressed(found, address)
 
 
-def read_raw(path: Path, workspace: Workspace, overrides: Mapping[str, str]) -> list[RawInput]:
+def read_raw(
+    path: Path, workspace: Workspace, overrides: Mapping[str, str], spool: bool = False
+) -> list[RawInput]:
     """Open, translate and hash a raw file; the file stays open in what is returned."""
     from .fits import open_fits
 
-    fits = open_fits(path)
+    fits = open_fits(path, spool)
     try:
         translations = translate_fits(fits, workspace, overrides)
         many = len(translations) > 1
@@ -131,15 +133,19 @@ def translate_fits(
             f"{fits.path}.json is missing",
             hint="awe-lineage finds a copy of the record by its key; or make the product again",
         )
-    hdus = [HduInfo(hdu.index, hdu.name, hdu.header, hdu.shape if hdu.is_image else None) for hdu in fits.hdus]
-    camera = recognise(workspace.cameras, hdus, str(fits.path))
+    hdus = [
+        HduInfo(hdu.index, hdu.name, hdu.header, hdu.shape if hdu.is_image else None) for hdu in fits.hdus
+    ]
+    camera = recognise(workspace.cameras, hdus, str(fits.path), overrides.get("camera"))
     return [
         (address.hdus, translate(camera, hdus, address, overrides, str(fits.path)))
         for address in detectors(camera, hdus, str(fits.path))
     ]
 
 
-def register(store: Store, path: Path, found: Sequence[RawInput], stamp: Stamp, overrides: Mapping[str, str]) -> dict[str, Any]:
+def register(
+    store: Store, path: Path, found: Sequence[RawInput], stamp: Stamp, overrides: Mapping[str, str]
+) -> dict[str, Any]:
     """Write the record of a raw file into the store; returns it."""
     record = {
         "record": {"schema": RAW_SCHEMA_VERSION, "type": "raw"},

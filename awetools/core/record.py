@@ -100,7 +100,9 @@ def _hashes(record: Mapping[str, Any]) -> list[tuple[str, object]]:
     hashes += [(f"product.{name}", record["product"].get(name)) for name in ("file_sha256", "content")]
     inputs = record["recipe"].get("inputs")
     for number, one in enumerate(inputs if isinstance(inputs, list) else []):
-        hashes.append((f"recipe.inputs[{number}].content", one.get("content") if isinstance(one, dict) else one))
+        hashes.append(
+            (f"recipe.inputs[{number}].content", one.get("content") if isinstance(one, dict) else one)
+        )
     return hashes
 
 

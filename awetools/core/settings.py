@@ -73,7 +73,9 @@ def check_settings(settings: Settings, kinds: Sequence[Kind]) -> None:
     _check_tree(settings.origin, settings.tree, {kind.name: kind for kind in kinds}, SCOPES)
 
 
-def _check_tree(origin: str, tree: Mapping[str, Any], kinds: Mapping[str, Kind], scopes: Sequence[str]) -> None:
+def _check_tree(
+    origin: str, tree: Mapping[str, Any], kinds: Mapping[str, Kind], scopes: Sequence[str]
+) -> None:
     for name, value in tree.items():
         if not isinstance(value, dict):
             raise BadSettings(f"{origin}: {name} = {value!r} stands outside a table such as [bias]")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from .errors import NoRecord, NoStore, Unavailable
 from .files import write_whole
 
 AWE = ".awe"
+PRODUCT_ENDINGS = (".fits", ".fit", ".fts")
+SIDECAR_ENDINGS = tuple(f"{ending}.json" for ending in PRODUCT_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -138,25 +140,43 @@ def write_raw_record(store: Store, record: Mapping[str, Any]) -> None:
     write_whole(path, text.encode(), durable=bool(record["overrides"]))
 
 
-def raw_records(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every raw record of a store, in the order of their names; unreadable ones raise NoRecord."""
-    for path in sorted((store.awe / "raw").glob("*/*.json")):
-        try:
-            yield path, json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
+def raw_record_files(store: Store) -> Iterator[tuple[Path, int]]:
+    """Every raw record of a store and its time in ns, in the order of their names; none is read."""
+    for folder in _entries(store.awe / "raw"):
+        if folder.is_dir(follow_symlinks=False):
+            yield from _records_in(_entries(folder.path), (".json",))
 
 
-def product_paths(store: Store) -> Iterator[Path]:
-    """Every product of a store that has a sidecar, in the order of their names."""
-    for directory, folders, files in os.walk(store.root):
-        folders[:] = sorted(one for one in folders if one != AWE)
-        if directory != str(store.root) and AWE in os.listdir(directory):
-            folders[:] = []
-            continue
-        for name in sorted(files):
-            if name.endswith(".fits.json") and not name.startswith("."):
-                yield Path(directory, name.removesuffix(".json"))
+def sidecars(store: Store) -> Iterator[tuple[Path, int]]:
+    """Every sidecar below a store and its time in ns, in the order of their names; none is read.
+
+    Directories that are stores of their own are left out, and links to
+    directories are not followed.
+    """
+    waiting = [store.root]
+    while waiting:
+        entries = _entries(waiting.pop())
+        folders = [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False) and one.name != AWE]
+        yield from _records_in(entries, SIDECAR_ENDINGS)
+        waiting += [one for one in reversed(folders) if not (one / AWE).is_dir()]
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda one: one.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    except OSError as error:
+        raise Unavailable(f"{folder}: {error.strerror}") from None
+
+
+def _records_in(entries: Sequence[os.DirEntry[str]], endings: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+    for one in entries:
+        if one.name.lower().endswith(endings) and not one.name.startswith("."):
+            # One that goes away between the listing and the look at it is not there.
+            with suppress(FileNotFoundError):
+                yield Path(one.path), one.stat().st_mtime_ns
 
 
 def default_path(store: Store, kind: str, meta: Mapping[str, Any], key: str, one_frame: bool) -> Path:
@@ -172,7 +192,7 @@ def default_path(store: Store, kind: str, meta: Mapping[str, Any], key: str, one
 
 
 def _safe(text: str) -> str:
-    kept = "".join(char if char.isalnum() and char.isascii() or char in "+-." else "-" for char in text)
+    kept = "".join(char if (char.isalnum() and char.isascii()) or char in "+-." else "-" for char in text)
     return kept.strip("-.") or "x"
 
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import BadPixels
-from ..frame import FrameSet, Table
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, group, nights, valid_at
 from ..params import param
-from ..pixels.stack import clipped_mean
-from ..pixels.stats import clipped
-from .common import (
-    DIGITISATION_VARIANCE_ADU2,
-    Trimmed,
-    amplifier_map,
-    in_time_order,
-    noise_of_pairs,
-    overscan_mode_param,
-    read_noise_of,
-    saturation_of,
-    trim,
-)
+from .declare import overscan_mode_param
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..frame import FrameSet, Table
+    from .common import Trimmed
 
 # Rows of each amplifier from which the noise is estimated where no readnoise product is given:
 # 512 rows of 1000 pixels give it to 0.1%.
@@ -33,7 +25,9 @@ NOISE_ROWS = 512
 class BiasParams:
     """Parameters of `make_bias`."""
 
-    clip_sigma: float = param(3.0, "Reject pixels this far from the median, by the noise model.", unit="sigma", low=1)
+    clip_sigma: float = param(
+        3.0, "Reject pixels this far from the median, by the noise model.", unit="sigma", low=1
+    )
     overscan_mode: str = overscan_mode_param()
 
 
@@ -46,6 +40,11 @@ def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Res
     WEIGHT (ADU^-2), its inverse variance by the noise model, 0 where no frame had
     a finite value. Raises BadPixels for identical or saturated frames.
     """
+    import numpy as np
+
+    from ..pixels.stats import clipped
+    from .common import in_time_order, noise_of_pairs, read_noise_of, saturation_of, trim
+
     trimmed = [trim(frame, params.overscan_mode) for frame in in_time_order(raw)]
     used = {}
     noise = read_noise_of(readnoise, [], raw.amplifiers)
@@ -81,6 +80,11 @@ def _stack(
     raw: FrameSet, trimmed: list[Trimmed], noise: list[float], clip_sigma: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Clipped mean and inverse variance (ny, nx), and how many pixels were rejected."""
+    import numpy as np
+
+    from ..pixels.stack import clipped_mean
+    from .common import DIGITISATION_VARIANCE_ADU2, amplifier_map
+
     data = np.zeros(raw.shape, dtype=np.float32)
     weight = np.zeros(raw.shape, dtype=np.float32)
     rejected = 0
@@ -99,6 +103,10 @@ def _stack(
 
 def _structure(data: np.ndarray, axis: int) -> float:
     """Clipped standard deviation of the row (axis 1) or column (axis 0) medians, ADU."""
+    import numpy as np
+
+    from ..pixels.stats import clipped
+
     return float(clipped(np.median(data, axis=axis)).stdev)
 
 

@@ -1,4 +1,7 @@
-"""What several recipes share: overscan and trimming, amplifier values, noise from pairs."""
+"""What several recipes share: overscan and trimming, amplifier values, noise from pairs.
+
+Imported by recipes when they run, because it needs numpy; see `declare` for what declarations share.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,11 @@ import numpy as np
 
 from ..errors import BadHeader, BadPixels
 from ..frame import Frame, FrameSet, RawFrame, Table, over_amplifiers
-from ..params import param
 from ..pixels.overscan import overscan_rows
 from ..pixels.stats import pair_noise
 from ..sections import Amplifier, Section, amplifiers_from_meta
 
-OVERSCAN_MODES = ("auto", "none", "level", "rows", "rows-smooth")
 DIGITISATION_VARIANCE_ADU2 = 1 / 12
-
-
-def overscan_mode_param() -> Any:
-    """The parameter that every kind made of raw frames has."""
-    return param(
-        "auto",
-        "How the overscan is subtracted; auto: as the camera table says, none where there is no overscan.",
-        choices=OVERSCAN_MODES,
-    )
 
 
 @dataclass(frozen=True)
@@ -158,7 +150,11 @@ def saturation_of(meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> l
 
 
 def amplifier_map(
-    amplifiers: Sequence[Amplifier], values: Sequence[float], shape: tuple[int, int], y0: int = 0, y1: int | None = None
+    amplifiers: Sequence[Amplifier],
+    values: Sequence[float],
+    shape: tuple[int, int],
+    y0: int = 0,
+    y1: int | None = None,
 ) -> np.ndarray:
     """A value an amplifier over rows y0 to y1 of the detector, as it broadcasts."""
     whole = over_amplifiers(amplifiers, values, shape)

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import BadHeader, TooFew
-from ..frame import Frame, FrameSet
 from ..kind import DETECTOR_MATCH, Kind, LeftOut, Limit, Measure, Need, Result, group, nights, valid_at
 from ..params import param
-from ..pixels.mask import Bit
-from ..pixels.smooth import lowpass
-from ..pixels.stack import clipped_mean
-from ..pixels.stats import clipped
-from .common import (
-    Trimmed,
-    amplifier_map,
-    gain_of,
-    in_time_order,
-    overscan_mode_param,
-    read_noise_of,
-    saturation_of,
-    trim,
-)
+from .declare import overscan_mode_param
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..frame import Frame, FrameSet
+    from .common import Trimmed
 
 GRADIENT_SCALE_PX = 64
 
@@ -33,15 +24,17 @@ GRADIENT_SCALE_PX = 64
 class DomeflatParams:
     """Parameters of `make_domeflat`."""
 
-    clip_sigma: float = param(4.0, "Reject pixels this far from the median, by the noise model.", unit="sigma", low=1)
+    clip_sigma: float = param(
+        4.0, "Reject pixels this far from the median, by the noise model.", unit="sigma", low=1
+    )
     min_level_adu: float = param(5000.0, "Leave out exposures below this level.", unit="ADU", low=0)
-    max_level_fraction: float = param(0.8, "Leave out exposures above this fraction of saturation.", low=0, high=1)
+    max_level_fraction: float = param(
+        0.8, "Leave out exposures above this fraction of saturation.", low=0, high=1
+    )
     overscan_mode: str = overscan_mode_param()
 
 
-def make_domeflat(
-    raw: FrameSet, bias: Frame | None, hotpix: Frame | None, params: DomeflatParams
-) -> Result:
+def make_domeflat(raw: FrameSet, bias: Frame | None, hotpix: Frame | None, params: DomeflatParams) -> Result:
     """Stack normalised exposures of a lamp into one flat.
 
     raw: exposures of one filter and detector. bias: SCI (ADU). hotpix: MASK, left
@@ -52,6 +45,13 @@ def make_domeflat(
     Returns SCI (median 1), WEIGHT (inverse variance) and MASK (4 saturated in
     every exposure, 512 no value). Raises TooFew if no exposure is within levels.
     """
+    import numpy as np
+
+    from ..pixels.mask import Bit
+    from ..pixels.smooth import lowpass
+    from ..pixels.stats import clipped
+    from .common import gain_of, in_time_order, read_noise_of, trim
+
     frames = in_time_order(raw)
     read_noise = read_noise_of(None, [bias.meta if bias else {}, frames[0].meta], raw.amplifiers)
     if read_noise is None:
@@ -64,13 +64,15 @@ def make_domeflat(
     kept = [number for number in range(len(frames)) if number not in {one for one, _ in left_out}]
     if not kept:
         reasons = "; ".join(f"{frames[number].meta.get('exposure')}: {reason}" for number, reason in left_out)
-        raise TooFew(f"no flat is within levels: {reasons}", hint="--min-level-adu, or awe-imstat on the raw frames")
+        raise TooFew(
+            f"no flat is within levels: {reasons}", hint="--min-level-adu, or awe-imstat on the raw frames"
+        )
     data, weight, rejected = _stack(
         raw, [trimmed[n] for n in kept], [levels[n] for n in kept], bias, read_noise, gain, params.clip_sigma
     )
     mask = np.where(weight > 0, 0, Bit.UNCALIBRATED).astype(np.int16)
     if hotpix is not None:
-        mask |= hotpix.data.astype(np.int16) & np.int16(Bit.HOT)
+        mask |= hotpix.data.astype(np.int16) & np.int16(Bit.HOT | Bit.COLD)
     statistics = clipped(data[good & (weight > 0)])
     smooth = lowpass(data, good & (weight > 0), GRADIENT_SCALE_PX)
     order = [raw.frames.index(frames[number]) for number in range(len(frames))]
@@ -90,6 +92,8 @@ def make_domeflat(
 
 
 def _good_pixels(shape: tuple[int, int], bias: Frame | None, hotpix: Frame | None) -> np.ndarray:
+    import numpy as np
+
     good = np.ones(shape, dtype=bool)
     if bias is not None and bias.weight is not None:
         good &= bias.weight > 0
@@ -100,6 +104,10 @@ def _good_pixels(shape: tuple[int, int], bias: Frame | None, hotpix: Frame | Non
 
 def _level(one: Trimmed, bias: Frame | None, good: np.ndarray) -> float:
     """Clipped median of an exposure less its bias, ADU."""
+    import numpy as np
+
+    from ..pixels.stats import clipped
+
     image = one.image()
     if bias is not None:
         image -= bias.data
@@ -107,15 +115,22 @@ def _level(one: Trimmed, bias: Frame | None, good: np.ndarray) -> float:
 
 
 def _left_out(raw: FrameSet, levels: Sequence[float], params: DomeflatParams) -> list[tuple[int, str]]:
+    from .common import saturation_of
+
     saturation = min(saturation_of(raw.frames[0].meta, raw.amplifiers))
     high = params.max_level_fraction * saturation
     found = []
     for number, level in enumerate(levels):
         if not level >= params.min_level_adu:
-            found.append((number, f"level {level:.0f} ADU is below min_level_adu = {params.min_level_adu:.0f}"))
+            found.append(
+                (number, f"level {level:.0f} ADU is below min_level_adu = {params.min_level_adu:.0f}")
+            )
         elif level > high:
             found.append(
-                (number, f"level {level:.0f} ADU is above {params.max_level_fraction:g} of saturation, {high:.0f}")
+                (
+                    number,
+                    f"level {level:.0f} ADU is above {params.max_level_fraction:g} of saturation, {high:.0f}",
+                )
             )
     return found
 
@@ -130,6 +145,11 @@ def _stack(
     clip_sigma: float,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Weighted clipped mean of the normalised exposures, its inverse variance, and the count rejected."""
+    import numpy as np
+
+    from ..pixels.stack import clipped_mean
+    from .common import amplifier_map, saturation_of
+
     data = np.zeros(raw.shape, dtype=np.float32)
     weight = np.zeros(raw.shape, dtype=np.float32)
     saturation = saturation_of(raw.frames[0].meta, raw.amplifiers)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import BadPixels
-from ..frame import Frame
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, nights, valid_at
 from ..params import param
-from ..pixels.mask import Bit
-from ..pixels.smooth import lowpass
+
+if TYPE_CHECKING:
+    from ..frame import Frame
 
 GRADIENT_SCALE_PX = 64
 
@@ -33,6 +32,11 @@ def make_flat(domeflat: Frame, params: FlatParams) -> Result:
     pixels below min_response get the value 1, weight 0 and bit 512.
     Raises BadPixels where nothing is left.
     """
+    import numpy as np
+
+    from ..pixels.mask import Bit
+    from ..pixels.smooth import lowpass
+
     mask = np.zeros(domeflat.data.shape, np.int16) if domeflat.mask is None else domeflat.mask.copy()
     weight = np.ones_like(domeflat.data) if domeflat.weight is None else domeflat.weight
     usable = weight > 0

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..frame import Frame
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, nights, valid_at
 from ..params import param
-from ..pixels.defects import bad_columns, hot_pixels
-from ..pixels.mask import Bit
-from .common import amplifiers_of
+
+if TYPE_CHECKING:
+    from ..frame import Frame
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,15 @@ def make_hotpix(bias: Frame, params: HotpixParams) -> Result:
 
     bias: SCI (ADU) and weight. Each amplifier is searched by itself, so that its
     edge is no defect. Returns MASK, int16: bit 1 (hot) where a pixel or a column
-    is to be masked, and bit 32 where the bias has no data.
+    stands above its surroundings, 2 (cold) where a column lies below them, and 32
+    where the bias has no data.
     """
+    import numpy as np
+
+    from ..pixels.defects import bad_columns, hot_pixels
+    from ..pixels.mask import Bit
+    from .common import amplifiers_of
+
     mask = np.zeros(bias.data.shape, dtype=np.int16)
     columns = 0
     for amp in amplifiers_of(bias):
@@ -40,11 +45,11 @@ def make_hotpix(bias: Frame, params: HotpixParams) -> Result:
         data = bias.data[box]
         use = np.ones(data.shape, dtype=bool) if bias.weight is None else bias.weight[box] > 0
         lines = bad_columns(data, use, params.column_sigma)
-        columns += int(np.count_nonzero(lines.any(axis=0)))
-        mask[box] |= np.where(lines, Bit.HOT, 0).astype(np.int16)
-        mask[box] |= hot_pixels(data, use & ~lines, None, params.threshold_sigma)
+        columns += len(lines.runs)
+        mask[box] |= lines.mask
+        mask[box] |= hot_pixels(data, use & (lines.mask == 0), None, params.threshold_sigma).mask
         mask[box] |= np.where(use, 0, Bit.OUTSIDE).astype(np.int16)
-    hot = int(np.count_nonzero(mask & Bit.HOT))
+    hot = int(np.count_nonzero(mask & (Bit.HOT | Bit.COLD)))
     return Result(
         planes={"MASK": mask},
         measures={"hot_pixels": hot, "hot_fraction": hot / mask.size, "bad_columns": columns},

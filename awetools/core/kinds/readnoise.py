@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..frame import FrameSet
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, group, nights
-from .common import in_time_order, noise_of_pairs, overscan_mode_param, trim
+from .declare import overscan_mode_param
+
+if TYPE_CHECKING:
+    from ..frame import FrameSet
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ def make_readnoise(raw: FrameSet, params: ReadnoiseParams) -> Result:
     deviation of its difference / sqrt(2), corrected for the clipping and for
     digitisation (pixels.stats.pair_noise). Raises BadPixels for identical frames.
     """
+    import numpy as np
+
+    from .common import in_time_order, noise_of_pairs, trim
+
     trimmed = [trim(frame, params.overscan_mode) for frame in in_time_order(raw)]
     noise = noise_of_pairs(trimmed, raw.amplifiers, rows=0)
     value, spread = np.median(noise, axis=0), np.std(noise, axis=0)
@@ -56,7 +61,9 @@ READNOISE = Kind(
 biases, divided by the square root of two, corrected for the clipping and for digitisation. Neighbours in
 time make the pairs; the value of an amplifier is the median over its pairs. The product is a table with
 one row an amplifier.""",
-    needs=[Need("raw", "raw_bias", group(), many=True, at_least=2, help="Raw bias exposures of one detector.")],
+    needs=[
+        Need("raw", "raw_bias", group(), many=True, at_least=2, help="Raw bias exposures of one detector.")
+    ],
     match=DETECTOR_MATCH,
     group=["night"],
     reads=["sections"],

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import BadHeader, BadPixels
-from ..frame import Frame, RawFrame, Table
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw, valid_at
 from ..params import param
-from ..pixels.mask import Bit, bad
-from ..pixels.saturate import saturated
-from ..pixels.smooth import background
-from ..pixels.stats import clipped
-from ..pixels.weight import background_weight
-from .common import amplifier_map, gain_of, overscan_mode_param, read_noise_of, saturation_of, trim
+from .declare import overscan_mode_param
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..frame import Frame, RawFrame, Table
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,14 @@ def make_reduced(
     is not finite it is 0. Raises BadHeader (no exposure time, gain or read
     noise), BadPixels (nothing left).
     """
+    import numpy as np
+
+    from ..pixels.mask import Bit, bad
+    from ..pixels.smooth import background
+    from ..pixels.stats import clipped
+    from ..pixels.weight import background_weight
+    from .common import amplifier_map, gain_of, read_noise_of, trim
+
     exptime_s = raw.meta.get("exptime_s")
     if not exptime_s or exptime_s <= 0:
         raise BadHeader(
@@ -57,7 +63,9 @@ def make_reduced(
     gain = amplifier_map(amplifiers, gain_of(raw.meta, amplifiers), raw.shape)
     values = read_noise_of(readnoise, [bias.meta if bias else {}, raw.meta], amplifiers)
     if values is None:
-        raise BadHeader("the read noise is not known", hint="--readnoise, --bias, or the camera table gives it")
+        raise BadHeader(
+            "the read noise is not known", hint="--readnoise, --bias, or the camera table gives it"
+        )
     read_noise = amplifier_map(amplifiers, values, raw.shape)
 
     trimmed = trim(raw, params.overscan_mode)
@@ -76,12 +84,12 @@ def make_reduced(
     weight = background_weight(
         sky * response,
         response,
-        gain,
-        read_noise,
-        bias_variance=_variance(bias),
+        gain_e_adu=gain,
+        read_noise_adu=read_noise,
+        bias_variance_adu2=_variance(bias),
         flat_variance=_variance(flat),
+        bad=~use,
     )
-    weight = np.where(use, weight, 0).astype(np.float32)
     residual = clipped((data - sky)[use])
     effective_gain = float(np.mean((gain * response)[use] if flat is not None else gain, dtype=np.float64))
     return Result(
@@ -101,13 +109,21 @@ def make_reduced(
             "read_noise_adu": [round(float(np.mean(values)), 5)],
             "saturation_adu": [_lowest_saturation(raw, bias, trimmed.level_adu)],
         },
-        used={} if readnoise is not None else {"readnoise": "taken from the bias" if bias else "from the camera table"},
+        used={}
+        if readnoise is not None
+        else {"readnoise": "taken from the bias" if bias else "from the camera table"},
     )
 
 
 def _mask(
     raw: RawFrame, data: np.ndarray, flat: Frame | None, hotpix: Frame | None, params: ReducedParams
 ) -> np.ndarray:
+    import numpy as np
+
+    from ..pixels.mask import Bit
+    from ..pixels.saturate import saturated
+    from .common import amplifier_map, saturation_of
+
     mask = np.zeros(raw.shape, dtype=np.int16)
     limit = amplifier_map(raw.amplifiers, saturation_of(raw.meta, raw.amplifiers), raw.shape)
     counts = raw.rows(0, raw.shape[0])
@@ -122,6 +138,8 @@ def _mask(
 
 def _variance(frame: Frame | None) -> np.ndarray | float:
     """Variance of a calibration's pixels; 0 where it has none (those pixels are masked)."""
+    import numpy as np
+
     if frame is None or frame.weight is None:
         return 0.0
     with np.errstate(divide="ignore"):
@@ -130,6 +148,10 @@ def _variance(frame: Frame | None) -> np.ndarray | float:
 
 def _lowest_saturation(raw: RawFrame, bias: Frame | None, overscan_adu: float) -> float | None:
     """The level above zero at which the first amplifier saturates, ADU of the reduced frame."""
+    import numpy as np
+
+    from .common import saturation_of
+
     lowest = min(saturation_of(raw.meta, raw.amplifiers))
     if not np.isfinite(lowest):
         return None

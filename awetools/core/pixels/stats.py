@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from awetools.core.errors import BadValue, Mixture
+from ..errors import BadValue, Mixture
 
 # Larger arrays find their clipping limits from every k-th value; the limits are then good to 0.2%.
 SAMPLE_SIZE = 1 << 18
@@ -17,7 +18,8 @@ QUARTILES_PER_SIGMA = 1.348979500392163
 DIGITISATION_VARIANCE_ADU2 = 1.0 / 12.0
 
 
-class Clipped(NamedTuple):
+@dataclass(frozen=True)
+class Clipped:
     """Statistics of the values that a clip keeps, in the unit of the values."""
 
     median: float
@@ -141,6 +143,21 @@ def pair_noise(
     return math.nan if math.isnan(variance) else math.sqrt(max(variance, 0.0))
 
 
+def row_medians(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Median of what is good in each row, nan where nothing is.
+
+    ``values`` and ``good`` (rows, columns); the result (rows,), float32, unit of the values.
+    """
+    ordered = np.sort(np.where(good, values, np.float32(np.inf)), axis=1)
+    number = good.sum(axis=1)
+    line = np.arange(len(values))
+    lower = ordered[line, np.maximum(number - 1, 0) // 2]
+    upper = ordered[line, np.minimum(number // 2, values.shape[1] - 1)]
+    medians: npt.NDArray[np.float32] = np.full(len(values), np.nan, np.float32)
+    medians[number > 0] = 0.5 * (lower + upper)[number > 0]
+    return medians
+
+
 def _clip(values: npt.NDArray[Any], sigma: float, iterations: int, step: float) -> Clipped:
     if not values.size:
         return NOTHING
@@ -152,7 +169,8 @@ def _clip(values: npt.NDArray[Any], sigma: float, iterations: int, step: float) 
         first, last = _within(values.dtype, low, high)
         kept = values[(values >= first) & (values <= last)]
     mean, stdev = _moments(kept)
-    return Clipped(_median(kept), mean, _corrected(stdev, low - centre, high - centre, centre, step), kept.size)
+    sigma_kept = _corrected(stdev, low - centre, high - centre, centre, step)
+    return Clipped(_median(kept), mean, sigma_kept, kept.size)
 
 
 def _converge(

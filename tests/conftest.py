@@ -1,0 +1,90 @@
+"""Fixtures: a small simulated night, made once, and stores with and without its products."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from awetools.core.index import rebuild
+from awetools.core.simulate import NightSpec
+from awetools.core.store import Store, init_store
+from tests.support import awe
+
+SMALL_NIGHT = NightSpec(
+    detectors=2,
+    exposures=2,
+    biases=4,
+    flats=4,
+    twilights=1,
+    darks=1,
+    shape=(160, 192),
+    filters=("R", "V"),
+    seed=5,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No settings of the person who runs the tests, and no store above them, take part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("AWE_PATH", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated night: `raw/` and `truth/`; read only."""
+    from awetools.core.simulate.night import simulate_night
+
+    directory = tmp_path_factory.mktemp("simulated") / "night"
+    simulate_night(directory, SMALL_NIGHT)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def _ingested(night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ingested") / "store"
+    init_store(root)
+    awe("ingest", night / "raw", cwd=root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def _reduced(_ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("reduced") / "store"
+    shutil.copytree(_ingested, root)
+    for kind, source in (
+        ("readnoise", "raw_bias"),
+        ("bias", "raw_bias"),
+        ("hotpix", "bias"),
+        ("domeflat", "raw_domeflat"),
+        ("flat", "domeflat"),
+        ("reduce", "raw_science"),
+    ):
+        awe(kind, "-q", stdin=awe("query", source, cwd=root), cwd=root)
+    return root
+
+
+@pytest.fixture
+def store(_ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of its own with the raw frames registered and no products; the working directory."""
+    return _copy(_ingested, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def reduced_store(_reduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of its own with every product of the night; the working directory."""
+    return _copy(_reduced, tmp_path, monkeypatch)
+
+
+def _copy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    root = tmp_path / "store"
+    shutil.copytree(source, root, copy_function=shutil.copy2)
+    store = Store(root.resolve())
+    rebuild(store)
+    monkeypatch.chdir(root)
+    return store

@@ -77,13 +77,25 @@ def _tool(page: Page) -> str:
 
 
 def _kind(kind: Kind) -> str:
-    lines = [*_title(f"Kind {kind.name}"), _text(kind.summary), "", _text(" ".join(kind.description.split())), ""]
+    lines = [
+        *_title(f"Kind {kind.name}"),
+        _text(kind.summary),
+        "",
+        _text(" ".join(kind.description.split())),
+        "",
+    ]
     lines += [_text(f"Made by {kind.command}(1)."), ""]
     lines += _title("Needs", "-")
     lines += _table(
         ("role", "kind", "how many", "may be absent", ""),
         [
-            (f"``{need.role}``", f"``{need.kind}``", _how_many(need.many, need.at_least), _yes(need.optional), _text(need.help))
+            (
+                f"``{need.role}``",
+                f"``{need.kind}``",
+                _how_many(need.many, need.at_least),
+                _yes(need.optional),
+                _text(need.help),
+            )
             for need in kind.needs
         ],
     )
@@ -153,7 +165,14 @@ def _title(text: str, line: str = "=") -> list[str]:
 
 
 def _toctree(caption: str, names: Iterable[str]) -> list[str]:
-    return [".. toctree::", "   :maxdepth: 1", f"   :caption: {caption}", "", *(f"   {name}" for name in names), ""]
+    return [
+        ".. toctree::",
+        "   :maxdepth: 1",
+        f"   :caption: {caption}",
+        "",
+        *(f"   {name}" for name in names),
+        "",
+    ]
 
 
 def _block(block: Block) -> Iterator[str]:

@@ -10,20 +10,21 @@
 
 NIGHT    ?= $(error say which night: make -f night.mk NIGHT=2017-03-02)
 DETECTOR ?=
-JOBS     ?= 1
 
 WHICH     := night=$(NIGHT) $(addprefix detector=,$(DETECTOR))
 BIASES    := $(shell awe-query raw_bias $(WHICH))
 FILTERS   := $(sort $(shell awe-query raw_domeflat $(WHICH) --format paths --get filter))
 EXPOSURES := $(shell awe-query raw_science $(WHICH) --format paths --get exposure)
 
+DOMES   := $(FILTERS:%=domeflat_%.fits)
 FLATS   := $(FILTERS:%=flat_%.fits)
 REDUCED := $(EXPOSURES:%=reduced/%.fits)
 RULES    = -u -o $@ --depfile .deps/$(@:.fits=.d)
 
 .PHONY: all
 .DELETE_ON_ERROR:
-all: $(REDUCED)
+# Named here, so that Make does not take the flats for intermediate files and delete them.
+all: bias.fits hotpix.fits $(DOMES) $(FLATS) $(REDUCED)
 
 bias.fits: $(BIASES)
 	awe-query raw_bias $(WHICH) | awe-bias -q $(RULES) --no-readnoise
@@ -42,4 +43,4 @@ reduced/%.fits: | bias.fits hotpix.fits $(FLATS)
 	awe-query raw_science $(WHICH) exposure=$* | awe-reduce -q $(RULES) \
 	  --bias bias.fits --hotpix hotpix.fits $(FLATS:%=--flat %) --no-readnoise
 
--include $(patsubst %.fits,.deps/%.d,bias.fits hotpix.fits $(FILTERS:%=domeflat_%.fits) $(FLATS) $(REDUCED))
+-include $(patsubst %.fits,.deps/%.d,bias.fits hotpix.fits $(DOMES) $(FLATS) $(REDUCED))

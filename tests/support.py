@@ -59,7 +59,9 @@ def program(
         timeout=timeout,
         check=False,
     )
-    return Ran(done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="replace"))
+    return Ran(
+        done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="replace")
+    )
 
 
 def awe(name: str, *arguments: object, stdin: str | None = None, cwd: Path | None = None) -> str:
@@ -108,7 +110,11 @@ def write_raw(
 
 
 def bias_frames(
-    directory: Path, count: int = 4, shape: Sequence[int] = (64, 96), level: float = 1000.0, noise: float = 5.0
+    directory: Path,
+    count: int = 4,
+    shape: Sequence[int] = (64, 96),
+    level: float = 1000.0,
+    noise: float = 5.0,
 ) -> list[Path]:
     """A few biases with different noise, as uint16 files."""
     rng = np.random.default_rng(7)

@@ -78,8 +78,8 @@ def value(text: str) -> object:
         ("airmass > 1 and filter = 'B'", False),
         ("filter in ('B', null)", None),
         ("flat.imstat.stdev < 0.05", True),
-        ('"DATE-OBS" like \'2017-03-03T*\'', True),
-        ('"ESO DPR TYPE" = \'FLAT,SKY\'', True),
+        ("\"DATE-OBS\" like '2017-03-03T*'", True),
+        ("\"ESO DPR TYPE\" = 'FLAT,SKY'", True),
         ("night >= 2017-03-01 and night < 2017-03-03", True),
         ("binning = 2 and binning = '2'", True),
         ("binning = '2.0'", False),
@@ -343,16 +343,20 @@ def literals(kind: str) -> st.SearchStrategy[str]:
 
 
 texts = st.deferred(
-    lambda: st.sampled_from(["t", "u"])
-    | literals("text")
-    | st.builds("{}({})".format, st.sampled_from(["lower", "upper", "trim"]), texts)
+    lambda: (
+        st.sampled_from(["t", "u"])
+        | literals("text")
+        | st.builds("{}({})".format, st.sampled_from(["lower", "upper", "trim"]), texts)
+    )
 )
 figures = st.deferred(
-    lambda: st.sampled_from(["r", "i"])
-    | literals("number")
-    | st.builds("({} {} {})".format, figures, st.sampled_from("+-*/"), figures)
-    | st.builds("abs({})".format, figures | texts)
-    | st.builds("({} + {})".format, texts, figures)
+    lambda: (
+        st.sampled_from(["r", "i"])
+        | literals("number")
+        | st.builds("({} {} {})".format, figures, st.sampled_from("+-*/"), figures)
+        | st.builds("abs({})".format, figures | texts)
+        | st.builds("({} + {})".format, texts, figures)
+    )
 )
 truths = st.sampled_from(["b", "true", "false"])
 anything = texts | figures | truths | st.just("null")
@@ -362,18 +366,20 @@ lists = st.lists(
 ).map(", ".join)
 patterns = st.text(st.sampled_from(list("*?[]Rr5a^-é")), max_size=5).map(quoted)
 tests = st.deferred(
-    lambda: st.builds("{} {} {}".format, anything, signs, anything)
-    | st.builds("{} {} {} {} {}".format, anything, signs, anything, signs, anything)
-    | st.builds("{} in ({})".format, st.sampled_from(["t", "u", "r", "i", "b"]), lists)
-    | st.builds("{} not in ({})".format, texts, lists)
-    | st.builds("{} between {} and {}".format, anything, figures, anything)
-    | st.builds("{} like {}".format, texts | st.just("i"), patterns)
-    | st.builds("{} is null".format, anything)
-    | st.builds("({}) and ({})".format, tests, tests)
-    | st.builds("({}) or ({})".format, tests, tests)
-    | st.builds("not ({})".format, tests)
-    | st.builds("({}) = ({})".format, tests, tests)
-    | st.just("b")
+    lambda: (
+        st.builds("{} {} {}".format, anything, signs, anything)
+        | st.builds("{} {} {} {} {}".format, anything, signs, anything, signs, anything)
+        | st.builds("{} in ({})".format, st.sampled_from(["t", "u", "r", "i", "b"]), lists)
+        | st.builds("{} not in ({})".format, texts, lists)
+        | st.builds("{} between {} and {}".format, anything, figures, anything)
+        | st.builds("{} like {}".format, texts | st.just("i"), patterns)
+        | st.builds("{} is null".format, anything)
+        | st.builds("({}) and ({})".format, tests, tests)
+        | st.builds("({}) or ({})".format, tests, tests)
+        | st.builds("not ({})".format, tests)
+        | st.builds("({}) = ({})".format, tests, tests)
+        | st.just("b")
+    )
 )
 rows = st.fixed_dictionaries(
     {

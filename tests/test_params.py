@@ -25,7 +25,8 @@ PARAMS = {one.name: one for one in params_of(Sample)}
 
 def test_later_layers_win_and_the_origin_is_kept() -> None:
     resolved = resolve(
-        Sample, [Layer("camera", {"clip_sigma": 4, "frames": 7}), Layer("command line", {"clip_sigma": "4.5"})]
+        Sample,
+        [Layer("camera", {"clip_sigma": 4, "frames": 7}), Layer("command line", {"clip_sigma": "4.5"})],
     )
     assert resolved.values == Sample(clip_sigma=4.5, frames=7)
     assert dict(resolved.origins) == {

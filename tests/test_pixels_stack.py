@@ -20,7 +20,9 @@ from awetools.core.pixels.stack import clipped_mean, median, sigma_clipped_by_sc
 Array = npt.NDArray[Any]
 
 
-def frames(n: int, shape: tuple[int, int] = (9, 13), sigma: float = 5, mean: float = 1000, seed: int = 0) -> Array:
+def frames(
+    n: int, shape: tuple[int, int] = (9, 13), sigma: float = 5, mean: float = 1000, seed: int = 0
+) -> Array:
     return np.random.default_rng(seed).normal(mean, sigma, (n, *shape)).astype(np.float32)
 
 
@@ -173,7 +175,9 @@ def test_weights_weigh_and_are_scale_free() -> None:
     assert found.mean[0, 0] == pytest.approx((1 + 4 + 20) / 8, rel=1e-6)
     assert clipped_mean(stack, 100.0, 3.0, weights=[2, 4, 10]).mean[0, 0] == found.mean[0, 0]
     use = np.array([[[True]], [[False]], [[True]]])
-    assert clipped_mean(stack, 100.0, 3.0, use, weights=[1, 2, 5]).mean[0, 0] == pytest.approx(21 / 6, rel=1e-6)
+    assert clipped_mean(stack, 100.0, 3.0, use, weights=[1, 2, 5]).mean[0, 0] == pytest.approx(
+        21 / 6, rel=1e-6
+    )
 
 
 def test_pixels_without_a_value_and_values_that_disagree() -> None:

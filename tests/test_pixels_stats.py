@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from awetools.core.errors import BadValue, Mixture
-from awetools.core.pixels.stats import SAMPLE_SIZE, clipped, imstat, pair_noise, row_medians, truncation, usable
+from awetools.core.pixels.stats import (
+    SAMPLE_SIZE,
+    clipped,
+    imstat,
+    pair_noise,
+    row_medians,
+    truncation,
+    usable,
+)
 from tests.support import data_path
 
 SMALL = st.floats(-1e4, 1e4, width=32)
@@ -91,6 +99,15 @@ def test_clipped_mean_of_integers_is_good_to_a_fiftieth(sigma: float, mean: floa
 def test_clipped_of_odd_inputs_is_defined(values: list[float], expected: tuple[float, ...]) -> None:
     found = clipped(np.array(values))
     np.testing.assert_equal((found.median, found.mean, found.stdev, found.count), expected)
+
+
+def test_integers_are_never_clipped_closer_than_one() -> None:
+    values = np.repeat([7, 8, 60], [95, 4, 1])
+    assert clipped(values).count == 99
+    # As floats they are 95 equal ones and five that stand off from them.
+    assert clipped(values.astype(np.float32)).count == 95
+    a, b = np.full(100, 7, np.uint16), values.astype(np.uint16)
+    assert pair_noise(a, b, digitised=False) == pytest.approx(np.sqrt(0.04 * 0.96 / 2), rel=0.1)
 
 
 @settings(max_examples=60, deadline=None)

@@ -33,7 +33,7 @@ CONTRACT: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "A program takes any number of inputs. One that cannot be used does not stop the others: it is named "
             f"with its reason, and the exit code of the run is the first of {', '.join(map(str, SEVERITY))} that "
-            "occurred. Only a stack is all or nothing: of the frames that happen to be readable, none is made. "
+            "occurred. Only a stack is all or nothing: none is made of the frames that happen to be readable. "
             "`-j N` uses N processes; the result is the same bits.",
         ),
     ),

@@ -61,6 +61,7 @@ def command(
         raise NoStore("there is no store here", hint="awe-init")
     store = workspace.stores[0]
     paths = list(dict.fromkeys(find_frames(options.read_names(names, null))))
+    problems: dict[str, list[str]] = {}
     codes, counts = [], {"registered": 0, "unchanged": 0, "failed": 0}
     with progress(len(paths), "awe-ingest", messenger) as step:
         done = ingest(paths, store, workspace, _overrides(given), jobs, given["wait_s"], given["again"])
@@ -73,8 +74,10 @@ def command(
                 one.error.exit_code if isinstance(one.error, AweError) else int(one.error is not None)
             )
             for problem in one.problems:
-                messenger.detail(f"{one.path}: {problem}")
+                problems.setdefault(problem, []).append(str(one.path))
             _report(messenger, one, as_json, null)
+    for problem, frames in problems.items():
+        messenger.warning(f"{frames[0]}{f' and {len(frames) - 1} more' if len(frames) > 1 else ''}: {problem}")
     for path, twin in repeated(store, paths):
         messenger.warning(f"{path}: the same pixels as {twin}")
     messenger.note(

@@ -61,7 +61,9 @@ def _block(block: Block, first: bool) -> Iterator[str]:
 def _text(text: str) -> str:
     """Running text: parts in backticks, and the names of pages, are bold."""
     parts = text.split("`")
-    done = [f"\\fB{_plain(part)}\\fP" if number % 2 else _references(part) for number, part in enumerate(parts)]
+    done = [
+        f"\\fB{_plain(part)}\\fP" if number % 2 else _references(part) for number, part in enumerate(parts)
+    ]
     return _guarded("".join(done))
 
 

@@ -88,9 +88,12 @@ def overview() -> Page:
     own = [(f"awe {name}", one.get_short_help_str(200)) for name, one in awe.commands.items()]
     lists = [Section(title, (Items(tuple(_tool_items(tools))),)) for title, tools in GROUPS]
     sections = [
-        Section("Synopsis", (Verbatim(("awe NAME [ARGUMENT]...", f"awe completion {{{'|'.join(SHELLS)}}}")),)),
+        Section(
+            "Synopsis", (Verbatim(("awe NAME [ARGUMENT]...", f"awe completion {{{'|'.join(SHELLS)}}}")),)
+        ),
         Section("Description", (*about, Items(tuple(own)))),
         *lists,
+        *_option_sections(awe, None),
         *(Section(title, texts) for title, texts in CONTRACT),
         Section("Exit status", (exit_items(),)),
         Section("Environment", (Items(tuple(environment_of(None))),)),
@@ -135,8 +138,14 @@ def _need_text(kind: Kind, need: Need) -> str:
         parts.append("Given as arguments or on standard input; " + _how_many(need))
         return " ".join(parts)
     option = need.role.replace("_", "-")
-    missing = "without one the product is made all the same" if need.optional else "that there is none is an error (5)"
-    parts.append(f"Named by `--{option}`, else chosen from the stores; {missing}. `--no-{option}` goes without.")
+    missing = (
+        "without one the product is made all the same"
+        if need.optional
+        else "that there is none is an error (5)"
+    )
+    parts.append(
+        f"Named by `--{option}`, else chosen from the stores; {missing}. `--no-{option}` goes without."
+    )
     return " ".join(parts)
 
 

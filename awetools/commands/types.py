@@ -10,17 +10,24 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from ..core.errors import AweError, UnknownName, nearest
 
+if TYPE_CHECKING:
+    TextType = click.ParamType[str]
+else:
+    # Generic in newer versions of click only.
+    TextType = click.ParamType
+
 # A person who pressed the TAB key does not wait for a writer.
 PATIENCE_S = 0.2
 
 
-class KindType(click.ParamType):
+class KindType(TextType):
     """A kind of product; with `raw`, also the types of raw frames and `raw` for all of them."""
 
     name = "kind"
@@ -52,7 +59,7 @@ class KindType(click.ParamType):
         return _items(self.names(), incomplete, summaries)
 
 
-class CameraType(click.ParamType):
+class CameraType(TextType):
     """A camera that has a table."""
 
     name = "camera"
@@ -74,7 +81,7 @@ class CameraType(click.ParamType):
             return []
 
 
-class FilterType(click.ParamType):
+class FilterType(TextType):
     """A filter; any text is taken, and those of the frames in the stores here are offered."""
 
     name = "filter"
@@ -90,7 +97,7 @@ class FilterType(click.ParamType):
         return _items(values_in_stores("filter"), incomplete)
 
 
-class ConditionType(click.ParamType):
+class ConditionType(TextType):
     """A condition of a query; the names of fields are offered, and after `filter=` and its like the values."""
 
     name = "condition"
@@ -135,7 +142,9 @@ def values_in_stores(field: str) -> list[str]:
 def _distinct(index: Path, column: str) -> list[str]:
     sql = f"SELECT DISTINCT {column} FROM objects WHERE {column} IS NOT NULL LIMIT 1000"
     try:
-        with closing(sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True, timeout=PATIENCE_S)) as connection:
+        with closing(
+            sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True, timeout=PATIENCE_S)
+        ) as connection:
             return [str(row[0]) for row in connection.execute(sql)]
     except sqlite3.Error:
         return []

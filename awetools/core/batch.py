@@ -222,7 +222,18 @@ def _decided(
         finish_rename(target)
         refuse_foreign(target)
     published = build(plan, target, store, request.how, loader)
-    return Outcome(target, "made", reasons, published.warnings, (*notes, *published.notes), published.record)
+    notes = (*_header_problems(group), *notes, *published.notes)
+    return Outcome(target, "made", reasons, published.warnings, notes, published.record)
+
+
+def _header_problems(group: Sequence[Source]) -> Iterator[str]:
+    """What the headers of the raw inputs left open or contradict, each said once with how many have it."""
+    found: dict[str, list[str]] = {}
+    for one in group:
+        for problem in one.problems if isinstance(one, RawInput) else ():
+            found.setdefault(problem, []).append(str(one.address))
+    for problem, names in found.items():
+        yield f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {problem}"
 
 
 def _answer(request: Request, target: Path, reasons: tuple[Reason, ...]) -> Outcome:

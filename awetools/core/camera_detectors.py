@@ -31,9 +31,7 @@ class DetectorAddress(NamedTuple):
     hdus: tuple[int, ...]
 
 
-def recognise(
-    cameras: Cameras, hdus: Sequence[HduInfo], file: str = "", name: str | None = None
-) -> Camera:
+def recognise(cameras: Cameras, hdus: Sequence[HduInfo], file: str = "", name: str | None = None) -> Camera:
     """The first camera, by falling priority, whose condition holds on the primary or first image header.
 
     `name` chooses one instead (an override). Raises UnknownCamera where none fits, UnknownName.
@@ -52,7 +50,9 @@ def recognise(
         if any(holds(camera.recognise, cards.lookup) for cards in asked):
             return camera
     about = primary.get("INSTRUME") or primary.get("TELESCOP") or "no INSTRUME card"
-    raise UnknownCamera(f"{where}: no camera table recognises it ({about})", hint="awe-ingest --set camera=NAME")
+    raise UnknownCamera(
+        f"{where}: no camera table recognises it ({about})", hint="awe-ingest --set camera=NAME"
+    )
 
 
 def is_image(hdu: HduInfo) -> bool:
@@ -93,9 +93,7 @@ def extension_cards(hdu: HduInfo, primary: Header, file: str) -> Cards:
     return Cards(headers, extra)
 
 
-def _groups(
-    camera: Camera, images: Sequence[HduInfo], primary: Header, file: str
-) -> list[list[HduInfo]]:
+def _groups(camera: Camera, images: Sequence[HduInfo], primary: Header, file: str) -> list[list[HduInfo]]:
     groups: dict[str, list[HduInfo]] = {}
     for hdu in images:
         found = first_value(camera.detector_group, extension_cards(hdu, primary, file))

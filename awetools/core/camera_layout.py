@@ -266,9 +266,7 @@ def _beside(overscan: Section | None, data: Section) -> Section | None:
     return Section(overscan.x0, overscan.x1, data.y0, data.y1)
 
 
-def _targets(
-    layout: Layout, found: Sequence[_Raw], images: int, binning: tuple[int, int]
-) -> list[Section]:
+def _targets(layout: Layout, found: Sequence[_Raw], images: int, binning: tuple[int, int]) -> list[Section]:
     known = [one.target for one in found if one.target is not None]
     if len(known) == len(found):
         return placed_targets(known, binning if layout.unbinned else (1, 1))
@@ -297,9 +295,7 @@ def _trim(placed: Sequence[Placed], trim: Mapping[str, Node], cards: Cards) -> l
             raise BadHeader(f"how much to trim at the {edge} cannot be told from the header")
         edges[edge] = int(size)
     kept = {one.name: one for one in trimmed([one.amplifier for one in placed], **edges)}
-    return [
-        replace(one, amplifier=kept[one.amplifier.name]) for one in placed if one.amplifier.name in kept
-    ]
+    return [replace(one, amplifier=kept[one.amplifier.name]) for one in placed if one.amplifier.name in kept]
 
 
 # World coordinates

@@ -423,11 +423,11 @@ def _transformed(rule: Rule, value: object, comment: str) -> object:
         value = _matched(rule.match, rule.take, plain_text(value))
     if rule.mapping or rule.otherwise is not None:
         value = _mapped(rule, value)
+    if rule.form:
+        value = angle_deg(value, rule.form)
     if rule.factor != 1 or rule.offset != 0:
         size = number(value)
         value = None if size is None else size * rule.factor + rule.offset
-    if rule.form:
-        value = angle_deg(value, rule.form)
     if rule.case and isinstance(value, str):
         value = value.lower() if rule.case == "lower" else value.upper()
     return None if value is None or value == "" else value
@@ -492,9 +492,7 @@ def _read_date(rule: DateRule, value: object, cards: Cards) -> tuple[datetime, t
     return ((utc or when) - timedelta(hours=rule.zone_hours), clock_card)
 
 
-def _date_and_clock(
-    rule: DateRule, value: object, cards: Cards
-) -> tuple[datetime | None, tuple[str, ...]]:
+def _date_and_clock(rule: DateRule, value: object, cards: Cards) -> tuple[datetime | None, tuple[str, ...]]:
     if rule.form != "date":
         return from_mjd(value, rule.form), ()
     if has_clock(value) or not rule.time:

@@ -163,7 +163,9 @@ class Camera:
         """The rules of the plain meta fields."""
         raw = self.table("fields")
         check_keys(raw, _FIELD_KEYS, f"{self.source}: [fields]")
-        return {name: self._rules("fields", name, _FORMS.get(name, "")) for name in RULE_FIELDS if name in raw}
+        return {
+            name: self._rules("fields", name, _FORMS.get(name, "")) for name in RULE_FIELDS if name in raw
+        }
 
     @cached_property
     def obs_start(self) -> tuple[DateRule, ...]:
@@ -271,7 +273,9 @@ def _type_rule(raw: Mapping[str, Any], where: str) -> TypeRule:
         raise BadSettings(f"{where}: is = {kind!r} is no frame type{nearest(str(kind), list(FRAME_TYPES))}")
     if "when" not in raw:
         raise BadSettings(f"{where}: a type needs when = '...'")
-    return TypeRule(kind, compile_condition(raw["when"], where), str(raw["when"]), str(raw.get("because", "")))
+    return TypeRule(
+        kind, compile_condition(raw["when"], where), str(raw["when"]), str(raw.get("because", ""))
+    )
 
 
 def _check(raw: Mapping[str, Any], where: str) -> Check:

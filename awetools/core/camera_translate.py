@@ -154,34 +154,44 @@ def _detector_origin(camera: Camera, name: str, cards: Cards) -> tuple[str, str]
 
 
 def _put_times(draft: _Draft, file: str) -> None:
-    start, card, rule = _start(draft)
-    draft.put("obs_start", iso_text(start) if start else None, card, rule)
+    found, card, rule = _start(draft)
+    draft.put("obs_start", iso_text(found) if found else None, card, rule)
     text = draft.meta["obs_start"]
     start = moment(text) if text else None
-    longitude = first_value(draft.camera.longitude, draft.cards)
-    east = number(longitude.value) if longitude else None
-    if east is not None:
-        east = (float(east) + 180) % 360 - 180
-    draft.put(
-        "site_longitude_deg",
-        east,
-        longitude.card if longitude else "table",
-        longitude.rule if longitude else "default",
-    )
-    east = draft.meta["site_longitude_deg"]
-    if start is None:
-        draft.problems.append("the header does not say when the exposure started")
-        draft.put("night", None, "table", "default")
-    else:
-        if east is None:
-            draft.problems.append("the site's longitude is not known: the night is from UTC noon to noon")
-        origin = " ".join((card, *(draft.origins[name][0] for name in ("site_longitude_deg",) if east is not None)))
-        draft.put("night", evening(start, east or 0.0), origin, "local noon to noon")
+    _put_longitude(draft)
+    _put_night(draft, start)
     if draft.meta["exposure"] is None or "exposure" in draft.overrides:
         name = start.strftime("%Y%m%dT%H%M%S") if start else safe_name(Path(file).name.split(".")[0]) or None
-        draft.put("exposure", name, card if start else "table", "start of the exposure" if start else "file name")
-    if start is not None:
+        draft.put(
+            "exposure", name, card if start else "table", "start of the exposure" if start else "file name"
+        )
+    if start is None:
+        draft.problems.append("the header does not say when the exposure started")
+    else:
         _check_end(draft, start)
+
+
+def _put_longitude(draft: _Draft) -> None:
+    found = first_value(draft.camera.longitude, draft.cards)
+    size = number(found.value) if found else None
+    if found is None or size is None:
+        draft.put("site_longitude_deg", None, "table", "default")
+        return
+    draft.put("site_longitude_deg", (float(size) + 180) % 360 - 180, found.card, found.rule)
+
+
+def _put_night(draft: _Draft, start: datetime | None) -> None:
+    if start is None:
+        draft.put("night", None, "table", "default")
+        return
+    east = draft.meta["site_longitude_deg"]
+    cards = [draft.origins["obs_start"][0]]
+    if east is None:
+        if "night" not in draft.overrides:
+            draft.problems.append("the site's longitude is not known: the night is from UTC noon to noon")
+    else:
+        cards.append(draft.origins["site_longitude_deg"][0])
+    draft.put("night", evening(start, east or 0.0), " ".join(cards), "local noon to noon")
 
 
 def _start(draft: _Draft) -> tuple[datetime | None, str, str]:
@@ -337,7 +347,9 @@ def _put_type(draft: _Draft) -> list[str]:
             draft.put("frame_type", rule.frame_type, " ".join(sorted(names(rule.when))) or "table", rule.text)
             return trace
     trace.append(f"raw_other: no type rule of camera {draft.camera.name} holds")
-    draft.problems.append(f"the frame's type cannot be told: no type rule of camera {draft.camera.name} holds")
+    draft.problems.append(
+        f"the frame's type cannot be told: no type rule of camera {draft.camera.name} holds"
+    )
     draft.put("frame_type", "raw_other", "table", "no type rule holds")
     return trace
 
@@ -411,9 +423,13 @@ def _override(one: Field, text: str, camera: Camera) -> Any:
 def _text_override(one: Field, text: str) -> str:
     allowed = {"frame_type": FRAME_TYPES, "overscan_mode": OVERSCAN_MODES}.get(one.name)
     if allowed is not None and text not in allowed:
-        raise BadValue(f"--set {one.name}={text}: it is one of {' '.join(allowed)}{nearest(text, list(allowed))}")
+        raise BadValue(
+            f"--set {one.name}={text}: it is one of {' '.join(allowed)}{nearest(text, list(allowed))}"
+        )
     if one.name in _FILE_NAMES and safe_name(text) != text:
-        raise BadValue(f"--set {one.name}={text}: only letters, digits and . _ + - (as in {safe_name(text)!r})")
+        raise BadValue(
+            f"--set {one.name}={text}: only letters, digits and . _ + - (as in {safe_name(text)!r})"
+        )
     if one.name == "binning" and not re.fullmatch(r"[1-9][0-9]?x[1-9][0-9]?", text):
         raise BadValue(f"--set binning={text}: it is written as 2x2")
     if one.name == "night":
@@ -442,7 +458,8 @@ def _json_override(one: Field, text: str) -> Any:
         return value
     values = value if isinstance(value, list) else [value]
     if not values or not all(
-        isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < math.inf for size in values
+        isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < math.inf
+        for size in values
     ):
         raise BadValue(f"--set {one.name}={text[:60]}: a number above 0, or a list with one an amplifier")
     return [float(size) for size in value] if isinstance(value, list) else float(value)

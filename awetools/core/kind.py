@@ -23,6 +23,7 @@ DETECTOR_MATCH = (
     "window",
     "nx",
     "ny",
+    "temperature_set_c",
     "overscan_mode",
 )
 

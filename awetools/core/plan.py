@@ -134,7 +134,10 @@ def make_plan(
 def key_part(kind: Kind, one: Input) -> dict[str, Any]:
     """What of an input enters the key: role, content, and the meta fields that the kind matches or reads."""
     names = dict.fromkeys([*kind.match, *kind.reads])
-    meta = {name: one.meta.get(name) for name in names}
+    meta: dict[str, Any] = {name: one.meta.get(name) for name in names}
+    if meta.get("sections"):
+        # Packing a frame moves its image to another HDU; that is where it lies, not what it is.
+        meta["sections"] = [{**section, "hdu": None} for section in meta["sections"]]
     return {"role": one.role, "content": one.source.content, "meta": meta}
 
 

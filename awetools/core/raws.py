@@ -88,7 +88,8 @@ def open_raw(address: Address, workspace: Workspace, spool: bool = False) -> lis
     real_path = os.path.realpath(address.path)
     record = read_raw_record(workspace.stores, real_path)
     if record is not None and _stamp(record) == stamp_of(stat):
-        found = [_from_record(address.path, one) for one in record["detectors"]]
+        problems = tuple(record["problems"])
+        found = [_from_record(address.path, one, problems) for one in record["detectors"]]
         return _addressed(found, address)
     overrides = dict(record["overrides"]) if record else {}
     found = read_raw(address.path, workspace, overrides, spool)
@@ -173,9 +174,9 @@ def _stamp(record: Mapping[str, Any]) -> Stamp:
     return Stamp(file["bytes"], file["mtime_ns"], file["inode"])
 
 
-def _from_record(path: Path, one: Mapping[str, Any]) -> RawInput:
+def _from_record(path: Path, one: Mapping[str, Any], problems: tuple[str, ...]) -> RawInput:
     address = Address(path, str(one["detector"]))
-    return RawInput(address, one["meta"], one["content"], tuple(one["hdus"]))
+    return RawInput(address, one["meta"], one["content"], tuple(one["hdus"]), None, problems)
 
 
 def _addressed(found: list[RawInput], address: Address) -> list[RawInput]:

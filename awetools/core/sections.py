@@ -130,9 +130,7 @@ def _amplifier(item: Mapping[str, Any]) -> Amplifier:
 
 def amplifier(name: str, hdu: int, data: Section, overscan: Section | None, target: Section) -> Amplifier:
     """An amplifier with its data section turned forward: flips of the data are flips of the target."""
-    turned = replace(
-        target, flip_x=target.flip_x != data.flip_x, flip_y=target.flip_y != data.flip_y
-    )
+    turned = replace(target, flip_x=target.flip_x != data.flip_x, flip_y=target.flip_y != data.flip_y)
     forward = replace(data, flip_x=False, flip_y=False)
     over = replace(overscan, flip_x=False, flip_y=False) if overscan else None
     return Amplifier(name, hdu, forward, over, turned)
@@ -216,8 +214,7 @@ def packed_targets(data: Sequence[Section]) -> list[Section]:
     columns = _packed([(one.x0, one.x1) for one in data])
     rows = _packed([(one.y0, one.y1) for one in data])
     return [
-        Section(columns[one.x0, one.x1][0], columns[one.x0, one.x1][1], *rows[one.y0, one.y1])
-        for one in data
+        Section(columns[one.x0, one.x1][0], columns[one.x0, one.x1][1], *rows[one.y0, one.y1]) for one in data
     ]
 
 

@@ -169,3 +169,10 @@ def amplifiers_of(frame: Frame) -> tuple[Amplifier, ...]:
     ny, nx = frame.data.shape
     whole = Section(0, nx, 0, ny, False, False)
     return (Amplifier("A", 0, whole, None, whole),)
+
+
+def gradient_of(smooth: np.ndarray) -> float:
+    """Range of a smoothed flat, 1st to 99th percentile, in the unit of the flat."""
+    # Neighbouring pixels of a smooth image say the same.
+    low, high = np.percentile(smooth[::4, ::4], [1, 99])
+    return float(high - low)

@@ -50,7 +50,7 @@ def make_domeflat(raw: FrameSet, bias: Frame | None, hotpix: Frame | None, param
     from ..pixels.mask import Bit
     from ..pixels.smooth import lowpass
     from ..pixels.stats import clipped
-    from .common import gain_of, in_time_order, read_noise_of, trim
+    from .common import gain_of, gradient_of, in_time_order, read_noise_of, trim
 
     frames = in_time_order(raw)
     read_noise = read_noise_of(None, [bias.meta if bias else {}, frames[0].meta], raw.amplifiers)
@@ -82,7 +82,7 @@ def make_domeflat(raw: FrameSet, bias: Frame | None, hotpix: Frame | None, param
             "level_min_adu": min(levels[n] for n in kept),
             "level_max_adu": max(levels[n] for n in kept),
             "stdev_fraction": statistics.stdev,
-            "gradient_fraction": float(np.percentile(smooth, 99) - np.percentile(smooth, 1)),
+            "gradient_fraction": gradient_of(smooth),
             "rejected_fraction": rejected / (data.size * len(kept)),
             "frames": len(kept),
             "left_out": len(left_out),

@@ -36,6 +36,7 @@ def make_flat(domeflat: Frame, params: FlatParams) -> Result:
 
     from ..pixels.mask import Bit
     from ..pixels.smooth import lowpass
+    from .common import gradient_of
 
     mask = np.zeros(domeflat.data.shape, np.int16) if domeflat.mask is None else domeflat.mask.copy()
     weight = np.ones_like(domeflat.data) if domeflat.weight is None else domeflat.weight
@@ -60,7 +61,7 @@ def make_flat(domeflat: Frame, params: FlatParams) -> Result:
             "mean": float(np.mean(data[usable], dtype=np.float64)),
             "min_response": float(data[usable].min()),
             "max_response": float(data[usable].max()),
-            "gradient_fraction": float(np.percentile(smooth, 99) - np.percentile(smooth, 1)),
+            "gradient_fraction": gradient_of(smooth),
             "uncalibrated_fraction": 1 - np.count_nonzero(usable) / data.size,
         },
     )

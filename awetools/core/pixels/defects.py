@@ -26,12 +26,11 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.int16]
 
 # The level of a column is followed over so many blocks of rows when single pixels are sought.
-COLUMN_BLOCKS = 4
+COLUMN_BLOCKS = 8
 SEGMENT_ROWS = 64
 FINE_ROWS = 8
 SIDE_COLUMNS, LEAST_SIDE = 8, 3
 GOES_ON = 0.3
-NOISE_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,19 +67,20 @@ def hot_pixels(
     use: Bools | None,
     noise_adu: float | npt.NDArray[Any] | None = None,
     threshold_sigma: float = 5.0,
-    size: int = 64,
+    size: int = 32,
 ) -> Defects:
     """Pixels above their surroundings by ``threshold_sigma`` times the local noise, as Bit.HOT.
 
     ``image`` (ny, nx) of one amplifier (the level and noise of another would spoil
     those at the border), any unit; ``use`` is True where a pixel counts, the others and
     what is not finite are never marked. The surroundings are a smooth surface through
-    the clipped medians of blocks of ``size`` pixels, plus the median of each column over
-    4 blocks of rows less that surface, so that a column that is off as a whole is not a
-    column of hot pixels (:func:`bad_columns` finds it). The noise is the clipped scatter
-    of the blocks about that, smooth as well: hot pixels do not raise it unless a quarter
-    of the pixels is hot. ``noise_adu`` (number or array that broadcasts), where given,
-    is its lower limit: the noise model of the frame.
+    the clipped medians of blocks of ``size`` pixels (an amplifier's glow falls off in
+    some tens of pixels), plus the median of each column over 8 blocks of rows less that
+    surface, so that a column that is off as a whole is not a column of hot pixels
+    (:func:`bad_columns` finds it). The noise is the
+    clipped scatter of the blocks about that, smooth as well: hot pixels do not raise it
+    unless a quarter of the pixels is hot. ``noise_adu`` (number or array that
+    broadcasts), where given, is its lower limit: the noise model of the frame.
 
     Pixels equal to a constant image are not hot. ``BadPixels`` if too few pixels count,
     ``BadValue`` if the threshold is not positive.
@@ -88,10 +88,10 @@ def hot_pixels(
     if not threshold_sigma > 0:
         raise BadValue(f"hot pixels above {threshold_sigma} sigma: it must be more than 0")
     good = good_pixels(image, use)
-    blocks = block_statistics(image, good, size)
     rest = np.where(good, image, 0).astype(np.float32)
-    level = interpolate_blocks(median_filter(fill_gaps(blocks.median)), blocks, image.shape)
-    rest -= level
+    largest = float(np.abs(rest).max(initial=0))
+    blocks = block_statistics(rest, good, size)
+    rest -= interpolate_blocks(fill_gaps(blocks.median), blocks, image.shape)
     edges = block_edges(image.shape[0], COLUMN_BLOCKS * size)
     for first, last, medians in zip(edges[:-1], edges[1:], _column_medians(rest, good, edges), strict=True):
         rest[first:last] -= np.nan_to_num(medians).astype(np.float32)
@@ -100,7 +100,7 @@ def hot_pixels(
     if noise_adu is not None:
         noise = np.maximum(noise, np.asarray(noise_adu, np.float32))
     # Where nothing scatters the rounding of the surface must not make defects.
-    noise = np.maximum(noise, np.float32(1e-6) * np.abs(level))
+    noise = np.maximum(noise, np.float32(1e-6 * largest))
     hot = good & (rest > np.float32(threshold_sigma) * noise)
     return _defects(np.where(hot, np.int16(Bit.HOT), np.int16(0)), int(good.sum()))
 
@@ -112,10 +112,9 @@ def bad_columns(image: npt.NDArray[Any], use: Bools | None, threshold_sigma: flo
     median of a column over a segment of 64 rows is compared with the medians of the 8
     columns to its left and of the 8 to its right, and the smaller of the two distances
     counts, if they have one sign: a column on a ramp lies between its sides and is not
-    off. (The outermost 2 columns have one side only.) A segment is off by more than
+    off. (The outermost 3 columns have one side only.) A segment is off by more than
     ``threshold_sigma`` times the scatter from column to column, which holds the noise
-    and the detector's harmless structure, *and* by more than the noise of one pixel:
-    less than that is the work of the bias. Two segments in a row (one, where the image
+    and the detector's harmless structure. Two segments in a row (one, where the image
     has only one) make a run; it bridges one that is not off, goes on over segments that
     still show 0.3 of its deviation, and ends to 8 rows; an end within 8 rows of the edge
     is the edge. Of a group of columns wider than 4 the middle is found, not its slopes.
@@ -135,8 +134,7 @@ def bad_columns(image: npt.NDArray[Any], use: Bools | None, threshold_sigma: flo
     off = _distance(medians, left, right)
     around = medians - off
     scatter = _scatter(medians, left, right)
-    least = np.maximum(threshold_sigma * scatter, _pixel_noise(values, good))
-    side = np.where(np.abs(off) > least[:, None], np.sign(off), 0)
+    side = np.where(np.abs(off) > threshold_sigma * scatter[:, None], np.sign(off), 0)
     mask = np.zeros(image.shape, np.int16)
     runs = []
     for column in np.flatnonzero((side != 0).any(axis=0)):
@@ -198,15 +196,6 @@ def _scatter(medians: Doubles, left: Doubles, right: Doubles) -> Doubles:
     level = np.nan_to_num(np.array([clipped(row).median for row in medians]))
     least: Doubles = np.maximum(scatter, 1e-6 * np.abs(level))
     return least
-
-
-def _pixel_noise(values: Floats, good: Bools) -> float:
-    """Noise of a pixel, from the differences of neighbours in a row of every k-th row."""
-    stride = max(1, values.size // NOISE_PIXELS)
-    rows, keep = values[::stride], good[::stride]
-    difference = rows[:, 1:] - rows[:, :-1]
-    stdev = clipped(difference[keep[:, 1:] & keep[:, :-1]]).stdev
-    return 0.0 if np.isnan(stdev) else stdev / np.sqrt(2)
 
 
 def _runs(side: Doubles, off: Doubles, scatter: Doubles) -> list[tuple[int, int, float]]:

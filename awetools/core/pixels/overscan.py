@@ -21,6 +21,7 @@ MODES = ("none", "level", "rows", "rows-smooth")
 PIXEL_SIGMA = 4.0
 ROW_SIGMA = 5.0
 COLUMN_SIGMA = 5.0
+GAP_COLUMNS = 2
 # What smoothing may leave of the read noise in a row's level, and the window that it may take for it.
 NOISE_GOAL_ADU = 0.09
 SHORTEST_WINDOW, LONGEST_WINDOW = 51, 151
@@ -133,9 +134,20 @@ def _steady_columns(away: Floats, good: Bools) -> Bools:
     half = columns // 2
     calm = means[-half:] if _width(means[-half:]) <= _width(means[:half]) else means[:half]
     off = ~(np.abs(means - np.nanmedian(calm)) <= COLUMN_SIGMA * scatter / math.sqrt(rows))
-    # Only from an end inwards: an odd column amid others is left to the clip of the pixels.
-    ends = np.minimum.accumulate(off) | np.minimum.accumulate(off[::-1])[::-1]
-    return everything if ends.all() else ~ends
+    steady = everything.copy()
+    steady[: _trail(off)] = False
+    steady[columns - _trail(off[::-1]) :] = False
+    return steady if steady.any() else everything
+
+
+def _trail(off: Bools) -> int:
+    """Columns from the first on that are off, over gaps of two; one amid good ones is left to the pixels' clip."""
+    length = 0
+    for column in np.flatnonzero(off).tolist():
+        if column > length + GAP_COLUMNS:
+            break
+        length = column + 1
+    return length
 
 
 def _width(means: Doubles) -> float:

@@ -88,7 +88,8 @@ def background(image: Array, use: Bools | None, size: int = 64) -> Floats:
     blocks, gaps filled, go through a 3 x 3 median filter (its edges continue the slope,
     so a linear gradient passes unchanged) and are interpolated by a cubic with the
     slopes of the neighbours, in a straight line beyond the outermost centres: no ringing
-    at edges, exact for a linear gradient. Objects much smaller than a block leave
+    at edges, exact for a linear gradient (but for blocks of which a part is masked: their
+    mode is that of the rest). Objects much smaller than a block leave
     nothing in it; larger ones must be masked. ``BadPixels`` if no block has enough pixels.
     """
     blocks = block_statistics(image, use, size)

@@ -30,8 +30,9 @@ def zscale(
     does. A straight line is fitted to the sorted values of every k-th pixel, clipped at
     2.5 sigma; the limits are where that line, steeper by 1 / ``contrast``, leaves the
     middle of the sample, inside its extremes; they are the extremes where the clip leaves
-    less than half. Method: the zscale algorithm of IRAF's display task (Valdes). Constant
-    image: (value, value); no pixel: (0, 0). ``BadValue`` if contrast is not positive.
+    less than half. Method: the zscale algorithm of IRAF's display task (Valdes), without
+    its growing of what is clipped. Constant image: (value, value); no pixel: (0, 0).
+    ``BadValue`` if contrast is not positive.
     """
     if not contrast > 0:
         raise BadValue(f"contrast of {contrast}: it must be more than 0")

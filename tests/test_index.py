@@ -1,0 +1,659 @@
+"""The index: nothing is lost and nothing fails, whoever writes, deletes, kills or corrupts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from awetools.core import index as index_module
+from awetools.core import indexrows
+from awetools.core.errors import IndexBusy, NoRecord, Unavailable
+from awetools.core.index import (
+    absolute,
+    changes_of,
+    forget,
+    highest_sequence,
+    open_index,
+    product_row,
+    put_records,
+    raw_rows,
+    rebuild,
+    relative,
+    summary,
+    update,
+)
+from awetools.core.indexfile import SCHEMA_VERSION
+from awetools.core.indexsync import check, merge
+from awetools.core.journal import append_verdict
+from awetools.core.record import sidecar, to_bytes
+from awetools.core.store import Store, init_store, write_raw_record
+from tests.support import ROOT, InProcess
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store; the working directory."""
+    made = init_store(tmp_path / "store")
+    monkeypatch.chdir(made.root)
+    return made
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
+    return InProcess(capfd)
+
+
+def sha(text: object) -> str:
+    return hashlib.sha256(str(text).encode()).hexdigest()
+
+
+def product_record(name: str, **meta: object) -> dict[str, Any]:
+    """A record of a product that nothing but the index looks at."""
+    return {
+        "record": {"schema": 1, "type": "product"},
+        "recipe": {
+            "kind": "bias",
+            "revision": 1,
+            "parameters": {"clip_sigma": {"value": 3.0, "origin": "built-in"}},
+            "inputs": [
+                {"role": "raw", "kind": "raw_bias", "path": f"raw/{n}.fits", "content": sha(n), "meta": {}}
+                for n in range(3)
+            ],
+        },
+        "recipe_key": sha(f"key {name}"),
+        "product": {
+            "file": name,
+            "bytes": 2880,
+            "mtime_ns": 5,
+            "file_sha256": sha(name),
+            "content": sha(name),
+        },
+        "meta": {"instrument": "testcam", "detector": "chip1", "night": "2024-03-02", **meta},
+        "validity": None,
+        "quality": {"measures": {"level_adu": 1.5}, "limits": [], "flags": 0, "flag_names": []},
+        "software": {},
+        "run": {"sequence": 7, "end": "2024-03-03T10:00:00"},
+    }
+
+
+def write_product(store: Store, name: str, put: bool = True, **meta: object) -> Path:
+    """The record of a product on disk and, as a maker does, in the index."""
+    path = store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = product_record(name, **meta)
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(to_bytes(record))
+    new.replace(sidecar(path))
+    if put:
+        put_records(store, [product_row(store, path, record)])
+    return path
+
+
+def raw_record(path: str, detectors: Sequence[str] = ("chip1",)) -> dict[str, Any]:
+    return {
+        "record": {"schema": 1, "type": "raw"},
+        "file": {"path": path, "bytes": 2880, "mtime_ns": 5, "inode": 6},
+        "camera": "generic",
+        "overrides": {},
+        "registered": "2024-03-03T10:00:00",
+        "problems": [],
+        "detectors": [
+            {
+                "detector": one,
+                "hdus": [n],
+                "content": sha(f"{path} {one}"),
+                "meta": {"frame_type": "raw_bias", "detector": one, "night": "2024-03-02"},
+            }
+            for n, one in enumerate(detectors)
+        ],
+    }
+
+
+def addresses(store: Store) -> list[str]:
+    with open_index(store) as index:
+        return sorted(row["address"] for row in index.rows())
+
+
+def started(task: Callable[..., None], *arguments: object) -> BaseProcess:
+    process = FORK.Process(target=task, args=arguments)
+    process.start()
+    return process
+
+
+def write_many(store: Store, writer: int, count: int) -> None:
+    for number in range(count):
+        write_product(store, f"bias/w{writer}/b{number}.fits")
+
+
+def databases(store: Store) -> list[Path]:
+    return [path for path in store.awe.iterdir() if path.name.startswith("index") and path.suffix != ".lock"]
+
+
+# Many at once
+
+
+def test_64_writers_lose_nothing_and_see_no_error(store: Store) -> None:
+    writers = [started(write_many, store, number, 20) for number in range(64)]
+    for one in writers:
+        one.join()
+    assert [one.exitcode for one in writers] == [0] * 64
+    assert len(addresses(store)) == 64 * 20
+    assert check(store) == []
+
+
+@pytest.mark.parametrize("what", ["index.sqlite", "index*", "index.sqlite*", "*.sqlite-*"])
+def test_an_index_deleted_while_programs_write_loses_nothing(store: Store, what: str) -> None:
+    if what == "*.sqlite-*":
+        # The log files alone are never ours to lose: only together with the index, which goes first.
+        what = "index.sqlite"
+        write_product(store, "first.fits")
+    writers = [started(write_many, store, number, 60) for number in range(6)]
+    deletions = 0
+    while any(one.is_alive() for one in writers):
+        for path in sorted(store.awe.glob(what), key=lambda one: one.name != "index.sqlite"):
+            if path.suffix != ".lock":
+                path.unlink(missing_ok=True)
+        deletions += 1
+        time.sleep(0.02)
+    assert [one.exitcode for one in writers] == [0] * 6
+    assert deletions > 5
+    found = [one for one in addresses(store) if one.startswith("bias/")]
+    assert len(found) == 6 * 60
+    assert check(store) == []
+
+
+def test_a_rebuild_while_programs_write_loses_nothing(store: Store) -> None:
+    writers = [started(write_many, store, number, 60) for number in range(6)]
+    rebuilds = 0
+    while any(one.is_alive() for one in writers):
+        rebuild(store)
+        rebuilds += 1
+    assert [one.exitcode for one in writers] == [0] * 6
+    assert rebuilds > 3
+    assert len(addresses(store)) == 6 * 60
+    assert check(store) == []
+    # Only the present one is left, with no log of another.
+    assert {path.name.split(".sqlite")[0] for path in databases(store)} == {
+        "index",
+        store.index_path.resolve().stem,
+    }
+
+
+def test_updates_while_programs_replace_their_records_leave_the_newest(store: Store) -> None:
+    def replace_often() -> None:
+        for number in range(150):
+            write_product(store, "bias.fits", object=f"version {number}")
+
+    writer = started(replace_often)
+    while writer.is_alive():
+        update(store)
+    assert writer.exitcode == 0
+    assert check(store) == []
+    with open_index(store) as index:
+        assert [row["object"] for row in index.rows()] == ["version 149"]
+
+
+def test_a_killed_writer_leaves_a_good_index(store: Store) -> None:
+    random.seed(3)
+    for number in range(12):
+        writer = started(write_many, store, number, 1000)
+        time.sleep(random.uniform(0.005, 0.06))
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        update(store)
+        assert check(store) == []
+    assert addresses(store)
+
+
+def test_a_killed_rebuild_leaves_the_index_that_was(store: Store) -> None:
+    write_many(store, 0, 40)
+    before = addresses(store)
+    for delay_ms in range(0, 30, 3):
+        process = started(rebuild, store)
+        time.sleep(delay_ms / 1000)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert addresses(store) == before
+    rebuild(store)
+    assert len({path.name.split(".sqlite")[0] for path in databases(store)}) == 2, (
+        "something half-made was left"
+    )
+
+
+def test_readers_see_a_whole_index_while_it_is_replaced(store: Store) -> None:
+    write_many(store, 0, 40)
+
+    def read() -> None:
+        for _ in range(150):
+            assert len(addresses(store)) == 40
+
+    readers = [started(read) for _ in range(3)]
+    while any(one.is_alive() for one in readers):
+        rebuild(store)
+    assert [one.exitcode for one in readers] == [0] * 3
+
+
+def test_a_locked_index_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_product(store, "one.fits")
+    monkeypatch.setattr(index_module, "TIMEOUT_S", 0.1)
+    blocker = sqlite3.connect(store.index_path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(IndexBusy, match=r"index\.sqlite"):
+        put_records(store, [product_row(store, path, product_record("one.fits"))])
+    assert addresses(store) == ["one.fits"], "readers do not wait"
+    blocker.close()
+
+
+# Damage and versions
+
+
+def damaged(path: Path, how: str) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as stream:
+        if how == "header":
+            stream.write(b"not a database")
+        elif how == "pages":
+            stream.seek(4096)
+            stream.write(b"\xa5" * (size - 4096))
+        else:
+            stream.truncate(size // 2 + 100)
+
+
+@pytest.mark.parametrize("how", ["header", "pages", "truncated"])
+def test_a_damaged_index_is_named_and_rebuilt(store: Store, run: InProcess, how: str) -> None:
+    write_many(store, 0, 30)
+    damaged(store.index_path.resolve(), how)
+    ran = run("index")
+    assert ran.code == 7
+    assert "index.sqlite" in ran.err and "try: awe-index --rebuild" in ran.err
+    with pytest.raises(Unavailable):
+        list(addresses(store))
+    assert run("index", "--rebuild").code == 0
+    assert len(addresses(store)) == 30 and check(store) == []
+
+
+def test_an_empty_file_is_made_anew(store: Store) -> None:
+    write_product(store, "one.fits")
+    store.index_path.resolve().write_bytes(b"")
+    assert addresses(store) == ["one.fits"]
+
+
+def test_an_index_that_was_copied_as_a_plain_file_works(store: Store) -> None:
+    write_product(store, "one.fits")
+    data = store.index_path.resolve().read_bytes()
+    for path in databases(store):
+        path.unlink()
+    store.index_path.write_bytes(data)
+    write_product(store, "two.fits")
+    assert addresses(store) == ["one.fits", "two.fits"]
+    assert rebuild(store) == 2
+    assert store.index_path.is_symlink() and check(store) == []
+
+
+def set_version(store: Store, version: int) -> None:
+    connection = sqlite3.connect(store.index_path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute("DROP TABLE state")
+    connection.commit()
+    connection.close()
+
+
+def test_an_older_version_is_rebuilt(store: Store) -> None:
+    write_product(store, "one.fits")
+    set_version(store, SCHEMA_VERSION - 1)
+    assert addresses(store) == ["one.fits"]
+    assert summary(store).version == SCHEMA_VERSION
+
+
+def test_a_newer_version_is_refused_and_can_be_rebuilt(store: Store, run: InProcess) -> None:
+    write_product(store, "one.fits")
+    set_version(store, SCHEMA_VERSION + 1)
+    ran = run("index")
+    assert ran.code == 7 and f"version {SCHEMA_VERSION + 1}" in ran.err and "--rebuild" in ran.err
+    assert run("index", "--rebuild").code == 0
+    assert addresses(store) == ["one.fits"]
+
+
+# Stores of others
+
+
+def as_nobody(task: Callable[[], object]) -> None:
+    """Do something as a user who owns nothing; what it asserts must hold."""
+
+    def drop_and_do() -> None:
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        task()
+
+    process = started(drop_and_do)
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.fixture
+def closed_store(store: Store, tmp_path: Path) -> Any:
+    """A store that nobody may write, with two products."""
+    write_product(store, "one.fits")
+    write_product(store, "two.fits")
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        if path.stat().st_uid == os.geteuid():
+            path.chmod(0o755)
+    for path in (store.awe, store.root):
+        path.chmod(0o555)
+    yield store
+    for path in (store.awe, store.root):
+        path.chmod(0o755)
+
+
+def test_a_store_that_cannot_be_written_is_read(closed_store: Store) -> None:
+    def read() -> None:
+        assert addresses(closed_store) == ["one.fits", "two.fits"]
+        assert check(closed_store, quick=True) == []
+        with pytest.raises(Unavailable, match="cannot write"):
+            forget(closed_store, ["one.fits"])
+
+    as_nobody(read)
+    # Also while its owner has it open, with rows that are only in the log.
+    with open_index(closed_store) as index:
+        index.put([product_row(closed_store, closed_store.root / "three.fits", product_record("three.fits"))])
+        as_nobody(lambda: [addresses(closed_store).index("three.fits")])
+
+
+@pytest.mark.parametrize("how", ["gone", "old"])
+def test_a_closed_store_without_a_good_index_is_read_from_its_records(closed_store: Store, how: str) -> None:
+    append_verdict(closed_store, product_record("one.fits")["recipe_key"], "bad", "stripes", "me")
+    if how == "old":
+        closed_store.awe.chmod(0o755)
+        set_version(closed_store, SCHEMA_VERSION - 1)
+        closed_store.awe.chmod(0o555)
+    else:
+        closed_store.awe.chmod(0o755)
+        for path in databases(closed_store):
+            path.unlink()
+        closed_store.awe.chmod(0o555)
+
+    def read() -> None:
+        with open_index(closed_store) as index:
+            assert {row["address"]: row["verdict"] for row in index.rows()} == {
+                "one.fits": "bad",
+                "two.fits": None,
+            }
+
+    as_nobody(read)
+
+
+# Records and rows
+
+
+def test_rows_say_what_the_record_says(store: Store) -> None:
+    path = write_product(store, "bias/one.fits", exptime_s=0, filter="R")
+    with open_index(store) as index:
+        (row,) = index.rows("kind = ? AND night = ?", ("bias", "2024-03-02"))
+        links = index.links("child = ?", [row["address"]])
+    record = product_record("bias/one.fits")
+    assert absolute(store, row["address"]) == str(path)
+    assert (row["content"], row["recipe_key"]) == (record["product"]["content"], record["recipe_key"])
+    assert (row["exptime_s"], row["filter"], row["sequence"]) == (0.0, "R", 7)
+    assert [one["content"] for one in links] == [sha(n) for n in range(3)]
+    assert highest_sequence(store) == 7
+
+
+def test_update_takes_over_what_was_added_changed_and_removed(store: Store) -> None:
+    for name in ("same.fits", "changed.fits", "gone.fits"):
+        write_product(store, name)
+    write_product(store, "changed.fits", put=False, object="new")
+    write_product(store, "added.fit", put=False)
+    write_product(store, "deep/ADDED.FTS", put=False)
+    sidecar(store.root / "gone.fits").unlink()
+    write_raw_record(store, raw_record("/data/raw.fits", ("a", "b")))
+    put, removed = update(store)
+    assert sorted(put) == [
+        "/data/raw.fits[a]",
+        "/data/raw.fits[b]",
+        "added.fit",
+        "changed.fits",
+        "deep/ADDED.FTS",
+    ]
+    assert removed == ["gone.fits"]
+    assert update(store) == ([], []) and check(store) == []
+    assert addresses(store) == sorted([*put, "same.fits"])
+
+
+def test_update_reads_no_record_that_is_unchanged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many(store, 0, 30)
+    write_raw_record(store, raw_record("/data/raw.fits"))
+    update(store)
+    monkeypatch.setattr(indexrows, "read_record", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(indexrows, "read_raw", lambda path: pytest.fail(f"{path} was read"))
+    assert update(store) == ([], [])
+    assert check(store, quick=True) == []
+
+
+def test_update_is_quick_and_flat_with_many_records(store: Store) -> None:
+    """10 000 records are looked at in a second or so; the bound leaves room for a busy machine."""
+    record = product_record("x.fits")
+    for number in range(10_000):
+        folder = store.root / f"n{number % 40}"
+        folder.mkdir(exist_ok=True)
+        record["product"]["file"] = f"b{number}.fits"
+        (folder / f"b{number}.fits.json").write_text(json.dumps(record))
+    assert rebuild(store) == 10_000
+    start = time.process_time()
+    assert update(store) == ([], [])
+    assert time.process_time() - start < 2
+
+
+def test_nested_stores_keep_their_products(store: Store) -> None:
+    inner = init_store(store.root / "inner")
+    write_product(inner, "one.fits")
+    write_product(store, "two.fits")
+    rebuild(store)
+    assert (addresses(store), addresses(inner)) == (["two.fits"], ["one.fits"])
+
+
+def test_a_record_behind_a_link_is_not_forgotten(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "disk2").mkdir()
+    (store.root / "big").symlink_to(tmp_path / "disk2")
+    write_product(store, "big/one.fits")
+    assert update(store) == ([], []) and addresses(store) == ["big/one.fits"]
+    # The store reached by another name holds the same addresses.
+    (tmp_path / "link").symlink_to(store.root)
+    assert relative(store, tmp_path / "link" / "one.fits") == "one.fits"
+    sidecar(store.root / "big/one.fits").unlink()
+    assert update(store) == ([], ["big/one.fits"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"record": {"schema": 1}}',
+        json.dumps({**product_record("x"), "quality": {}}),
+        json.dumps({**product_record("x"), "meta": {"detector": ["a"]}}),
+        json.dumps({**product_record("x"), "meta": {"nx": 1 << 70}}),
+        json.dumps({**product_record("x"), "run": 3}),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named_and_stops_nothing(
+    store: Store, run: InProcess, text: str
+) -> None:
+    write_product(store, "good.fits")
+    Path("bad.fits.json").write_text(text)
+    (store.awe / "raw" / "ab").mkdir()
+    (store.awe / "raw" / "ab" / "cd.json").write_text(text)
+    changes = changes_of(store)
+    assert changes.put == () and len(changes.unreadable) == 2
+    assert rebuild(store) == 1
+    ran = run("index", "--update")
+    assert ran.code == NoRecord.exit_code and "bad.fits.json" in ran.err and "cd.json" in ran.err
+    assert addresses(store) == ["good.fits"]
+
+
+def test_a_raw_file_that_lost_a_detector_loses_its_row(store: Store) -> None:
+    for detectors in (("a", "b", "c"), ("a", "b")):
+        record = raw_record("/data/raw.fits", detectors)
+        write_raw_record(store, record)
+        put_records(store, raw_rows(store, record, store.raw_record_path("/data/raw.fits")))
+    assert addresses(store) == ["/data/raw.fits[a]", "/data/raw.fits[b]"]
+    assert check(store) == []
+
+
+def test_file_names_that_are_not_utf8_go_through(store: Store, run: InProcess) -> None:
+    name = os.fsdecode(b"caf\xe9.fits")
+    write_product(store, name)
+    write_raw_record(store, raw_record(f"/data/{name}"))
+    update(store)
+    assert addresses(store) == sorted([name, f"/data/{name}"])
+    with open_index(store) as index:
+        assert [row["address"] for row in index.rows("address = ?", [name])] == [name]
+        assert len(index.links("child = ?", [name])) == 3
+    assert check(store) == []
+    forget(store, [name])
+    assert addresses(store) == [f"/data/{name}"]
+
+
+def test_check_says_what_differs(store: Store, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("same.fits", "changed.fits", "gone.fits", "missing.fits"):
+        write_product(store, name)
+    assert run("index", "--check").code == 0
+    write_product(store, "changed.fits", put=False, object="new")
+    sidecar(store.root / "gone.fits").unlink()
+    forget(store, ["missing.fits"])
+    for quick in (False, True):
+        problems = sorted(check(store, quick))
+        assert [one.split(": ")[0] for one in problems] == ["changed.fits", "gone.fits", "missing.fits"]
+    ran = run("index", "--check")
+    assert ran.code == 3 and sorted(ran.lines) == problems
+    assert run("index", "--update").lines == [
+        str(store.root / one) for one in ("changed.fits", "missing.fits")
+    ]
+    assert run("index", "--check").code == 0
+
+
+def test_a_verdict_appears_at_once(store: Store) -> None:
+    write_product(store, "one.fits")
+    identity = product_record("one.fits")["recipe_key"]
+    for verdict, shown in (("bad", "bad"), ("good", "good"), ("none", None)):
+        append_verdict(store, identity, verdict, "", "me")
+        with open_index(store) as index:
+            assert [row["verdict"] for row in index.rows()] == [shown]
+
+
+# Merging
+
+
+def test_merge_takes_over_frames_and_verdicts(store: Store, tmp_path: Path, run: InProcess) -> None:
+    other = init_store(tmp_path / "other")
+    for one, path in ((store, "/data/both.fits"), (other, "/data/both.fits"), (other, "/data/new.fits")):
+        record = raw_record(path)
+        record["overrides"] = {"filter": one.root.name}
+        write_raw_record(one, record)
+    append_verdict(other, sha("x"), "bad", "stripes", "you")
+    (other.awe / "raw" / "00").mkdir()
+    (other.awe / "raw" / "00" / "broken.json").write_text("{")
+    with pytest.raises(NoRecord, match=r"broken\.json"):
+        merge(store, other)
+    assert addresses(store) == ["/data/both.fits", "/data/new.fits"]
+    kept = json.loads(store.raw_record_path("/data/both.fits").read_text())
+    assert kept["overrides"] == {"filter": "store"}
+    (other.awe / "raw" / "00" / "broken.json").unlink()
+    ran = run("index", "--merge", other.root)
+    assert ran.code == 0 and "0 raw records and 0 verdicts" in ran.err, "a second merge brings nothing new"
+    with open_index(store) as index:
+        assert list(index.select("SELECT identity, verdict FROM verdicts")) == [(sha("x"), "bad")]
+
+
+def test_an_older_verdict_of_another_store_does_not_win(store: Store, tmp_path: Path) -> None:
+    other = init_store(tmp_path / "other")
+
+    def judged(where: Store, verdict: str, when: str, identity: str) -> None:
+        event = {"event": "verdict", "identity": identity, "verdict": verdict, "when": when}
+        with where.journal_path.open("a") as stream:
+            stream.write(json.dumps(event) + "\n")
+
+    judged(store, "good", "2024-05-01T00:00:00+00:00", "older there")
+    judged(other, "bad", "2024-01-01T00:00:00+00:00", "older there")
+    judged(store, "good", "2024-05-01T00:00:00+00:00", "newer there")
+    judged(other, "bad", "2024-06-01T00:00:00+00:00", "newer there")
+    assert merge(store, other)[1] == 2
+    with open_index(store) as index:
+        found = dict(index.select("SELECT identity, verdict FROM verdicts"))
+    assert found == {"older there": "good", "newer there": "bad"}
+    # What is judged here afterwards counts, whatever the clocks say.
+    judged(store, "good", "2023-01-01T00:00:00+00:00", "newer there")
+    with open_index(store) as index:
+        assert dict(index.select("SELECT identity, verdict FROM verdicts"))["newer there"] == "good"
+
+
+@pytest.mark.parametrize("where", ["nowhere", "store"])
+def test_merge_refuses_what_is_no_other_store(store: Store, run: InProcess, where: str) -> None:
+    ran = run("index", "--merge", store.root.parent / where)
+    assert ran.code == (4 if where == "nowhere" else 2) and where in ran.err
+
+
+# The program
+
+
+def test_the_summary_counts_kinds(store: Store, run: InProcess) -> None:
+    write_product(store, "one.fits")
+    write_raw_record(store, raw_record("/data/raw.fits", ("a", "b")))
+    update(store)
+    (line,) = run("index", "--json").lines
+    found = json.loads(line)
+    assert found["kinds"] == {"bias": 1, "raw_bias": 2}
+    assert found["path"] == str(store.index_path) and found["version"] == SCHEMA_VERSION
+    assert "raw_bias\t2" in run("index").lines
+
+
+def test_options_that_exclude_each_other_and_no_store(
+    store: Store, run: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("index", "--check", "--rebuild").code == 2
+    monkeypatch.chdir(tmp_path)
+    ran = run("index")
+    assert ran.code == 4 and "no-store" in ran.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_follow_prints_what_is_added_until_it_is_stopped(store: Store, number: int, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "awetools", "index", "--follow", "--interval", "0.05"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=store.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert process.stdout is not None
+    for name in ("one.fits", "two.fits"):
+        write_product(store, name, put=False)
+        assert process.stdout.readline().strip() == str(store.root / name)
+    for path in databases(store):
+        path.unlink()
+    write_product(store, "three.fits", put=False)
+    assert process.stdout.readline().strip() in [str(store.root / f"{one}.fits") for one in ("one", "three")]
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == code and "Traceback" not in errors
+    assert check(store) == []

@@ -101,6 +101,16 @@ def test_parts_of_columns_are_found_with_their_ends_and_signs() -> None:
     assert found.mask[100, 120] == Bit.COLD
 
 
+def test_a_run_goes_on_where_it_fades() -> None:
+    image = master(6)
+    image[:256, 90] += 6
+    image[256:, 90] += 2.4
+    (run,) = bad_columns(image, None).runs
+    assert run.column == 90
+    assert run.first_row == 0
+    assert run.last_row > 300
+
+
 @pytest.mark.parametrize("columns", [slice(0, 1), slice(381, 384), slice(200, 204)])
 def test_groups_of_columns_and_those_at_the_edges_are_found(columns: slice) -> None:
     image = master()

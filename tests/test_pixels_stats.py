@@ -69,6 +69,12 @@ def test_the_large_array_path_agrees_with_the_exact_one() -> None:
     assert quick.stdev == pytest.approx(inner.std(dtype=np.float64) / 0.98658, rel=1e-3)
 
 
+def test_the_sample_of_a_large_array_walks_through_all_columns() -> None:
+    image = gaussian(5, 100, (1024, 2048), 9)
+    image[:, ::8] += 1000
+    assert clipped(image).median == pytest.approx(100, abs=0.1)
+
+
 def test_clipped_without_outliers_is_median_mean_and_count_of_what_lies_inside() -> None:
     values = gaussian(2, 50, (5000,), 6)
     found = clipped(values)

@@ -646,14 +646,17 @@ def test_follow_prints_what_is_added_until_it_is_stopped(store: Store, number: i
         text=True,
     )
     assert process.stdout is not None
-    for name in ("one.fits", "two.fits"):
-        write_product(store, name, put=False)
-        assert process.stdout.readline().strip() == str(store.root / name)
-    for path in databases(store):
-        path.unlink()
-    write_product(store, "three.fits", put=False)
-    assert process.stdout.readline().strip() in [str(store.root / f"{one}.fits") for one in ("one", "three")]
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=10)
+    try:
+        # Found on disk, found on disk, put by a maker, made again by it, and put into an index made anew.
+        for name, put in (("one", False), ("two", False), ("three", True), ("three", True), ("four", False)):
+            if name == "four":
+                for path in databases(store):
+                    path.unlink()
+            write_product(store, f"{name}.fits", put)
+            assert process.stdout.readline().strip() == str(store.root / f"{name}.fits")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+    finally:
+        process.kill()
     assert process.returncode == code and "Traceback" not in errors
     assert check(store) == []

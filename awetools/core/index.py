@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -469,14 +469,45 @@ def update(store: Store) -> tuple[list[str], list[str]]:
 def follow(store: Store, interval_s: float) -> Iterator[Changes | AweError]:
     """Take over the changes of the store's files every so many seconds, without end.
 
-    An error that a retry may cure is yielded in place of the changes.
+    From the second look on, what other programs put is among the changes. An
+    error that a retry may cure is yielded in their place.
     """
+    mark: _Mark | None = None
+
+    def look(index: Index) -> tuple[Changes, _Mark]:
+        changes = catch_up(index)
+        return replace(changes, put=_put_since(index, mark)) if mark else changes, _mark(index)
+
     while True:
         try:
-            yield changes_of(store)
+            changes, mark = _in_current(store, look)
+            yield changes
         except (IndexBusy, Unavailable) as error:
             yield error
         time.sleep(interval_s)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """How far an index was looked at."""
+
+    generation: Generation | None
+    number: int
+    newest_ns: int
+
+
+def _mark(index: Index) -> _Mark:
+    number, newest_ns = next(index.select("SELECT max(number), max(record_mtime_ns) FROM objects"))
+    return _Mark(index.generation, number or 0, newest_ns or 0)
+
+
+def _put_since(index: Index, mark: _Mark) -> tuple[str, ...]:
+    # In an index that was made anew all rows are; there the times of the records tell.
+    same = index.generation == mark.generation
+    where, value = ("number > ?", mark.number) if same else ("record_mtime_ns > ?", mark.newest_ns)
+    return tuple(
+        row[0] for row in index.select(f"SELECT address FROM objects WHERE {where} ORDER BY number", [value])
+    )
 
 
 def catch_up(index: Index) -> Changes:

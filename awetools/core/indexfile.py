@@ -180,13 +180,14 @@ def fill_database(path: Path, rows: Iterable[tuple[Row, Sequence[Row]]]) -> None
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make the tables of an index in an empty database."""
-    for table, columns, key in (
-        ("objects", COLUMNS, "address"),
-        ("links", LINK_COLUMNS, None),
-        ("verdicts", {"identity": "TEXT", "verdict": "TEXT"}, "identity"),
-        ("state", {"name": "TEXT", "value": "INTEGER"}, "name"),
+    for table, columns, first in (
+        # The number grows with every row that is put, so that one can ask what is new.
+        ("objects", {**COLUMNS, "address": "TEXT UNIQUE"}, "number INTEGER PRIMARY KEY AUTOINCREMENT"),
+        ("links", LINK_COLUMNS, ""),
+        ("verdicts", {"verdict": "TEXT"}, "identity TEXT PRIMARY KEY"),
+        ("state", {"value": "INTEGER"}, "name TEXT PRIMARY KEY"),
     ):
-        parts = [f"{name} {kind}{' PRIMARY KEY' * (name == key)}" for name, kind in columns.items()]
+        parts = [first] * bool(first) + [f"{name} {kind}" for name, kind in columns.items()]
         connection.execute(f"CREATE TABLE {table} ({', '.join(parts)})")
     for table, names in INDEXES:
         connection.execute(f"CREATE INDEX {table}_{names[0]} ON {table} ({', '.join(names)})")

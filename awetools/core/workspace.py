@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .camera import Cameras, load_cameras
 from .settings import Settings, gather, home_directory
 from .store import Store, search_path
+
+if TYPE_CHECKING:
+    from .camera import Cameras
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Workspace:
     @cached_property
     def cameras(self) -> Cameras:
         """The built-in camera tables, with those of the home directory and the stores over them."""
+        from .camera import load_cameras
+
         directories = [home_directory() / "cameras"]
         directories += [store.cameras_path for store in reversed(self.stores)]
         return load_cameras([path for path in directories if path.is_dir()])

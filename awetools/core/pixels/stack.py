@@ -19,9 +19,10 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Stack = Array | Sequence[Array]
 
-# Pixels of one frame that are worked on at once. Fewer and the calls cost more than the
-# work, more and the frames leave the cache (measured for 10 to 100 frames).
-BLOCK_PIXELS = 1 << 15
+# Pixels of one frame that are worked on at once, half as many where there are many frames. Fewer and the
+# calls cost more than the work, more and the frames leave the cache (measured for 10 to 100 frames).
+BLOCK_PIXELS = 1 << 16
+MANY_FRAMES = 32
 BOTH, LOW_ONLY, HIGH_ONLY = 0, 1, 2
 SCATTER_AT_LEAST = 15
 
@@ -52,7 +53,7 @@ def median(stack: Stack, out: Array | None = None) -> Array:
     result = np.empty((ny, nx), _float_type(kind)) if out is None else out
     ranks = tuple(sorted({(n - 1) // 2, n // 2}))
     buffer = _buffer(n, ny, nx, kind)
-    for rows in _blocks(ny, nx):
+    for rows in _blocks(n, ny, nx):
         planes = _load(stack, rows, buffer)
         result[rows] = _middle(_sorted_planes(planes, ranks)).reshape(-1, nx)
     return result
@@ -110,7 +111,7 @@ def clipped_mean(
     mean, count = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.int16)
     rejected = 0
     buffer = _buffer(n, ny, nx, kind)
-    for rows in _blocks(ny, nx):
+    for rows in _blocks(n, ny, nx):
         usable = _usable(stack, use, rows)
         centre = _centre(stack, usable, rows, buffer)
         fixed = base[rows].astype(work)
@@ -147,7 +148,7 @@ def sigma_clipped_by_scatter(stack: Stack, clip_sigma: float, use: Stack | None 
     mean, count = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.int16)
     rejected = 0
     buffer = _buffer(n, ny, nx, kind)
-    for rows in _blocks(ny, nx):
+    for rows in _blocks(n, ny, nx):
         usable = _usable(stack, use, rows)
         centre, spread = _centre_and_spread(stack, usable, rows, buffer)
         first = np.maximum(spread * spread.dtype.type(clip_sigma), least)
@@ -204,14 +205,19 @@ def _expand(value: Array, ny: int, nx: int) -> Array:
     return np.broadcast_to(value, (ny, nx))
 
 
-def _blocks(ny: int, nx: int) -> Iterator[slice]:
-    height = max(1, BLOCK_PIXELS // max(nx, 1))
+def _block_height(n: int, nx: int) -> int:
+    pixels = BLOCK_PIXELS if n <= MANY_FRAMES else BLOCK_PIXELS // 2
+    return max(1, pixels // max(nx, 1))
+
+
+def _blocks(n: int, ny: int, nx: int) -> Iterator[slice]:
+    height = _block_height(n, nx)
     for first in range(0, ny, height):
         yield slice(first, min(first + height, ny))
 
 
 def _buffer(n: int, ny: int, nx: int, kind: np.dtype[Any]) -> Array:
-    return np.empty((n + 1, min(ny, max(1, BLOCK_PIXELS // max(nx, 1))) * nx), kind)
+    return np.empty((n + 1, min(ny, _block_height(n, nx)) * nx), kind)
 
 
 def _load(stack: Stack, rows: slice, buffer: Array) -> Array:

@@ -66,7 +66,7 @@ def check_bias(root: Path, product: ProductInput) -> bool:
     good = (weight > 0) & (image(root / "truth" / f"pixmask_{product.meta['detector']}.fits") == 0)
     residual = np.where(good, found - truth, np.nan)
     residual -= np.nanmedian(residual)
-    noise = float(np.sqrt(np.median(1 / weight[good])))
+    noise = float(np.sqrt(np.mean(1 / weight[good])))
     rows = float(np.nanstd(np.nanmean(residual, axis=1))) / (noise / np.sqrt(residual.shape[1]))
     columns = float(np.nanstd(np.nanmean(residual, axis=0))) / (noise / np.sqrt(residual.shape[0]))
     return line(product, "rms of row means / expected noise", rows, 0.8, 1.1) & line(

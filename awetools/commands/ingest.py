@@ -77,7 +77,9 @@ def command(
                 problems.setdefault(problem, []).append(str(one.path))
             _report(messenger, one, as_json, null)
     for problem, frames in problems.items():
-        messenger.warning(f"{frames[0]}{f' and {len(frames) - 1} more' if len(frames) > 1 else ''}: {problem}")
+        messenger.warning(
+            f"{frames[0]}{f' and {len(frames) - 1} more' if len(frames) > 1 else ''}: {problem}"
+        )
     for path, twin in repeated(store, paths):
         messenger.warning(f"{path}: the same pixels as {twin}")
     messenger.note(

@@ -201,7 +201,7 @@ def test_empty_standard_input_is_exit_4(tool: Any, tmp_path: Path) -> None:
     awe("init", cwd=tmp_path)
     ran = program(tool.name, *arguments, stdin="", cwd=tmp_path)
     assert ran.code == 4 and "empty-input" in ran.err, ran.err
-    assert ran.out == "" or tool.name == "imstat"
+    assert ran.out == ""
 
 
 # Errors

@@ -64,9 +64,10 @@ def command(
     from ..core.workspace import here
 
     workspace, codes = here(), []
+    listed = options.read_names(names, null)
     if not as_json:
         options.print_line("\t".join(COLUMNS))
-    for name in options.read_names(names, null):
+    for name in listed:
         try:
             for image in load_images(parse_address(name), workspace, plane, overscan):
                 part = region_of(image, region)

@@ -11,6 +11,7 @@ from ..core.errors import AweError, NoStore, UsageError, worst
 from . import options
 from .messages import Messenger
 from .runner import launch
+from .types import FilterType
 
 
 @click.command("ingest", short_help="Register raw frames in a store.", context_settings=options.SETTINGS)
@@ -23,7 +24,7 @@ from .runner import launch
     help="Set a meta field of these frames by hand; goes on record.",
 )
 @click.option("--type", "frame_type", metavar="TYPE", help="Set the frame type: raw_bias, raw_science, ...")
-@click.option("--filter", "filter_name", metavar="NAME", help="Set the filter.")
+@click.option("--filter", "filter_name", type=FilterType(), metavar="NAME", help="Set the filter.")
 @click.option("--again", is_flag=True, help="Read every file again, also those that are unchanged.")
 @click.option(
     "--wait",

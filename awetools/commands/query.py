@@ -14,6 +14,7 @@ from ..core.errors import NoMatch, NoStore
 from . import options
 from .messages import Messenger
 from .runner import launch
+from .types import ConditionType, KindType
 
 FORMATS = ("paths", "table", "tsv", "csv", "json")
 
@@ -23,8 +24,8 @@ FORMATS = ("paths", "table", "tsv", "csv", "json")
     short_help="List products and raw frames that meet conditions.",
     context_settings=options.SETTINGS,
 )
-@click.argument("kind")
-@click.argument("conditions", nargs=-1)
+@click.argument("kind", type=KindType(raw=True))
+@click.argument("conditions", nargs=-1, type=ConditionType())
 @click.option(
     "--get",
     "columns",

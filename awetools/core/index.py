@@ -80,7 +80,6 @@ __all__ = [
 
 TIMEOUT_S = 60.0
 BATCH = 500
-ATTEMPTS = 50
 
 # Names a person may ask for that are not meta fields, with their types.
 QUERY_COLUMNS = {
@@ -235,7 +234,7 @@ def open_index(store: Store) -> Index:
     In a store that this user cannot write, an index that is gone is made in
     memory. Raises Unavailable, IndexBusy.
     """
-    for _ in range(ATTEMPTS):
+    for _ in _attempts():
         generation = _current(store)
         if generation is None:
             if not may_write(store.awe):
@@ -253,6 +252,14 @@ def open_index(store: Store) -> Index:
         if index is not None:
             index.close()
     raise Unavailable(f"{store.index_path}: disappears as fast as it is made")
+
+
+def _attempts() -> Iterator[None]:
+    """Once, and again until the timeout."""
+    deadline = time.monotonic() + TIMEOUT_S
+    yield
+    while time.monotonic() < deadline:
+        yield
 
 
 def _opened(store: Store, generation: Generation) -> Index | None:
@@ -336,21 +343,29 @@ def _rebuild_lock(store: Store) -> Iterator[None]:
 
 
 def _replace(store: Store) -> int:
-    new = store.awe / f"index-{secrets.token_hex(6)}.sqlite"
-    try:
-        with errors_named(store.index_path, TIMEOUT_S):
-            fill_database(new, all_rows(store))
+    for _ in _attempts():
+        new = store.awe / f"index-{secrets.token_hex(6)}.sqlite"
+        try:
+            return _replace_by(store, new)
+        except Unavailable:
+            # Who deletes the index may delete the one that is being made.
+            if new.exists():
+                unlink_database(new)
+                raise
+        except BaseException:
+            unlink_database(new)
+            raise
+    raise Unavailable(f"{store.index_path}: disappears as fast as it is made")
+
+
+def _replace_by(store: Store, new: Path) -> int:
+    with errors_named(store.index_path, TIMEOUT_S):
+        fill_database(new, all_rows(store))
         _point_at(store, new)
-    except BaseException:
-        unlink_database(new)
-        raise
-    with (
-        errors_named(store.index_path, TIMEOUT_S),
-        Index(store, connect(new, TIMEOUT_S)[0], _current(store), True) as index,
-    ):
-        # What was published while the new index was being filled went into the old one.
-        catch_up(index)
-        count = int(next(index.select("SELECT count(*) FROM objects"))[0])
+        with Index(store, connect(new, TIMEOUT_S)[0], _current(store), True) as index:
+            # What was published while the new index was being filled went into the old one.
+            catch_up(index)
+            count = int(next(index.select("SELECT count(*) FROM objects"))[0])
     for path in store.awe.glob("index-*.sqlite"):
         if path != new:
             unlink_database(path)
@@ -404,7 +419,7 @@ def forget(store: Store, addresses: Sequence[str]) -> None:
 
 
 def _in_current(store: Store, work: Callable[[Index], T]) -> T:
-    for _ in range(ATTEMPTS):
+    for _ in _attempts():
         with open_index(store) as index:
             try:
                 result = work(index)

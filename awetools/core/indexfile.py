@@ -143,9 +143,11 @@ def on_network(path: Path) -> bool:
 
 @contextmanager
 def errors_named(path: Path, timeout_s: float) -> Iterator[None]:
-    """Raise IndexBusy or Unavailable, naming the index, for what SQLite raises."""
+    """Raise IndexBusy or Unavailable, naming the index, for what SQLite raises and for a file that goes away."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

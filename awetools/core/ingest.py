@@ -122,9 +122,8 @@ def repeated(store: Store, paths: Sequence[Path]) -> list[tuple[Path, str]]:
     ours = {os.path.realpath(path): path for path in paths}
     found = []
     for addresses in twins.values():
-        for address in addresses[1:]:
-            if address in ours:
-                found.append((ours[address], addresses[0]))
+        first = next((address for address in addresses if address not in ours), addresses[0])
+        found += [(ours[address], first) for address in addresses if address in ours and address != first]
     return found
 
 

@@ -1,0 +1,159 @@
+"""Choosing calibrations: the full rule, one clause at a time, and every loser with its reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from awetools.core.choose import SERVES, candidates, choose, question_of
+from awetools.core.errors import NoMatch
+from awetools.core.index import put_records
+from awetools.core.journal import append_verdict
+from awetools.core.kinds.bias import BIAS
+from awetools.core.store import Store, init_store
+from tests.support import InProcess, bias_frames, write_raw
+
+META = {
+    "camera": "generic",
+    "instrument": "testcam",
+    "detector": "chip1",
+    "nx": 96,
+    "ny": 64,
+    "overscan_mode": "none",
+    "binning": "1x1",
+    "night": "2024-03-02",
+    "obs_start": "2024-03-03T03:14:00.000",
+}
+
+
+def add(store: Store, name: str, sequence: int = 1, **changes: object) -> str:
+    """Put a bias into the index as if it had been made; returns its key."""
+    from awetools.core.index import COLUMNS, META_COLUMNS
+
+    meta = {**META, **{key: value for key, value in changes.items() if key in META}}
+    row = dict.fromkeys(COLUMNS)
+    row |= {key: meta.get(key) for key in META_COLUMNS if key in meta}
+    row |= {
+        "address": name,
+        "kind": "bias",
+        "sequence": sequence,
+        "recipe_key": f"{name:0>64}",
+        "content": f"{name:f>64}",
+        "valid_from": "2024-03-02T12:00:00.000",
+        "valid_to": "2024-03-03T12:00:00.000",
+        "valid_by": "default",
+        "flags": 0,
+        "meta": json.dumps(meta),
+        "measures": "{}",
+    }
+    row |= {key: value for key, value in changes.items() if key in COLUMNS and key not in META}
+    put_records(store, [(row, [])])
+    return str(row["recipe_key"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return init_store(tmp_path)
+
+
+def chosen(store: Store, **changes: object) -> str:
+    return choose(BIAS, question_of(BIAS, {**META, **changes}), [store]).path.name
+
+
+def reasons(store: Store) -> dict[str, str]:
+    return {one.path.name: one.reason for one in candidates(BIAS, question_of(BIAS, META), [store])}
+
+
+def test_the_one_made_last_eclipses_the_others(store: Store) -> None:
+    add(store, "old", sequence=1)
+    add(store, "new", sequence=2)
+    assert chosen(store) == "new"
+    assert list(reasons(store)) == ["new", "old"]
+
+
+def test_the_nearest_in_nights_comes_before_the_newest(store: Store) -> None:
+    wide = {"valid_from": "2024-02-01T12:00:00.000", "valid_to": "2024-04-01T12:00:00.000"}
+    add(store, "near", sequence=1, night="2024-03-01", **wide)
+    add(store, "far", sequence=9, night="2024-02-20", **wide)
+    assert chosen(store) == "near"
+
+
+def test_an_interval_set_by_hand_comes_before_a_default_one(store: Store) -> None:
+    add(store, "default", sequence=9)
+    add(store, "hand", sequence=1, night="2024-01-01", valid_by="hand")
+    assert chosen(store) == "hand"
+
+
+def test_a_flagged_one_needs_a_good_verdict_and_a_bad_one_never_serves(store: Store) -> None:
+    clean, flagged = add(store, "clean", sequence=1), add(store, "flagged", sequence=2, flags=4)
+    assert chosen(store) == "clean"
+    assert "flagged" in reasons(store)["flagged"]
+    append_verdict(store, flagged, "good", "looked at it", "me")
+    assert chosen(store) == "flagged"
+    append_verdict(store, flagged, "bad", "looked again", "me")
+    assert chosen(store) == "clean"
+    assert reasons(store)["flagged"] == "judged bad"
+    append_verdict(store, flagged, "none", "undo", "me")
+    append_verdict(store, clean, "bad", "", "me")
+    with pytest.raises(NoMatch):
+        chosen(store)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"binning": "2x2"}, "binning is '2x2', not '1x1'"),
+        ({"overscan_mode": "rows"}, "overscan_mode is 'rows', not 'none'"),
+        ({"valid_to": "2024-03-03T03:00:00.000"}, "ended 2024-03-03T03:00:00.000"),
+        ({"valid_from": "2024-03-03T04:00:00.000"}, "starts 2024-03-03T04:00:00.000"),
+    ],
+)
+def test_what_does_not_serve_is_named_with_its_reason(
+    store: Store, changes: dict[str, object], said: str
+) -> None:
+    add(store, "odd.fits", **changes)
+    assert reasons(store) == {"odd.fits": said}
+    with pytest.raises(NoMatch) as caught:
+        chosen(store)
+    assert "odd.fits" in caught.value.message and said in caught.value.message
+    assert "awe-query bias detector=chip1" in caught.value.hint
+
+
+def test_the_end_of_an_interval_is_not_in_it(store: Store) -> None:
+    add(store, "one")
+    assert chosen(store, obs_start="2024-03-03T11:59:59.999") == "one"
+    with pytest.raises(NoMatch):
+        chosen(store, obs_start="2024-03-03T12:00:00.000")
+
+
+def test_the_private_store_comes_first(tmp_path: Path) -> None:
+    private, public = init_store(tmp_path / "mine"), init_store(tmp_path / "all")
+    add(private, "mine", sequence=1)
+    add(public, "theirs", sequence=99)
+    found = candidates(BIAS, question_of(BIAS, META), [private, public])
+    assert [one.path.name for one in found] == ["mine", "theirs"]
+    assert all(one.reason == SERVES for one in found)
+
+
+def test_why_prints_every_candidate_and_the_choice(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = InProcess(capfd)
+    init_store(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    frames = bias_frames(tmp_path / "raw")
+    for sigma in ("3", "4"):
+        assert run("bias", "-q", "--clip-sigma", sigma, *frames).code == 0
+    data = np.random.default_rng(1).normal(1300, 9, (64, 96)).astype(np.uint16)
+    about = {"IMAGETYP": "object", "EXPTIME": 30.0, "FILTER": "R", "DATE-OBS": "2024-03-02T23:30:00.000"}
+    science = write_raw(tmp_path / "raw" / "s.fits", data, about)
+    ran = run("why", "--role", "bias", science)
+    assert ran.code == 0, ran.err
+    assert [line.split("\t")[2] for line in ran.lines] == ["chosen", "eclipsed"]
+    late = write_raw(tmp_path / "raw" / "t.fits", data, {**about, "DATE-OBS": "2024-03-09T23:30:00.000"})
+    ran = run("why", "--role", "bias", late)
+    assert ran.code == 5 and "ended" in ran.out
+    assert run("why", "--role", "bais", late).code == 2

@@ -298,7 +298,8 @@ def test_a_contradicting_header_is_named(frames: list[Path], run: InProcess, tmp
         np.full((64, 96), 1000, np.uint16),
         {"DATASEC": "[1:200,1:64]", "BIASSEC": "[201:232,1:64]"},
     )
-    _refused(run("header", path), 4, "bad-header", "odd.fits")
+    assert "not inside the image" in run("header", path).err
+    _refused(run("bias", "-o", "b.fits", *frames, path), 4, "odd.fits", "not inside the image")
 
 
 def test_one_bad_frame_does_not_stop_the_others(

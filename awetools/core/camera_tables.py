@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -309,6 +311,15 @@ class Cameras:
             known = sorted(self._by_name)
             raise UnknownName(f"no camera {name!r}{nearest(name, known)}", hint=f"known: {' '.join(known)}")
         return self._by_name[name]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that the tables say about headers: when it changes, frames may mean something else."""
+        said = {
+            name: {key: value for key, value in camera.raw.items() if key != "settings"}
+            for name, camera in self._by_name.items()
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """What a camera's table sets for kinds; nothing for a camera that is not known here."""

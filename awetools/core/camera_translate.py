@@ -132,7 +132,10 @@ def _put_field(draft: _Draft, name: str) -> None:
 def _typed(one: Field, value: object) -> object:
     if one.type == "real":
         size = number(value)
-        return float(size) if size is not None and math.isfinite(size) else None
+        if size is None or not math.isfinite(size):
+            return None
+        # Some controllers report the set point as they measure it; calibrations match by it.
+        return round(float(size), 1) if one.name == "temperature_set_c" else float(size)
     text = " ".join(plain_text(value).split())
     if one.name in _FILE_NAMES:
         return safe_name(text) or None
@@ -244,6 +247,7 @@ def _put_sections(draft: _Draft, parts: Sequence[HduInfo], file: str) -> list[Pl
         across, along = draft.meta["binning"].split("x")
         binning = int(across), int(along)
     images = [_image(part, draft.cards, len(parts)) for part in parts]
+    known_problems = len(draft.problems)
     if "sections" in draft.overrides:
         shapes = {image.hdu: image.shape for image in images}
         amps = amplifiers_from_meta(draft.overrides["sections"], shapes)
@@ -259,7 +263,11 @@ def _put_sections(draft: _Draft, parts: Sequence[HduInfo], file: str) -> list[Pl
             raise BadHeader(f"{draft.where}: {error.message}", hint=error.hint) from None
     amplifiers = [one.amplifier for one in placed]
     ny, nx = detector_shape(amplifiers)
-    draft.put("sections", amplifiers_to_meta(amplifiers), "table", "layout")
+    sections = amplifiers_to_meta(amplifiers)
+    if len(draft.problems) > known_problems:
+        # Good enough to look at the frame, not to calibrate with: makers refuse it by this.
+        sections[0]["doubt"] = draft.problems[known_problems]
+    draft.put("sections", sections, "table", "layout")
     draft.put("nx", nx, "table", "sections")
     draft.put("ny", ny, "table", "sections")
     found = first_value(draft.camera.overscan_mode, draft.cards)

@@ -68,7 +68,8 @@ def ingest(
     """Register raw files in a store, in the order given; what is registered and unchanged costs a stat.
 
     overrides: meta fields to set by hand, on record; they are added to those of
-    an earlier registration. wait_s: how long to wait for a file that is still
+    an earlier registration. A frame that was translated with other camera tables
+    is read again. wait_s: how long to wait for a file that is still
     being written. again: read every file again.
     """
     check_overrides(overrides)
@@ -148,16 +149,16 @@ def _one(
         stat = stat_of(path)
         real_path = os.path.realpath(path)
         record_path = relative(store, store.raw_record_path(real_path))
-        if stamps.get(record_path) == stamp_of(stat):
+        earlier = read_raw_record([store], real_path)
+        if stamps.get(record_path) == stamp_of(stat) and _same_tables(earlier, workspace):
             return Ingested(path, "unchanged"), None
         stat = _settled(path, stat, wait_s)
-        earlier = read_raw_record([store], real_path)
         merged = {**(earlier["overrides"] if earlier else {}), **overrides}
         found = read_raw(path, workspace, merged)
         try:
             _check(path, found)
             _unchanged_meanwhile(path, stat)
-            record = register(store, path, found, stamp_of(stat), merged)
+            record = register(store, path, found, stamp_of(stat), merged, workspace.cameras.digest)
         finally:
             if found and found[0].fits is not None:
                 found[0].fits.close()
@@ -165,6 +166,11 @@ def _one(
         return Ingested(path, "failed", error=error), None
     kinds = tuple((str(one.meta["detector"]), one.kind) for one in found)
     return Ingested(path, "registered", kinds, tuple(record["problems"])), record
+
+
+def _same_tables(record: Mapping[str, Any] | None, workspace: Workspace) -> bool:
+    """Whether a frame was translated with the camera tables of now."""
+    return record is not None and record.get("tables") == workspace.cameras.digest
 
 
 def _check(path: Path, found: Sequence[RawInput]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .choose import choose, mismatch, question_of
-from .errors import Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
+from .errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from .journal import verdicts
 from .kind import Kind, Limit, Need, kind_named
 from .params import Resolved
@@ -198,6 +198,13 @@ def _check_primary(kind: Kind, primary: Sequence[Source]) -> None:
             raise WrongKind(
                 f"{one.address}: is {one.kind}, but {kind.command} needs {need.kind}",
                 hint=f"awe-header --explain-type {one.address}" if isinstance(one, RawInput) else "",
+            )
+    for one in primary:
+        doubts = [section["doubt"] for section in one.meta.get("sections") or [] if section.get("doubt")]
+        if doubts:
+            raise BadHeader(
+                f"{one.address}: {doubts[0]}",
+                hint="awe-ingest --set sections=JSON says where the data lie; or a camera table of its own",
             )
     if len(primary) < need.at_least:
         names = ", ".join(str(one.address) for one in primary)

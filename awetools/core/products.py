@@ -63,6 +63,9 @@ def open_product(path: Path) -> ProductInput:
     """
     record = read_record(sidecar(path))
     state = state_of(path, record)
+    # Between the look at the record and the look at the file both may have been replaced.
+    while state != "whole" and (newer := read_record(sidecar(path))) != record:
+        record, state = newer, state_of(path, newer)
     if state == "replaced":
         raise BeingWritten(
             f"{path}: is being replaced by another program", hint=f"awe-verify --clean {path.parent}"

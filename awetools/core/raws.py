@@ -145,13 +145,19 @@ def translate_fits(
 
 
 def register(
-    store: Store, path: Path, found: Sequence[RawInput], stamp: Stamp, overrides: Mapping[str, str]
+    store: Store,
+    path: Path,
+    found: Sequence[RawInput],
+    stamp: Stamp,
+    overrides: Mapping[str, str],
+    tables: str,
 ) -> dict[str, Any]:
-    """Write the record of a raw file into the store; returns it."""
+    """Write the record of a raw file into the store; returns it. tables: the digest of the camera tables."""
     record = {
         "record": {"schema": RAW_SCHEMA_VERSION, "type": "raw"},
         "file": {"path": os.path.realpath(path), **asdict(stamp)},
         "camera": found[0].meta["camera"],
+        "tables": tables,
         "overrides": dict(overrides),
         "registered": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "problems": sorted({problem for one in found for problem in one.problems}),
@@ -232,7 +238,8 @@ def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[R
             ]
         path = again[0].address.path
         with suppress(AweError):
-            record = register(store, path, again, stamp_of(path.stat()), known["overrides"])
+            stamp = stamp_of(path.stat())
+            record = register(store, path, again, stamp, known["overrides"], workspace.cameras.digest)
             put_records(store, raw_rows(store, record, store.raw_record_path(record["file"]["path"])))
         return again
     return found

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import NoRecord, NoStore, Unavailable
+from .errors import BeingWritten, NoRecord, NoStore, Unavailable
 from .files import write_whole
 
 AWE = ".awe"
@@ -197,15 +197,22 @@ def _safe(text: str) -> str:
 
 
 @contextmanager
-def target_lock(target: Path) -> Iterator[None]:
-    """Hold the lock of one product while it is replaced; others wait. Nothing is left behind."""
-    path = target.with_name(f".{target.name}.lock")
+def target_lock(target: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of one product while it is replaced; nothing is left behind.
+
+    Others wait, or with wait=False raise BeingWritten.
+    """
+    path = lock_path(target)
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise Unavailable(f"{target}: cannot write in {target.parent}: {error.strerror}") from None
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BeingWritten(f"{target}: is being written by another program") from None
         if _same_file(descriptor, path):
             break
         os.close(descriptor)
@@ -213,6 +220,26 @@ def target_lock(target: Path) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock_path(target: Path) -> Path:
+    """The lock of a product; it exists only while the product is written, or after a crash."""
+    return target.with_name(f".{target.name}.lock")
+
+
+def is_locked(target: Path) -> bool:
+    """Whether a program that lives holds the lock of a product."""
+    try:
+        descriptor = os.open(lock_path(target), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
         os.close(descriptor)
 
 

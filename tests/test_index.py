@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from awetools.core import index as index_module
-from awetools.core import indexrows
+from awetools.core import indexrows, indexsync
 from awetools.core.errors import IndexBusy, NoRecord, Unavailable
 from awetools.core.index import (
     absolute,
@@ -33,11 +33,10 @@ from awetools.core.index import (
     raw_rows,
     rebuild,
     relative,
-    summary,
     update,
 )
 from awetools.core.indexfile import SCHEMA_VERSION
-from awetools.core.indexsync import check, merge
+from awetools.core.indexsync import check, merge, summary
 from awetools.core.journal import append_verdict
 from awetools.core.record import sidecar, to_bytes
 from awetools.core.store import Store, init_store, write_raw_record
@@ -529,6 +528,7 @@ def test_file_names_that_are_not_utf8_go_through(store: Store, run: InProcess) -
 
 
 def test_check_says_what_differs(store: Store, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexsync, "SETTLE_S", 0.01)
     for name in ("same.fits", "changed.fits", "gone.fits", "missing.fits"):
         write_product(store, name)
     assert run("index", "--check").code == 0

@@ -130,7 +130,7 @@ def _update(store: Store, messenger: Messenger, as_json: bool) -> int:
 
 
 def _follow(store: Store, messenger: Messenger, interval_s: float, as_json: bool) -> int:
-    from ..core.index import follow
+    from ..core.indexsync import follow
 
     named: set[str] = set()
     for changes in follow(store, interval_s):
@@ -176,7 +176,7 @@ def _merge(store: Store, directory: Path, messenger: Messenger) -> int:
 
 
 def _summary(store: Store, as_json: bool) -> int:
-    from ..core.index import summary
+    from ..core.indexsync import summary
 
     found = summary(store)
     about = {"path": str(found.path), "version": found.version, "bytes": found.bytes}

@@ -15,13 +15,13 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import AweError, IndexBusy, NoRecord, Unavailable, UnknownName, nearest
+from .errors import IndexBusy, NoRecord, Unavailable, UnknownName, nearest
 from .indexfile import (
     SCHEMA_VERSION,
     connect,
@@ -60,21 +60,21 @@ __all__ = [
     "Changes",
     "Index",
     "Row",
-    "Summary",
     "absolute",
     "all_rows",
     "catch_up",
     "changes_of",
-    "follow",
+    "drop_index_leftover",
     "forget",
     "highest_sequence",
+    "in_current",
+    "index_leftovers",
     "open_index",
     "product_row",
     "put_records",
     "raw_rows",
     "rebuild",
     "relative",
-    "summary",
     "update",
 ]
 
@@ -325,7 +325,7 @@ def _renew(store: Store, seen: Generation | None) -> None:
 
 
 @contextmanager
-def _rebuild_lock(store: Store) -> Iterator[None]:
+def _rebuild_lock(store: Store, wait: bool = True) -> Iterator[None]:
     path = store.awe / "index.lock"
     try:
         try:
@@ -336,10 +336,31 @@ def _rebuild_lock(store: Store) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(f"{store.awe}: cannot make an index: {error.strerror}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError:
+        raise IndexBusy(f"{path}: another program makes the index anew") from None
     finally:
         os.close(lock)
+
+
+def index_leftovers(store: Store) -> list[Path]:
+    """Index files that a rebuild left when it was killed; none while one is under way."""
+    with suppress(IndexBusy, Unavailable), _rebuild_lock(store, wait=False):
+        current = _current(store)
+        found = sorted(store.awe.glob("index-*.sqlite"))
+        return [path for path in found if current is None or path != current[0]]
+    return []
+
+
+def drop_index_leftover(store: Store, path: Path) -> bool:
+    """Remove an index file that is not the store's index; whether it was removed."""
+    with suppress(IndexBusy), _rebuild_lock(store, wait=False):
+        current = _current(store)
+        if current is None or path != current[0]:
+            unlink_database(path)
+            return True
+    return False
 
 
 def _replace(store: Store) -> int:
@@ -398,7 +419,7 @@ def put_records(store: Store, rows: Sequence[tuple[Row, Sequence[Row]]]) -> None
         for batch in _batches(rows):
             index.put(batch)
 
-    _in_current(store, put)
+    in_current(store, put)
 
 
 def _batches(rows: Sequence[tuple[Row, Sequence[Row]]]) -> Iterator[list[tuple[Row, Sequence[Row]]]]:
@@ -415,10 +436,11 @@ def _batches(rows: Sequence[tuple[Row, Sequence[Row]]]) -> Iterator[list[tuple[R
 
 def forget(store: Store, addresses: Sequence[str]) -> None:
     """Take objects out of the index of a store, again if it was deleted or replaced meanwhile."""
-    _in_current(store, lambda index: index.remove(addresses))
+    in_current(store, lambda index: index.remove(addresses))
 
 
-def _in_current(store: Store, work: Callable[[Index], T]) -> T:
+def in_current(store: Store, work: Callable[[Index], T]) -> T:
+    """Do something to the index of a store, again if it was deleted or replaced meanwhile."""
     for _ in _attempts():
         with open_index(store) as index:
             try:
@@ -445,24 +467,6 @@ class Changes:
     unreadable: tuple[NoRecord, ...] = ()
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What an index holds."""
-
-    path: Path
-    version: int
-    bytes: int
-    kinds: Mapping[str, int]
-
-
-def summary(store: Store) -> Summary:
-    """The number of objects of each kind, and where they are counted."""
-    with open_index(store) as index:
-        kinds = dict(index.select("SELECT kind, count(*) FROM objects GROUP BY kind ORDER BY kind"))
-        pages = next(index.select("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"))
-        return Summary(store.index_path, SCHEMA_VERSION, int(pages[0]), kinds)
-
-
 def highest_sequence(store: Store) -> int:
     """The highest sequence number that any record of the store has; 0 if none."""
     with open_index(store) as index:
@@ -472,57 +476,13 @@ def highest_sequence(store: Store) -> int:
 
 def changes_of(store: Store) -> Changes:
     """Take over what was added, changed or removed in the files of a store."""
-    return _in_current(store, catch_up)
+    return in_current(store, catch_up)
 
 
 def update(store: Store) -> tuple[list[str], list[str]]:
     """Take over what was added, changed or removed in the store's files; returns (put, removed) addresses."""
     changes = changes_of(store)
     return list(changes.put), list(changes.removed)
-
-
-def follow(store: Store, interval_s: float) -> Iterator[Changes | AweError]:
-    """Take over the changes of the store's files every so many seconds, without end.
-
-    From the second look on, what other programs put is among the changes. An
-    error that a retry may cure is yielded in their place.
-    """
-    mark: _Mark | None = None
-
-    def look(index: Index) -> tuple[Changes, _Mark]:
-        changes = catch_up(index)
-        return replace(changes, put=_put_since(index, mark)) if mark else changes, _mark(index)
-
-    while True:
-        try:
-            changes, mark = _in_current(store, look)
-            yield changes
-        except (IndexBusy, Unavailable) as error:
-            yield error
-        time.sleep(interval_s)
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """How far an index was looked at."""
-
-    generation: Generation | None
-    number: int
-    newest_ns: int
-
-
-def _mark(index: Index) -> _Mark:
-    number, newest_ns = next(index.select("SELECT max(number), max(record_mtime_ns) FROM objects"))
-    return _Mark(index.generation, number or 0, newest_ns or 0)
-
-
-def _put_since(index: Index, mark: _Mark) -> tuple[str, ...]:
-    # In an index that was made anew all rows are; there the times of the records tell.
-    same = index.generation == mark.generation
-    where, value = ("number > ?", mark.number) if same else ("record_mtime_ns > ?", mark.newest_ns)
-    return tuple(
-        row[0] for row in index.select(f"SELECT address FROM objects WHERE {where} ORDER BY number", [value])
-    )
 
 
 def catch_up(index: Index) -> Changes:

@@ -1,14 +1,28 @@
-"""Whether the index of a store says what its records say; and taking over another store's frames and verdicts."""
+"""The index of a store looked at, checked against the records, followed, and merged with another store's."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from .errors import AweError, NoRecord
-from .index import Index, is_gone, new_or_changed, not_seen, open_index, update
+from .errors import AweError, IndexBusy, NoRecord, Unavailable
+from .index import (
+    Changes,
+    Generation,
+    Index,
+    catch_up,
+    in_current,
+    is_gone,
+    new_or_changed,
+    not_seen,
+    open_index,
+    update,
+)
+from .indexfile import SCHEMA_VERSION
 from .indexrows import read_raw, record_files, rows_of
 from .store import Store, raw_record_files, write_raw_record
 
@@ -31,24 +45,46 @@ COMPARED = (
 )
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What an index holds."""
+
+    path: Path
+    version: int
+    bytes: int
+    kinds: Mapping[str, int]
+
+
+def summary(store: Store) -> Summary:
+    """The number of objects of each kind, and where they are counted."""
+    with open_index(store) as index:
+        kinds = dict(index.select("SELECT kind, count(*) FROM objects GROUP BY kind ORDER BY kind"))
+        pages = next(index.select("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"))
+        return Summary(store.index_path, SCHEMA_VERSION, int(pages[0]), kinds)
+
+
 def check(store: Store, quick: bool = False) -> list[str]:
-    """Where the index differs from the records; an empty list if nowhere.
+    """Where the index differs from the records, in words; an empty list if nowhere."""
+    return [f"{address}: {text}" for address, text in differences(store, quick)]
+
+
+def differences(store: Store, quick: bool = False) -> list[tuple[str, str]]:
+    """Addresses whose rows differ from the records, and how.
 
     quick: a record whose time is the one in the index is not read. What differs
     is looked at again a moment later, since a program may be about to index it.
     """
     with open_index(store) as index:
         suspects = [path for chunk in new_or_changed(index) for path, _ in chunk]
-        if not quick:
-            suspects = [path for path, _ in record_files(store)]
-        suspects = [path for path in suspects if _problems(index, path)]
+        files = suspects if quick else (path for path, _ in record_files(store))
+        suspects = [path for path in files if _differences(index, path)]
         suspects += [path for path in not_seen(index) if is_gone(store, path)]
         if suspects:
             time.sleep(SETTLE_S)
-        return [problem for path in suspects for problem in _problems(index, path)]
+        return [one for path in suspects for one in _differences(index, path)]
 
 
-def _problems(index: Index, record_path: str) -> list[str]:
+def _differences(index: Index, record_path: str) -> list[tuple[str, str]]:
     """How the rows of one record differ from it."""
     sql = f"SELECT address, {', '.join(COMPARED)} FROM objects WHERE record_path = ?"
     known = {row[0]: row[1:] for row in index.select(sql, [record_path])}
@@ -59,17 +95,59 @@ def _problems(index: Index, record_path: str) -> list[str]:
         rows = []
         if not is_gone(index.store, record_path):
             wrong = "its record cannot be read"
-    problems = []
+    found = []
     for row, links in rows:
-        found = known.pop(row["address"], None)
-        if found is None:
-            problems.append(f"{row['address']}: has a record but is not in the index")
-        elif (
-            found != tuple(row[name] for name in COMPARED)
-            or index.links("child = ?", [row["address"]]) != links
-        ):
-            problems.append(f"{row['address']}: the index differs from the record")
-    return problems + [f"{address}: is in the index, but {wrong}" for address in known]
+        address = row["address"]
+        indexed = known.pop(address, None)
+        if indexed is None:
+            found.append((address, "has a record but is not in the index"))
+        elif indexed != tuple(row[name] for name in COMPARED) or index.links("child = ?", [address]) != links:
+            found.append((address, "the index differs from the record"))
+    return found + [(address, f"is in the index, but {wrong}") for address in known]
+
+
+def follow(store: Store, interval_s: float) -> Iterator[Changes | AweError]:
+    """Take over the changes of the store's files every so many seconds, without end.
+
+    From the second look on, what other programs put is among the changes. An
+    error that a retry may cure is yielded in their place.
+    """
+    mark: _Mark | None = None
+
+    def look(index: Index) -> tuple[Changes, _Mark]:
+        changes = catch_up(index)
+        return replace(changes, put=_put_since(index, mark)) if mark else changes, _mark(index)
+
+    while True:
+        try:
+            changes, mark = in_current(store, look)
+            yield changes
+        except (IndexBusy, Unavailable) as error:
+            yield error
+        time.sleep(interval_s)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """How far an index was looked at."""
+
+    generation: Generation | None
+    number: int
+    newest_ns: int
+
+
+def _mark(index: Index) -> _Mark:
+    number, newest_ns = next(index.select("SELECT max(number), max(record_mtime_ns) FROM objects"))
+    return _Mark(index.generation, number or 0, newest_ns or 0)
+
+
+def _put_since(index: Index, mark: _Mark) -> tuple[str, ...]:
+    # In an index that was made anew all rows are; there the times of the records tell.
+    same = index.generation == mark.generation
+    where, value = ("number > ?", mark.number) if same else ("record_mtime_ns > ?", mark.newest_ns)
+    return tuple(
+        row[0] for row in index.select(f"SELECT address FROM objects WHERE {where} ORDER BY number", [value])
+    )
 
 
 def merge(store: Store, other: Store) -> tuple[int, int]:

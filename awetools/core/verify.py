@@ -1,29 +1,26 @@
 """Whether products and raw frames are what their records say, and what crashes left behind.
 
-A look at the directories gives the work; each piece of it gives findings. Nothing
-is changed, except by `clean`, which ends what a crash interrupted.
+A look at the directories gives the work; each piece of it gives findings. Nothing is changed.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from .errors import AweError, BeingWritten, NoRecord, NoSuchExtension, Unavailable
-from .files import parse_address, stamp_of
-from .index import absolute, index_leftovers, open_index, product_row, put_records
+from .errors import AweError, NoRecord, NoSuchExtension
+from .files import Stamp, parse_address, stamp_of
+from .index import absolute, index_leftovers, open_index
 from .indexrows import read_raw
-from .indexsync import check
+from .indexsync import differences
+from .leftovers import is_dead, is_finishable, is_leftover_name, leftover_text, small_leftovers
 from .parallel import run_forked
-from .products import file_sha256, staged, state_of
-from .publish import finish_rename, read_record_or_none
-from .raws import stamp_in
+from .products import file_sha256, staged
 from .record import Record, read_record, recipe_key, sidecar
 from .store import (
     AWE,
@@ -33,7 +30,6 @@ from .store import (
     is_locked,
     raw_record_files,
     store_of,
-    target_lock,
 )
 
 # Slug to exit code and meaning; those with 0 are worth knowing, but nothing is wrong with the data.
@@ -55,14 +51,11 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "leftover": (0, "a file of a program that died"),
 }
 
-FITS_NAME = r"\.(?P<name>.+\.(?:fits|fit|fts))"
-STAGED = re.compile(rf"{FITS_NAME}\.(?P<digest>[0-9a-f]{{8}})\.new\Z", re.IGNORECASE)
-PART = re.compile(rf"{FITS_NAME}\.(?P<pid>\d{{1,7}})\.part\Z", re.IGNORECASE)
-LOCK = re.compile(rf"{FITS_NAME}\.lock\Z", re.IGNORECASE)
-SMALL = re.compile(r"\.(?P<name>.+\.(?:json|toml|d))\.(?P<pid>\d{1,7})\.new\Z")
-# A small file is written in far less; a large one holds its product's lock.
-DEAD_AFTER_S = 60.0
+# Kept records are not sidecars, and what a disk check recovered is root's.
+PASSED_OVER = (AWE, ".awe-records", "lost+found")
+# A program that replaces a product is between its two renames for a moment.
 SETTLE_S = 0.2
+LOOKS = 25
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to verify: `stores` whole with their indexes, the rest one by one."""
+    """What there is to verify: `stores` with their indexes, the rest one by one.
+
+    others: files without a record. nested: stores of their own, which are left
+    out. closed: directories that cannot be read.
+    """
 
     products: tuple[Path, ...] = ()
     raws: tuple[tuple[Store, Path], ...] = ()
@@ -90,17 +87,10 @@ class Work:
     leftovers: tuple[Path, ...] = ()
     stores: tuple[Store, ...] = ()
     nested: tuple[Path, ...] = ()
+    closed: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.products) + len(self.raws) + len(self.others)
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """What `clean` did to a path."""
-
-    path: Path
-    what: Literal["finished", "removed"]
 
 
 # What there is to do
@@ -108,22 +98,24 @@ class Cleaned:
 
 def look(names: Sequence[Path], stores: Sequence[Store]) -> Work:
     """What these files and directories hold; a store's own directory stands for the store with its raw frames."""
-    found = [_look_at(name, stores) for name in names]
+    found = [_look_into(name) if name.is_dir() else _look_at(name, stores) for name in names]
 
     def joined(field: str) -> tuple[Any, ...]:
         return tuple(dict.fromkeys(one for work in found for one in getattr(work, field)))
 
-    return Work(*(joined(field) for field in ("products", "raws", "others", "leftovers", "stores", "nested")))
+    return Work(*(joined(field.name) for field in fields(Work)))
 
 
 def _look_at(name: Path, stores: Sequence[Store]) -> Work:
-    if name.is_dir():
-        return _look_into(name)
     path = parse_address(str(name)).path
     if path.name.lower().endswith(SIDECAR_ENDINGS):
         path = path.with_name(path.name.removesuffix(".json"))
-    around = _entries(path.parent, f".{path.name}.")
-    leftovers = tuple(Path(one.path) for one in around if _is_leftover_name(one.name))
+    around = _entries(path.parent) or []
+    leftovers = tuple(
+        path.parent / one.name
+        for one in around
+        if one.name.startswith(f".{path.name}.") and is_leftover_name(one.name)
+    )
     if os.path.lexists(sidecar(path)):
         return Work(products=(path,), leftovers=leftovers)
     own = store_of(path)
@@ -142,10 +134,9 @@ def _look_into(directory: Path) -> Work:
     below = directory.resolve()
     raws = tuple((store, path) for path, _ in raw_record_files(store) if _concerns(path, below, store))
     if below != store.root:
-        return Work(work.products, raws, work.others, work.leftovers, (), work.nested)
-    own = tuple(_small_leftovers(store.awe))
-    leftovers = (*work.leftovers, *own, *index_leftovers(store))
-    return Work(work.products, raws, work.others, leftovers, (store,), work.nested)
+        return replace(work, raws=raws)
+    leftovers = (*work.leftovers, *small_leftovers(store.awe), *index_leftovers(store))
+    return replace(work, raws=raws, leftovers=leftovers, stores=(store,))
 
 
 def _concerns(record: Path, below: Path, store: Store) -> bool:
@@ -160,50 +151,48 @@ def _concerns(record: Path, below: Path, store: Store) -> bool:
 
 def _walk(directory: Path) -> Work:
     """Products, files that may be products, and leftovers below a directory, less stores of their own."""
-    products, others, leftovers, nested = [], [], [], []
+    found: dict[str, list[Path]] = {field.name: [] for field in fields(Work)}
     waiting = [directory]
     while waiting:
         here = waiting.pop()
         entries = _entries(here)
+        if entries is None:
+            found["closed"].append(here)
+            continue
         names = {one.name for one in entries}
         if AWE in names and here != directory:
-            nested.append(here)
+            found["nested"].append(here)
             continue
-        for one in entries:
-            ending = one.name.lower()
-            if one.is_dir(follow_symlinks=False):
-                continue
-            if _is_leftover_name(one.name):
-                leftovers.append(Path(one.path))
-            elif one.name.startswith("."):
-                continue
-            elif ending.endswith(SIDECAR_ENDINGS):
-                products.append(here / one.name.removesuffix(".json"))
-            elif ending.endswith(PRODUCT_ENDINGS) and f"{one.name}.json" not in names:
-                others.append(here / one.name)
-        folders = [one for one in entries if one.is_dir(follow_symlinks=False)]
-        waiting += [here / one.name for one in reversed(folders) if one.name not in (AWE, ".awe-records")]
-    made = [path for path in others if _is_made_by_awetools(path)]
-    return Work(tuple(products), (), tuple(made), tuple(leftovers), (), tuple(nested))
+        folders = [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+        for name in sorted(names.difference(folders)):
+            sort = _sort(name, names)
+            if sort:
+                found[sort].append(here / (name.removesuffix(".json") if sort == "products" else name))
+        waiting += [here / name for name in reversed(folders) if name not in PASSED_OVER]
+    found["others"] = [path for path in found["others"] if _is_made_by_awetools(path)]
+    return Work(**{name: tuple(paths) for name, paths in found.items()})  # type: ignore[arg-type]
 
 
-def _entries(directory: Path, beginning: str = "") -> list[os.DirEntry[str]]:
+def _sort(name: str, names: set[str]) -> str:
+    """Which field of Work a file name belongs to; empty if to none."""
+    if is_leftover_name(name):
+        return "leftovers"
+    if name.startswith("."):
+        return ""
+    if name.lower().endswith(SIDECAR_ENDINGS):
+        return "products"
+    return "others" if name.lower().endswith(PRODUCT_ENDINGS) and f"{name}.json" not in names else ""
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]] | None:
+    """What is in a directory, by name; None if it cannot be read."""
     try:
         with os.scandir(directory) as found:
-            return sorted(
-                (one for one in found if one.name.startswith(beginning)), key=lambda one: one.name
-            )
-    except OSError as error:
-        raise Unavailable(f"{directory}: {error.strerror}") from None
-
-
-def _small_leftovers(directory: Path) -> Iterator[Path]:
-    for here, _, names in os.walk(directory):
-        yield from (Path(here, name) for name in sorted(names) if SMALL.match(name))
-
-
-def _is_leftover_name(name: str) -> bool:
-    return name.startswith(".") and any(form.match(name) for form in (STAGED, PART, LOCK, SMALL))
+            return sorted(found, key=lambda one: one.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return None
 
 
 def _is_made_by_awetools(path: Path) -> bool:
@@ -225,9 +214,6 @@ def verify(work: Work, quick: bool = False, processes: int = 1) -> Iterator[list
     quick: trust size and time where they are those of the record; else every
     file is read, hashed and compared.
     """
-    from .fits import open_fits  # imported once, before the processes are forked
-
-    del open_fits
     count = len(work.products)
     names = [*work.products, *(path for _, path in work.raws), *work.others]
 
@@ -246,19 +232,24 @@ def verify(work: Work, quick: bool = False, processes: int = 1) -> Iterator[list
             raise result
         else:
             yield result
-    yield [Finding(str(path), "leftover", _leftover_text(path), True) for path in work.leftovers if _is_dead(path)]
+    yield [
+        Finding(str(path), "leftover", leftover_text(path), True) for path in work.leftovers if is_dead(path)
+    ]
+    yield [Finding(str(path), "unavailable", "this directory cannot be read") for path in work.closed]
     for store in work.stores:
         yield _verify_index(store, quick)
 
 
 def verify_product(path: Path, quick: bool = False) -> list[Finding]:
     """What is wrong with a product and its record; looked at again while another program replaces it."""
-    while True:
+    findings: list[Finding] = []
+    for _ in range(LOOKS):
         before = _stamp(sidecar(path))
         findings = _product_findings(path, quick)
         if not findings or (not is_locked(path) and _stamp(sidecar(path)) == before):
-            return findings
+            break
         time.sleep(SETTLE_S)
+    return findings
 
 
 def _stamp(path: Path) -> object:
@@ -269,6 +260,9 @@ def _stamp(path: Path) -> object:
 
 
 def _product_findings(path: Path, quick: bool) -> list[Finding]:
+    if not os.path.lexists(sidecar(path)):
+        # Removed since the directory was listed; a file without its record is another thing.
+        return _verify_other(path) if os.path.lexists(path) else []
     try:
         record = read_record(sidecar(path))
         expected = key_of_parts(record)
@@ -318,7 +312,7 @@ def _file_findings(path: Path, record: Record) -> list[Finding]:
 
 def _half_replaced(path: Path, record: Record) -> Finding:
     new = staged(path, record["product"]["file_sha256"])
-    if file_sha256(new) == record["product"]["file_sha256"]:
+    if is_finishable(path, record["product"]["file_sha256"]):
         return Finding(str(path), "half-replaced", f"the new file waits as {new.name}", True)
     return Finding(str(path), "half-replaced", f"{new.name} should be the new file, but its hash differs")
 
@@ -378,8 +372,10 @@ def verify_raw(store: Store, record_path: Path, quick: bool = False) -> list[Fin
     try:
         record = read_raw(record_path)
         path = Path(record["file"]["path"])
-        contents = [(str(one["detector"]), tuple(one["hdus"]), str(one["content"])) for one in record["detectors"]]
-        stamp = stamp_in(record)
+        contents = [
+            (str(one["detector"]), tuple(one["hdus"]), str(one["content"])) for one in record["detectors"]
+        ]
+        stamp = Stamp(*(int(record["file"][name]) for name in ("bytes", "mtime_ns", "inode")))
     except NoRecord as error:
         return [Finding(str(record_path), "bad-record", _less(error.message, record_path))]
     except (KeyError, TypeError, AttributeError) as error:
@@ -458,108 +454,10 @@ def _touched_text(store: Store, contents: Sequence[str]) -> str:
 
 def _verify_index(store: Store, quick: bool) -> list[Finding]:
     try:
-        problems = check(store, quick)
+        found = differences(store, quick)
     except AweError as error:
         return [Finding(str(store.index_path), "index-differs", _less(error.message, store.index_path))]
-    found = []
-    for text in problems:
-        address, _, detail = text.partition(": ")
-        found.append(Finding(absolute(store, address), "index-differs", f"{detail}: awe-index --update"))
-    return found
-
-
-# What programs that died left
-
-
-def _is_dead(path: Path) -> bool:
-    """Whether no living program is at work on a leftover, and it is not what a replacement still needs."""
-    if not os.path.lexists(path):
-        return False
-    target = _target_of(path)
-    if target is None:
-        return SMALL.match(path.name) is None or _is_old_or_orphaned(path, SMALL)
-    if is_locked(target):
-        return False
-    if PART.match(path.name):
-        return _is_old_or_orphaned(path, PART)
-    return not _is_needed(path, target)
-
-
-def _target_of(path: Path) -> Path | None:
-    """The product that a staged, partial or lock file belongs to."""
-    for form in (STAGED, PART, LOCK):
-        match = form.match(path.name)
-        if match:
-            return path.with_name(match["name"])
-    return None
-
-
-def _is_needed(path: Path, target: Path) -> bool:
-    """Whether a staged file is the one that the record of its product describes, and is not in place yet."""
-    record = read_record_or_none(target) if STAGED.match(path.name) else None
-    if record is None or staged(target, record["product"]["file_sha256"]) != path:
-        return False
-    return state_of(target, record) != "whole"
-
-
-def _is_old_or_orphaned(path: Path, form: re.Pattern[str]) -> bool:
-    match = form.match(path.name)
-    assert match is not None
-    try:
-        age_s = time.time() - path.stat().st_mtime
-    except OSError:
-        return False
-    return age_s > DEAD_AFTER_S or not _is_alive(int(match["pid"]))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _leftover_text(path: Path) -> str:
-    if LOCK.match(path.name):
-        return "a lock that nobody holds"
-    return "written in part" if _target_of(path) or SMALL.match(path.name) else "an index that was not finished"
-
-
-def clean(work: Work) -> Iterator[Cleaned]:
-    """Finish replacements that were interrupted, and remove what dead programs left; nothing else."""
-    targets = dict.fromkeys(target for path in work.leftovers if (target := _target_of(path)))
-    for target in targets:
-        with suppress(BeingWritten):
-            if _finish(target):
-                yield Cleaned(target, "finished")
-    for path in work.leftovers:
-        with suppress(BeingWritten):
-            if _remove(path):
-                yield Cleaned(path, "removed")
-
-
-def _finish(target: Path) -> bool:
-    record = read_record_or_none(target)
-    if record is None or state_of(target, record) != "replaced":
-        return False
-    with target_lock(target, wait=False):
-        if not _half_replaced(target, record).fixable or not finish_rename(target):
-            return False
-        store = store_of(target)
-        if store is not None:
-            put_records(store, [product_row(store, target, record)])
-        return True
-
-
-def _remove(path: Path) -> bool:
-    target = _target_of(path)
-    if target is None:
-        return _is_dead(path) and _unlink(path)
-    if not _is_dead(path):
-        return False
-    with target_lock(target, wait=False):
-        # Giving the lock back removes it.
-        return LOCK.match(path.name) is not None or (_is_dead_under_lock(path, target) and _unlink(path))
+    return [
+        Finding(absolute(store, address), "index-differs", f"{text}: awe-index --update")
+        for address, text in found
+    ]

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 
 import pytest
+from awetools.core.evaluation import evaluate, fits, holds
+from awetools.core.sqlexpression import to_sql
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +24,9 @@ from awetools.core.expression import (
     Name,
     Or,
     condition,
-    evaluate,
-    fits,
-    holds,
     names,
     parse,
     parse_words,
-    to_sql,
 )
 
 ROW = {

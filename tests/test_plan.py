@@ -216,9 +216,13 @@ def test_two_frames_of_one_name_never_share_a_product(
 def test_a_new_camera_table_translates_registered_frames_again(made: list[Path], run: InProcess) -> None:
     assert "unchanged" in run("ingest", *made).err
     table = Path(".awe/cameras/testcam.toml")
-    table.write_text("name = 'testcam'\nextends = 'generic'\npriority = 90\nrecognise = \"INSTRUME = 'testcam'\"\n")
+    table.write_text(
+        "name = 'testcam'\nextends = 'generic'\npriority = 90\nrecognise = \"INSTRUME = 'testcam'\"\n"
+    )
     assert "5 registered" in run("ingest", *made).err
-    assert all("testcam" in line for line in run("query", "raw", "--get", "camera", "--format", "csv").lines[1:])
+    assert all(
+        "testcam" in line for line in run("query", "raw", "--get", "camera", "--format", "csv").lines[1:]
+    )
     table.write_text(table.read_text() + "[settings.bias]\nclip_sigma = 3.5\n")
     assert "unchanged" in run("ingest", *made).err, "settings of kinds do not change what a header means"
     assert "clip_sigma was 3.0, is 3.5" in why(run, *made[:4])

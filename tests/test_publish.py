@@ -96,7 +96,7 @@ def test_killed_at_every_step_the_old_or_the_new_product_is_whole(work: Store, r
     assert states == {"whole", "replaced"}, "the kills did not reach the moment between the two renames"
     assert step > 10
     assert run("verify", "--clean").code == 0
-    assert not [path for path in Path().glob(".bias*")], "something half-written was left"
+    assert not list(Path().glob(".bias*")), "something half-written was left"
 
 
 def test_a_reader_between_the_renames_says_being_replaced(work: Store, run: InProcess) -> None:

@@ -97,7 +97,9 @@ def _need_options(need: Need) -> list[Any]:
         f"{need.help.rstrip('.')}: a {need.kind} file; the one that matches if repeated. [default: {needed}]"
     )
     return [
-        click.option(f"--{role}", f"need_{need.role}", multiple=True, type=click.Path(), metavar="FILE", help=text),
+        click.option(
+            f"--{role}", f"need_{need.role}", multiple=True, type=click.Path(), metavar="FILE", help=text
+        ),
         click.option(
             f"--no-{role}", f"no_{need.role}", is_flag=True, help=f"Go without {need.role}; goes on record."
         ),

@@ -18,7 +18,8 @@ from .camera_rules import (
     plain_text,
 )
 from .errors import BadHeader, BadSettings
-from .expression import Node, evaluate, holds, number
+from .evaluation import evaluate, holds, number
+from .expression import Node
 from .fitsheader import Header, HeaderValue, wcs_cards
 from .sections import (
     Amplifier,

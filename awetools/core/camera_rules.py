@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .errors import BadSettings, UsageError, nearest
-from .expression import Arithmetic, Name, Node, evaluate, fits, holds, names, number, parse, walk
+from .evaluation import evaluate, fits, holds, number
+from .expression import Arithmetic, Name, Node, names, parse, walk
 from .fitsheader import Header
 from .units import angle_deg, from_mjd, has_clock, moment, to_utc
 

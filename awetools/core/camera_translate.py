@@ -23,7 +23,8 @@ from .camera_layout import (
 from .camera_rules import Cards, Found, fill, first_date, first_value, plain_text
 from .camera_tables import RULE_FIELDS, Camera, safe_name
 from .errors import BadHeader, BadValue, UnknownName, nearest
-from .expression import Node, holds, names, number
+from .evaluation import holds, number
+from .expression import Node, names
 from .fitsheader import Header
 from .meta import ALIASES, FIELDS, FRAME_TYPES, OVERSCAN_MODES, Field
 from .sections import amplifiers_from_meta, amplifiers_to_meta, detector_shape

@@ -15,10 +15,8 @@ frames) and translated to SQL (queries); both give the same answer:
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
@@ -26,13 +24,10 @@ from typing import NamedTuple, NoReturn
 from .errors import UsageError
 
 Value = None | bool | int | float | str
-
 MAX_LENGTH = 100_000
 MAX_DEPTH = 100
 MAX_NODES = 50_000
 MAX_PATTERN = 1_000
-
-
 # The tree
 
 
@@ -174,8 +169,8 @@ _TOKEN = re.compile(
 _WORD = re.compile(
     r'(?:([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|"((?:[^"]|"")+)")(==|!=|<>|<=|>=|=|<|>)(.*)', re.DOTALL
 )
-_NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*")
+INTEGER = re.compile(r"[+-]?[0-9]+")
 
 _KEYWORDS = {"and", "or", "not", "in", "like", "between", "is", "null", "true", "false"}
 _COMPARISONS = {"=": "=", "==": "=", "!=": "<>", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -266,9 +261,9 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"an expression is not valid text: {_shown(text[:60])}") from None
+        raise UsageError(f"an expression is not valid text: {shown(text[:60])}") from None
     if "\0" in text:
-        raise UsageError(f"an expression holds a NUL character: {_shown(text[:60])}")
+        raise UsageError(f"an expression holds a NUL character: {shown(text[:60])}")
 
 
 def _check_size(node: Node, text: str) -> None:
@@ -278,9 +273,9 @@ def _check_size(node: Node, text: str) -> None:
         one, height = waiting.pop()
         count += 1
         if height > MAX_DEPTH:
-            raise UsageError(f"an expression is nested deeper than {MAX_DEPTH}: {_shown(text[:60])}")
+            raise UsageError(f"an expression is nested deeper than {MAX_DEPTH}: {shown(text[:60])}")
         if count > MAX_NODES:
-            raise UsageError(f"an expression has more than {MAX_NODES:,} parts: {_shown(text[:60])}")
+            raise UsageError(f"an expression has more than {MAX_NODES:,} parts: {shown(text[:60])}")
         waiting.extend((child, height + 1) for child in children(one))
 
 
@@ -290,7 +285,7 @@ def _pattern(pattern: str) -> str:
     return pattern
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
@@ -313,11 +308,11 @@ class _Parser:
         at = self.token.at if at is None else at
         start, end = max(0, at - 40), at + 30
         near = ("..." if start else "") + self.text[start:end] + ("..." if end < len(self.text) else "")
-        raise UsageError(f"column {at + 1} of {_shown(near)!r}: {what}")
+        raise UsageError(f"column {at + 1} of {shown(near)!r}: {what}")
 
     def found(self) -> str:
         """The current token, for a message."""
-        return "the end" if self.token.kind == "end" else _shown(repr(self.token.value[:40]))
+        return "the end" if self.token.kind == "end" else shown(repr(self.token.value[:40]))
 
     def _read(self) -> _Token:
         found = _TOKEN.match(self.text, self.position)
@@ -328,7 +323,7 @@ class _Parser:
                 return _Token("end", "", len(self.text))
             if rest.lstrip()[0] in "'\"":
                 self.fail("a quote is not closed", at)
-            self.fail(f"cannot read {_shown(rest.lstrip()[:10])!r}", at)
+            self.fail(f"cannot read {shown(rest.lstrip()[:10])!r}", at)
         kind = str(found.lastgroup)
         value = found.group(kind)
         at = found.start(kind) - (kind in ("text", "quoted"))
@@ -496,389 +491,6 @@ class _Parser:
 
 
 def _number_literal(text: str) -> int | float:
-    if _INTEGER.fullmatch(text) and len(text) < 19:
+    if INTEGER.fullmatch(text) and len(text) < 19:
         return int(text)
     return float(text)
-
-
-# Tree to value
-
-
-def evaluate(node: Node, lookup: Callable[[str], object]) -> object:
-    """The value of an expression: None, bool, int, float or str; `lookup` gives a name's value.
-
-    A condition holds where the value `is True`; see `holds`. Lists and tables that
-    `lookup` gives count as their JSON text. Raises only what `lookup` raises.
-    """
-    match node:
-        case Literal():
-            return node.value
-        case Name():
-            return _plain(lookup(node.name))
-        case Arithmetic():
-            return _arithmetic(node.operator, evaluate(node.left, lookup), evaluate(node.right, lookup))
-        case Call():
-            return _call(node.function, evaluate(node.argument, lookup))
-        case Compare():
-            return _compare(node.operator, evaluate(node.left, lookup), evaluate(node.right, lookup))
-        case In():
-            left = evaluate(node.left, lookup)
-            return _any([_compare("=", left, evaluate(value, lookup)) for value in node.values])
-        case Like():
-            return _like(evaluate(node.left, lookup), node.pattern)
-        case IsNull():
-            return evaluate(node.left, lookup) is None
-        case Not():
-            inner = evaluate(node.condition, lookup)
-            return None if inner is None else not inner
-        case And():
-            opposite = _any([_negated(evaluate(one, lookup)) for one in node.conditions])
-            return _negated(opposite)
-        case Or():
-            return _any([evaluate(one, lookup) for one in node.conditions])
-
-
-def holds(node: Node, lookup: Callable[[str], object]) -> bool:
-    """Whether a condition is true (not false and not null)."""
-    return evaluate(condition(node), lookup) is True
-
-
-def _plain(value: object) -> Value:
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return json.dumps(value, separators=(",", ":"), default=str)
-
-
-def _any(values: Sequence[object]) -> bool | None:
-    if any(value is True for value in values):
-        return True
-    return None if any(value is None for value in values) else False
-
-
-def _negated(value: object) -> bool | None:
-    return None if value is None else not value
-
-
-def number(value: object) -> int | float | None:
-    """The number that a value is, or that a text looks like; None if it is neither."""
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else _float(value)
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        return None
-    stripped = value.strip()
-    if _INTEGER.fullmatch(stripped) and len(stripped) < 19:
-        return int(stripped)
-    return float(stripped)
-
-
-def _float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _arithmetic(operator: str, left: object, right: object) -> float | None:
-    one, two = number(left), number(right)
-    if one is None or two is None:
-        return None
-    a, b = _float(one), _float(two)
-    if operator == "/":
-        result = a / b if b else math.nan
-    else:
-        result = a + b if operator == "+" else a - b if operator == "-" else a * b
-    return None if math.isnan(result) else result
-
-
-# SQLite's lower and upper know the 26 letters only.
-_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
-_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
-
-def _call(function: str, value: object) -> Value:
-    if function == "abs":
-        size = number(value)
-        return None if size is None else abs(_float(size))
-    text = _text(value)
-    if text is None:
-        return None
-    if function == "lower":
-        return text.translate(_LOWER)
-    return text.translate(_UPPER) if function == "upper" else text.strip(" ")
-
-
-def _text(value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return value if isinstance(value, str) else repr(value)
-
-
-def _compare(operator: str, left: object, right: object) -> bool | None:
-    if left is None or right is None:
-        return None
-    if isinstance(left, str) and isinstance(right, str):
-        return _ordered(operator, left.rstrip(" "), right.rstrip(" "))
-    either_bool = isinstance(left, bool) or isinstance(right, bool)
-    one, two = _side(left, either_bool), _side(right, either_bool)
-    if one is None or two is None:
-        return {"=": False, "<>": True}.get(operator)
-    return _ordered(operator, one, two)
-
-
-_TRUTHS = {"true": 1, "t": 1, "false": 0, "f": 0}
-
-
-def _side(value: object, boolean: bool) -> int | float | None:
-    if boolean and isinstance(value, str):
-        truth = _TRUTHS.get(value.rstrip(" ").translate(_LOWER))
-        if truth is not None:
-            return truth
-    return number(value)
-
-
-def _ordered(operator: str, left: str | float, right: str | float) -> bool:
-    if operator in ("=", "<>"):
-        return (left == right) == (operator == "=")
-    below: bool = left < right  # type: ignore[operator]
-    if operator in ("<", ">="):
-        return below == (operator == "<")
-    above: bool = left > right  # type: ignore[operator]
-    return above == (operator == ">")
-
-
-def _like(value: object, pattern: str) -> bool | None:
-    text = _text(value)
-    return None if text is None else fits(text.rstrip(" "), pattern)
-
-
-def fits(text: str, pattern: str) -> bool:
-    """Whether text fits a pattern with * and ?, in time proportional to the product of their lengths."""
-    at = start = 0
-    star = -1
-    place = 0
-    while at < len(text):
-        if place < len(pattern) and pattern[place] == "*":
-            star, start = place, at
-            place += 1
-        elif place < len(pattern) and pattern[place] in ("?", text[at]):
-            at, place = at + 1, place + 1
-        elif star >= 0:
-            start += 1
-            at, place = start, star + 1
-        else:
-            return False
-    return all(char == "*" for char in pattern[place:])
-
-
-# Tree to SQL
-
-Column = Callable[[str], tuple[str, str]]
-
-# SQLite's parser keeps at most 100 things waiting; depth counts them, generously.
-_SQL_DEPTH = 95
-_COLUMN_DEPTH = 20
-
-
-class _Sql(NamedTuple):
-    text: str
-    values: tuple[object, ...]
-    type: str
-    depth: int
-
-
-_NUMERIC = ("real", "integer", "boolean", "float")
-_SORTS = {"real": "number", "float": "number", "boolean": "truth value"}
-_TRUTH_SQL = (
-    "CASE lower(rtrim({0})) WHEN 'true' THEN 1 WHEN 't' THEN 1 "
-    "WHEN 'false' THEN 0 WHEN 'f' THEN 0 ELSE {0} END"
-)
-_NULL = _Sql("NULL", (), "null", 1)
-_ABOVE_NUMBERS = "CAST(9e999 AS REAL)"
-
-
-def to_sql(node: Node, column: Column) -> tuple[str, list[object]]:
-    """A condition as a fragment of SQLite's SQL, and the values of its parameters.
-
-    `column` maps a name to its SQL and its type, 'text', 'real', 'integer' or
-    'boolean', or raises UnknownName. Columns of text are taken to hold no trailing
-    blanks, so that indexes serve. Raises UsageError where a number is compared with
-    text that is none, and where the nesting is too deep for SQLite.
-    """
-    made = _sql(condition(node), column)
-    if made.depth > _SQL_DEPTH:
-        raise UsageError("the condition is nested too deeply for a query; use fewer parentheses")
-    return made.text, list(made.values)
-
-
-def _sql(node: Node, column: Column) -> _Sql:
-    match node:
-        case Literal():
-            return _literal_sql(node.value)
-        case Name():
-            return _column_sql(*column(node.name))
-        case Arithmetic():
-            left, right = _float_sql(_sql(node.left, column)), _float_sql(_sql(node.right, column))
-            return _binary_sql(node.operator, left, right, "float")
-        case Call():
-            return _call_sql(node, column)
-        case Compare():
-            return _compare_sql(node, _sql(node.left, column), _sql(node.right, column))
-        case In():
-            return _in_sql(node, _sql(node.left, column))
-        case Like():
-            return _like_sql(node, _sql(node.left, column))
-        case IsNull():
-            inner = _sql(node.left, column)
-            return _Sql(f"({inner.text} IS NULL)", inner.values, "boolean", inner.depth + 1)
-        case Not():
-            inner = _sql(node.condition, column)
-            return _Sql(f"(NOT {inner.text})", inner.values, "boolean", inner.depth + 2)
-        case And():
-            return _series_sql("AND", [_sql(one, column) for one in node.conditions])
-        case Or():
-            return _series_sql("OR", [_sql(one, column) for one in node.conditions])
-
-
-def _column_sql(text: str, kind: str) -> _Sql:
-    return _Sql(text, (), kind, _COLUMN_DEPTH if "(" in text else 2)
-
-
-def _literal_sql(value: Value) -> _Sql:
-    if value is None:
-        return _NULL
-    if isinstance(value, str):
-        return _Sql("?", (value.rstrip(" "),), "text", 1)
-    kind = "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "real"
-    return _Sql("?", (int(value) if isinstance(value, bool) else value,), kind, 1)
-
-
-def _binary_sql(operator: str, left: _Sql, right: _Sql, kind: str) -> _Sql:
-    depth = 1 + max(left.depth, right.depth + 2)
-    return _Sql(f"({left.text} {operator} {right.text})", left.values + right.values, kind, depth)
-
-
-def _series_sql(word: str, parts: Sequence[_Sql]) -> _Sql:
-    """Join parts by AND or OR as a balanced tree, so that thousands stay shallow."""
-    if len(parts) == 1:
-        return parts[0]
-    middle = len(parts) // 2
-    return _binary_sql(word, _series_sql(word, parts[:middle]), _series_sql(word, parts[middle:]), "boolean")
-
-
-def _float_sql(made: _Sql) -> _Sql:
-    """The number that a value is or looks like, else NULL: text that is no number sorts above all numbers."""
-    if made.type == "float":
-        return made
-    if made.type == "null" or made.type in _NUMERIC:
-        return _Sql(f"CAST({made.text} AS REAL)", made.values, "float", made.depth + 2)
-    text = f"(CASE WHEN {made.text} <= {_ABOVE_NUMBERS} THEN CAST({made.text} AS REAL) END)"
-    return _Sql(text, made.values * 2, "float", made.depth + 8)
-
-
-def _call_sql(node: Call, column: Column) -> _Sql:
-    inner = _sql(node.argument, column)
-    if node.function == "abs":
-        inner = _float_sql(inner)
-        return _Sql(f"abs({inner.text})", inner.values, "float", inner.depth + 2)
-    _refuse_numbers(f"{node.function}()", inner, node.argument)
-    return _Sql(f"{node.function}({_as_text(inner)})", inner.values, "text", inner.depth + 4)
-
-
-def _refuse_numbers(what: str, made: _Sql, node: Node) -> None:
-    if made.type in _SORTS:
-        about = node.name if isinstance(node, Name) else "this"
-        raise UsageError(f"{what} needs text; {about} is a {_SORTS[made.type]}")
-
-
-def _as_text(made: _Sql) -> str:
-    return made.text if made.type == "text" else f"CAST({made.text} AS TEXT)"
-
-
-_MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-def _compare_sql(node: Compare, one: _Sql, two: _Sql) -> _Sql:
-    if "null" in (one.type, two.type):
-        return _NULL._replace(type="boolean")
-    if (one.type == "text") == (two.type == "text"):
-        return _binary_sql(node.operator, one, two, "boolean")
-    if isinstance(node.right, Literal) and two.type == "text":
-        literal = _number_for(node.right, one, node.left)
-        return _binary_sql(node.operator, one, _literal_sql(literal), "boolean")
-    if isinstance(node.left, Literal) and one.type == "text":
-        literal = _number_for(node.left, two, node.right)
-        return _binary_sql(_MIRRORED[node.operator], two, _literal_sql(literal), "boolean")
-    return _mixed_sql(node.operator, one, two)
-
-
-def _number_for(literal: Literal, numeric: _Sql, named: Node) -> Value:
-    """A literal as the number to compare a numeric value with."""
-    if literal.value is None:
-        return None
-    value = _side(literal.value, numeric.type == "boolean")
-    if value is None:
-        about = f"{named.name} is a number" if isinstance(named, Name) else "a number is compared"
-        raise UsageError(f"{about}, but {_shown(str(literal.value))[:60]!r} is not")
-    return value
-
-
-def _mixed_sql(operator: str, one: _Sql, two: _Sql) -> _Sql:
-    """A number beside text: numeric affinity turns the text to a number, if it looks like one."""
-    boolean = "boolean" in (one.type, two.type)
-    left, right = _mixed_side(one, boolean), _mixed_side(two, boolean)
-    test = _binary_sql(operator, left, right, "boolean")
-    if operator in ("=", "<>"):
-        return test
-    words = left if one.type == "text" else right
-    guarded = f"(CASE WHEN {words.text} <= {_ABOVE_NUMBERS} THEN {test.text} END)"
-    return _Sql(guarded, words.values + test.values, "boolean", test.depth + 6)
-
-
-def _mixed_side(made: _Sql, boolean: bool) -> _Sql:
-    if made.type != "text":
-        return _Sql(f"CAST({made.text} AS NUMERIC)", made.values, made.type, made.depth + 2)
-    if not boolean:
-        return made
-    return _Sql(f"({_TRUTH_SQL.format(made.text)})", made.values * 2, "text", made.depth + 7)
-
-
-def _in_sql(node: In, left: _Sql) -> _Sql:
-    if left.type == "null":
-        return _NULL._replace(type="boolean")
-    if left.type != "text":
-        return _listed(left, [_number_for(one, left, node.left) for one in node.values])
-    values = [one.value for one in node.values]
-    words = [value.rstrip(" ") for value in values if isinstance(value, str)]
-    truths = [value for value in values if isinstance(value, bool)]
-    figures = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    parts = [_mixed_sql("=", left, _literal_sql(value)) for value in truths]
-    if figures:
-        parts.append(_listed_figures(left, figures))
-    if words or None in values:
-        parts.append(_listed(left, [*words, *(value for value in values if value is None)]))
-    return _series_sql("OR", parts)
-
-
-def _listed(left: _Sql, values: Sequence[Value]) -> _Sql:
-    marks = ", ".join("?" for _ in values)
-    return _Sql(f"({left.text} IN ({marks}))", left.values + tuple(values), "boolean", left.depth + 5)
-
-
-def _listed_figures(left: _Sql, figures: Sequence[Value]) -> _Sql:
-    listed = _listed(left._replace(text=f"CAST({left.text} AS NUMERIC)"), figures)
-    text = f"(CASE WHEN {left.text} > {_ABOVE_NUMBERS} THEN 0 ELSE {listed.text} END)"
-    return _Sql(text, left.values + listed.values, "boolean", listed.depth + 9)
-
-
-def _like_sql(node: Like, left: _Sql) -> _Sql:
-    _refuse_numbers("like", left, node.left)
-    pattern = node.pattern.replace("[", "[[]")
-    return _Sql(f"({_as_text(left)} GLOB ?)", (*left.values, pattern), "boolean", left.depth + 4)

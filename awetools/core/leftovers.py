@@ -69,7 +69,8 @@ def clean(leftovers: Sequence[Path]) -> Iterator[Cleaned]:
         with suppress(BeingWritten):
             if _finish(target):
                 yield Cleaned(target, "finished")
-    for path in leftovers:
+    # Locks first: holding one for another leftover would remove it unsaid.
+    for path in sorted(leftovers, key=lambda one: not LOCK.match(one.name)):
         with suppress(BeingWritten):
             if _remove(path):
                 yield Cleaned(path, "removed")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import UnknownName, UsageError, nearest
-from .expression import Node, parse_words, to_sql
+from .expression import Node, parse_words
 from .index import Index, absolute, open_index
 from .kind import Kind
 from .meta import FRAME_TYPES
 from .quality import measure_names
+from .sqlexpression import to_sql
 from .store import Store
 
 # What a table shows when nobody says which columns.

@@ -228,6 +228,11 @@ class FitsFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return self._file < 0
+
     def close(self) -> None:
         """Closes the file and forgets what was unpacked; a second call does nothing."""
         if self._file >= 0:

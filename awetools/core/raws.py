@@ -54,7 +54,8 @@ class RawInput:
 
     def open(self, spool: bool = False) -> FitsFile:
         """The open file; the caller closes it. spool: unpack a packed file to disk, not into memory."""
-        if self.fits is not None:
+        # Detectors of one file share it until the first of them is done with it.
+        if self.fits is not None and not self.fits.closed:
             return self.fits
         from .fits import open_fits
 

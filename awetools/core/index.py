@@ -217,10 +217,12 @@ class Index:
             return name, QUERY_COLUMNS[name]
         if name in META_COLUMNS:
             return name, META_COLUMNS[name].lower()
-        if name in {field.name for field in FIELDS}:
-            return f"json_extract(meta, '$.{name}')", "text"
+        # A measure before a meta field of the same name: the one number that was measured, not the
+        # list of one an amplifier.
         if name in measures:
             return f"json_extract(measures, '$.\"{name}\"')", "real"
+        if name in {field.name for field in FIELDS}:
+            return f"json_extract(meta, '$.{name}')", "text"
         known = [*QUERY_COLUMNS, *(field.name for field in FIELDS), *ALIASES, *measures]
         raise UnknownName(f"no field {name!r}{nearest(name, known)}")
 

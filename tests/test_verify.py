@@ -10,14 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from awetools.core import indexsync, leftovers, verify
-from awetools.core.index import forget, open_index
+from awetools.core.errors import NoRecord
+from awetools.core.index import forget, open_index, rebuild
 from awetools.core.leftovers import clean
+from awetools.core.lineage import Lookup, ancestors
 from awetools.core.products import open_product, staged
 from awetools.core.record import read_record, sidecar, to_bytes
 from awetools.core.store import Store, init_store, target_lock
@@ -151,6 +156,60 @@ def test_a_consistent_forgery_is_found_by_the_key_in_the_file(store: Store, run:
 
     edit_record(Path("bias.fits"), forge)
     assert found(run, "bias.fits") == (8, [("bias.fits", "key-differs")])
+
+
+PLACES = (
+    ("recipe_key",),
+    ("recipe",),
+    ("recipe", "kind"),
+    ("recipe", "revision"),
+    ("recipe", "parameters"),
+    ("recipe", "parameters", "clip_sigma"),
+    ("recipe", "parameters", "clip_sigma", "value"),
+    ("recipe", "inputs"),
+    ("recipe", "inputs", 0),
+    ("recipe", "inputs", 1, "role"),
+    ("recipe", "inputs", 2, "content"),
+    ("recipe", "inputs", 3, "meta"),
+    ("recipe", "inputs", 0, "meta", "nx"),
+    ("product",),
+    ("product", "bytes"),
+    ("product", "file_sha256"),
+    ("product", "content"),
+    ("record", "schema"),
+    ("meta",),
+    ("quality",),
+    ("run",),
+)
+ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({"a": [1]})
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(PLACES), value=ANYTHING)
+def test_a_record_changed_anywhere_is_found_and_breaks_nothing(
+    store: Store, place: tuple[str | int, ...], value: object
+) -> None:
+    path = Path("bias.fits")
+    whole = sidecar(path).read_bytes()
+    record = json.loads(whole)
+    inner = record
+    for step in place[:-1]:
+        inner = inner[step]
+    before, inner[place[-1]] = inner[place[-1]], value
+    try:
+        sidecar(path).write_bytes(to_bytes(record))
+        findings = verify.verify_product(path)
+        # The blocks that nothing is hashed from must only be objects.
+        harmless = before == value or (place[0] in ("meta", "quality", "run") and isinstance(value, dict))
+        assert harmless or findings
+        assert {one.problem for one in findings} <= {"bad-record", "key-differs", "content-differs", "edited"}
+        rebuild(store)
+        with Lookup([store]) as lookup:
+            for name in ("bias.fits", "deep/hotpix.fits"):
+                with suppress(NoRecord):
+                    assert list(ancestors(lookup.named(name), lookup))
+    finally:
+        sidecar(path).write_bytes(whole)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"record": {"schema": 99}}'])

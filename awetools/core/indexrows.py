@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import NoRecord
 from .meta import FIELDS
-from .record import Record, read_record, sidecar
+from .record import Record, check_raw_record, from_bytes, read_record, sidecar
 from .store import Store, raw_record_files, sidecars
 
 SQL_TYPES = {"text": "TEXT", "real": "REAL", "integer": "INTEGER"}
@@ -88,13 +88,15 @@ def _fits_a_column(value: object) -> bool:
 
 def read_raw(path: Path) -> dict[str, Any]:
     """A raw record, from its file; raises NoRecord."""
+    hint = "awe-ingest registers the frame again"
     try:
-        record = json.loads(path.read_bytes())
+        record = from_bytes(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
-    if not isinstance(record, dict):
-        raise NoRecord(f"{path}: not an object", hint="awe-ingest registers the frame again")
-    return record
+        raise NoRecord(f"{path}: {error}", hint=hint) from None
+    problems = check_raw_record(record)
+    if problems:
+        raise NoRecord(f"{path}: {problems[0]}", hint=hint)
+    return dict(record)
 
 
 def all_rows(store: Store) -> Iterator[tuple[Row, list[Row]]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import AweError, BadChecksum, BeingWritten, NoSuchFile
+from .errors import AweError, BadChecksum, BeingWritten, NoRecord, NoSuchFile
 from .files import Stamp, stamp_of
 from .index import open_index, put_records, raw_rows, relative
 from .meta import FIELDS
@@ -149,7 +149,7 @@ def _one(
         stat = stat_of(path)
         real_path = os.path.realpath(path)
         record_path = relative(store, store.raw_record_path(real_path))
-        earlier = read_raw_record([store], real_path)
+        earlier, lost = _earlier(store, real_path)
         if stamps.get(record_path) == stamp_of(stat) and _same_tables(earlier, workspace):
             return Ingested(path, "unchanged"), None
         stat = _settled(path, stat, wait_s)
@@ -165,7 +165,15 @@ def _one(
     except AweError as error:
         return Ingested(path, "failed", error=error), None
     kinds = tuple((str(one.meta["detector"]), one.kind) for one in found)
-    return Ingested(path, "registered", kinds, tuple(record["problems"])), record
+    return Ingested(path, "registered", kinds, (*lost, *record["problems"])), record
+
+
+def _earlier(store: Store, real_path: str) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+    """The record of an earlier registration; one that cannot be read is said to be replaced."""
+    try:
+        return read_raw_record([store], real_path), ()
+    except NoRecord as error:
+        return None, (f"registered anew, without what was set by hand: {error.message}",)
 
 
 def _same_tables(record: Mapping[str, Any] | None, workspace: Workspace) -> bool:

@@ -70,67 +70,79 @@ class Node:
     inputs: tuple[Reference, ...] = ()
     checked: bool = True
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What tells it from other nodes: a recipe made again by other software may have other pixels."""
+        return self.id, self.content
+
 
 @dataclass(frozen=True)
 class Line:
     """A node where a walk met it.
 
-    role: the role that it plays there, empty for what was asked for. lasts: of
-    each level above it and its own, whether the branch is the last one. repeated:
-    met before, and not followed again. more: inputs (or products) that were not
-    followed because of the depth.
+    role: the role that it plays in the node above it or, among descendants, that
+    which the node above plays in it; empty for what was asked for. steps: how far
+    it is from there. lasts: of each level above it and its own, whether the branch
+    is the last one. repeated: met before, and not followed again. more: inputs (or
+    products) that were not followed because of the depth.
     """
 
     node: Node
     role: str
+    steps: int
     lasts: tuple[bool, ...]
     repeated: bool
     more: int = 0
-
-    @property
-    def depth(self) -> int:
-        """How many steps from what was asked for."""
-        return len(self.lasts)
 
 
 Branches = list[tuple[str, Node]]
 
 
 def ancestors(starts: Sequence[Node], lookup: Lookup, depth: int | None = None) -> Iterator[Line]:
-    """What the starts were made from, depth first, each node followed once."""
-
-    def inputs(node: Node) -> Branches:
-        return [(one.role, lookup.resolve(one)) for one in node.inputs]
-
-    return _walk(starts, inputs, lambda node: len(node.inputs), depth)
+    """What the starts were made from, up to so many steps by the shortest way, each node followed once."""
+    return _walk(starts, lookup.inputs, depth)
 
 
 def descendants(starts: Sequence[Node], lookup: Lookup, depth: int | None = None) -> Iterator[Line]:
-    """What was made from the starts, by the indexes, depth first, each node followed once."""
-    return _walk(starts, lookup.users, lambda node: len(lookup.users(node)), depth)
+    """What was made from the starts, by the indexes; steps as for ancestors."""
+    return _walk(starts, lookup.users, depth)
 
 
-def _walk(
-    starts: Sequence[Node],
-    branches: Callable[[Node], Branches],
-    count: Callable[[Node], int],
-    depth: int | None,
-) -> Iterator[Line]:
+def _walk(starts: Sequence[Node], branches: Callable[[Node], Branches], depth: int | None) -> Iterator[Line]:
+    steps = _steps(starts, branches, depth)
     seen: set[tuple[str, str]] = set()
     waiting: list[tuple[str, Node, tuple[bool, ...]]] = [("", node, ()) for node in reversed(starts)]
     while waiting:
         role, node, lasts = waiting.pop()
-        if (node.id, node.content) in seen:
-            yield Line(node, role, lasts, repeated=True)
+        far = steps[node.identity]
+        if node.identity in seen:
+            yield Line(node, role, far, lasts, repeated=True)
             continue
-        seen.add((node.id, node.content))
-        if depth is not None and len(lasts) >= depth:
-            yield Line(node, role, lasts, repeated=False, more=count(node))
-            continue
-        yield Line(node, role, lasts, repeated=False)
+        seen.add(node.identity)
         below = branches(node)
+        if depth is not None and far >= depth:
+            yield Line(node, role, far, lasts, repeated=False, more=len(below))
+            continue
+        yield Line(node, role, far, lasts, repeated=False)
         last = len(below) - 1
         waiting += [(*below[n], (*lasts, n == last)) for n in range(last, -1, -1)]
+
+
+def _steps(
+    starts: Sequence[Node], branches: Callable[[Node], Branches], depth: int | None
+) -> dict[tuple[str, str], int]:
+    """How many steps each node is away, by the shortest way.
+
+    So the depth cuts off the same nodes, whichever way the walk comes to them first.
+    """
+    steps = {node.identity: 0 for node in starts}
+    level, far = list(starts), 0
+    while level and (depth is None or far < depth):
+        far += 1
+        below = {node.identity: node for one in level for _, node in branches(one)}
+        level = [node for identity, node in below.items() if identity not in steps]
+        steps.update((node.identity, far) for node in level)
+    return steps
 
 
 class Lookup:
@@ -140,6 +152,7 @@ class Lookup:
         self._stores = list(stores)
         self._indexes: dict[Store, Index] = {}
         self._resolved: dict[tuple[str, str, str], Node] = {}
+        self._users: dict[str, Branches] = {}
         self._kept: dict[Path, dict[str, Path]] = {}
 
     def __enter__(self) -> Lookup:
@@ -166,7 +179,7 @@ class Lookup:
         path = address.path
         if os.path.lexists(sidecar(path)):
             record = read_record(sidecar(path))
-            return [self._product(record, path, sidecar(path), STATES[state_of(path, record)])]
+            return [self._product(record, path, sidecar(path), _state(path, record))]
         if not os.path.lexists(path):
             return self._deleted(address)
         return self._without_record(path) or self._raw_frames(address)
@@ -182,7 +195,7 @@ class Lookup:
         if found:
             record_path, record = max(found, key=lambda one: str(one[1]["run"].get("end")))
             return [self._product(record, path, record_path, "deleted")]
-        raw = read_raw_record(self._stores, os.path.realpath(path))
+        raw = self._raw_record(path)
         if raw is None:
             raise NoSuchFile(f"{path}: no such file, and no record of one is kept")
         many = len(raw["detectors"]) > 1
@@ -210,15 +223,15 @@ class Lookup:
 
         with open_fits(path) as fits:
             key = str(fits.hdus[0].header.get("AWEKEY"))
-        for _, row in self._rows("recipe_key = ?", [key]):
-            record = _readable(sidecar(Path(row)))
+        for other in self._rows("recipe_key = ?", [key]):
+            record = _readable(sidecar(Path(other)))
             if record is not None:
-                return [self._product(record, path, sidecar(Path(row)), STATES[state_of(path, record)])]
+                return [self._product(record, path, sidecar(Path(other)), _state(path, record))]
         record_path = self._kept_with(key, path)
         record = _readable(record_path) if record_path else None
         if record is None:
             raise NoRecord(f"{path}: its record is missing, and none with its key {key[:8]} is kept")
-        return [self._product(record, path, record_path, STATES[state_of(path, record)])]
+        return [self._product(record, path, record_path, _state(path, record))]
 
     def _raw_frames(self, address: Address) -> list[Node]:
         from .raws import open_raw
@@ -235,6 +248,13 @@ class Lookup:
                 Node(one.content, one.content, one.kind, str(path), "present", record_path, one.meta)
             )
         return nodes
+
+    def _raw_record(self, path: Path) -> Mapping[str, Any] | None:
+        """The record of a raw frame; None if there is none that can be read."""
+        try:
+            return read_raw_record(self._stores, os.path.realpath(path))
+        except NoRecord:
+            return None
 
     def _raw_record_path(self, path: Path) -> Path | None:
         paths = [store.raw_record_path(os.path.realpath(path)) for store in self._stores]
@@ -254,6 +274,10 @@ class Lookup:
 
     # What a record names
 
+    def inputs(self, node: Node) -> Branches:
+        """The inputs of a node, with their roles."""
+        return [(one.role, self.resolve(one)) for one in node.inputs]
+
     def resolve(self, wanted: Reference) -> Node:
         """The node that an input was: where it is now, or what is known of it."""
         name = (wanted.id, wanted.content, wanted.path)
@@ -267,12 +291,17 @@ class Lookup:
         self._add_store_of(path)
         there = _readable(sidecar(path))
         if there is not None and there["product"]["content"] == wanted.content:
-            state = STATES[state_of(path, there)]
+            state = _state(path, there)
             return self._found(wanted, path, state, there, sidecar(path))
-        for content, address in self._rows("recipe_key = ? OR content = ?", [wanted.key, wanted.content]):
-            record = _readable(sidecar(Path(address))) if content == wanted.content else None
-            if record is not None and state_of(Path(address), record) == "whole":
-                return self._found(wanted, Path(address), "moved", record, sidecar(Path(address)))
+        # The product itself, wherever it is; else one whose pixels are the same.
+        for where, values in (
+            ("recipe_key = ? AND content = ?", [wanted.key, wanted.content]),
+            ("content = ?", [wanted.content]),
+        ):
+            for address in self._rows(where, values):
+                record = _readable(sidecar(Path(address)))
+                if record is not None and _is_whole(Path(address), record, wanted.content):
+                    return self._found(wanted, Path(address), "moved", record, sidecar(Path(address)))
         state = "changed" if os.path.lexists(path) else "deleted"
         return self._found(wanted, path, state, there, sidecar(path))
 
@@ -295,16 +324,12 @@ class Lookup:
             state=state,
             record_path=record_path if record else None,
             meta=record["meta"] if record else wanted.meta,
-            inputs=references(record, Path(wanted.path if state != "moved" else path).parent)
-            if record
-            else (),
+            inputs=references(record, Path(wanted.path).parent, path.parent) if record else (),
         )
 
     def _resolve_raw(self, wanted: Reference) -> Node:
         address = parse_address(wanted.path)
-        record = None
-        with suppress(NoRecord):
-            record = read_raw_record(self._stores, os.path.realpath(address.path))
+        record = self._raw_record(address.path)
         if not os.path.exists(address.path):
             return self._raw_elsewhere(wanted, "deleted", record)
         if record is None:
@@ -314,12 +339,11 @@ class Lookup:
         return self._raw_with_record(wanted, wanted.path, "present", record)
 
     def _raw_elsewhere(self, wanted: Reference, state: State, record: Mapping[str, Any] | None) -> Node:
-        for _, address in self._rows("content = ? AND kind LIKE 'raw%'", [wanted.content]):
+        for address in self._rows("content = ? AND kind LIKE 'raw%'", [wanted.content]):
             place = parse_address(address)
-            with suppress(NoRecord):
-                there = read_raw_record(self._stores, os.path.realpath(place.path))
-                if there and os.path.exists(place.path) and _holds(there, place, wanted.content):
-                    return self._raw_with_record(wanted, address, "moved", there)
+            there = self._raw_record(place.path)
+            if there and os.path.exists(place.path) and _holds(there, place, wanted.content):
+                return self._raw_with_record(wanted, address, "moved", there)
         if record is None or _detector(record, wanted.content) is None:
             return _raw_node(wanted, wanted.path, state, None, wanted.meta)
         return self._raw_with_record(wanted, wanted.path, state, record)
@@ -333,10 +357,15 @@ class Lookup:
 
     def users(self, node: Node) -> Branches:
         """The products that list this content among their inputs, with its role there."""
+        if node.content not in self._users:
+            self._users[node.content] = self._find_users(node.content)
+        return self._users[node.content]
+
+    def _find_users(self, content: str) -> Branches:
         found: dict[str, tuple[str, Node]] = {}
         for store in self._stores:
             index = self._index(store)
-            for link in index.links("content = ?", [node.content]):
+            for link in index.links("content = ?", [content]):
                 child = absolute(store, link["child"])
                 if child not in found:
                     for row in index.rows("address = ?", [link["child"]]):
@@ -366,11 +395,11 @@ class Lookup:
             self._indexes[store] = open_index(store)
         return self._indexes[store]
 
-    def _rows(self, where: str, values: Sequence[object]) -> Iterator[tuple[str, str]]:
-        """Content and path of what an index selects, store by store."""
+    def _rows(self, where: str, values: Sequence[object]) -> Iterator[str]:
+        """The paths of what an index selects, store by store, the latest first."""
         for store in self._stores:
             for row in list(self._index(store).rows(where, values, "ORDER BY number DESC")):
-                yield row["content"], absolute(store, row["address"])
+                yield absolute(store, row["address"])
 
     def _folders(self, path: Path) -> list[Path]:
         """Where the record of a product may have been kept."""
@@ -397,22 +426,41 @@ class Lookup:
         return self._kept[folder]
 
 
-def references(record: Record, directory: Path) -> tuple[Reference, ...]:
-    """The inputs of a product in that directory, in the order of their roles and then of their paths."""
-    base = os.path.realpath(directory)
+def references(record: Record, *directories: Path) -> tuple[Reference, ...]:
+    """The inputs of a product, in the order of their roles and then of their paths.
+
+    directories: where the product was made and where it is; the first from which
+    an input's relative path leads to a file counts.
+    """
+    bases = [os.path.realpath(one) for one in directories]
     found = [
         Reference(
             role=str(one.get("role")),
             kind=str(one.get("kind") or ("raw_other" if one.get("recipe_key") is None else "?")),
-            path=os.path.normpath(os.path.join(base, str(one.get("path") or "?"))),
+            path=_place(str(one.get("path") or "?"), bases),
             content=one["content"],
             key=one.get("recipe_key"),
-            meta=one.get("meta") or {},
+            meta=one["meta"] if isinstance(one.get("meta"), dict) else {},
         )
-        for one in record["recipe"].get("inputs", [])
+        for one in _listed(record)
     ]
     roles = list(dict.fromkeys(one.role for one in found))
     return tuple(sorted(found, key=lambda one: (roles.index(one.role), one.path)))
+
+
+def _listed(record: Record) -> list[dict[str, Any]]:
+    inputs = record["recipe"].get("inputs")
+    return inputs if isinstance(inputs, list) else []
+
+
+def _place(hint: str, bases: Sequence[str]) -> str:
+    places = [os.path.normpath(os.path.join(base, hint)) for base in dict.fromkeys(bases)]
+    there = (one for one in places[1:] if not _is_there(places[0]) and _is_there(one))
+    return next(there, places[0])
+
+
+def _is_there(address: str) -> bool:
+    return os.path.lexists(parse_address(address).path)
 
 
 def _readable(path: Path) -> Record | None:
@@ -421,6 +469,18 @@ def _readable(path: Path) -> Record | None:
         return read_record(path)
     except NoRecord:
         return None
+
+
+def _is_whole(path: Path, record: Record, content: str) -> bool:
+    return bool(record["product"]["content"] == content) and _state(path, record) == "present"
+
+
+def _state(path: Path, record: Record) -> State:
+    """The state of a product that lies beside its record."""
+    try:
+        return STATES[state_of(path, record)]
+    except (KeyError, TypeError, OSError):
+        return "changed"
 
 
 def _raw_node(

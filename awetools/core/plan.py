@@ -279,7 +279,7 @@ def _accepted_flags(product: ProductInput, accept: bool) -> int:
     if not flags or verdict in ("good", "ready"):
         return 0
     if not accept:
-        names = ", ".join(product.record["quality"]["flag_names"])
+        names = ", ".join(product.record["quality"].get("flag_names", ()))
         raise Flagged(
             f"{product.path}: is flagged ({names})", hint="--accept-flags uses it all the same, on record"
         )

@@ -7,6 +7,7 @@ content hash is trusted while size, time and inode are those of the registration
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .camera import HduInfo, Translation, detectors, recognise, translate
 from .errors import AweError, NoRecord, NoSuchExtension, NoSuchFile, Unreadable
 from .files import Address, Stamp, stamp_of
+from .record import check_raw_record, from_bytes
 from .store import Store, read_raw_record, write_raw_record
 
 if TYPE_CHECKING:
@@ -76,10 +78,12 @@ def stat_of(path: Path) -> os.stat_result:
         stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise NoSuchFile(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror}") from None
+    except ValueError as error:
         raise Unreadable(f"{path}: {error}") from None
     if not os.path.isfile(path):
-        raise NoSuchFile(f"{path}: not a file", hint=f"ls {path}")
+        raise NoSuchFile(f"{path}: not a file", hint=f"ls {shlex.quote(str(path))}")
     return stat
 
 
@@ -247,9 +251,8 @@ def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[R
 
 
 def _known_record(store: Store, record_path: str) -> dict[str, Any] | None:
-    import json
-
     try:
-        return dict(json.loads((store.root / record_path).read_bytes()))
-    except (OSError, ValueError):
+        record = from_bytes((store.root / record_path).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
+    return None if check_raw_record(record) else dict(record)

@@ -8,14 +8,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import NoRecord
+from .shape import ANYTHING, META, NUMBER, SCALAR, Each, Maybe, faults
 
 SCHEMA_VERSION = 1
 BLOCKS = ("record", "recipe", "recipe_key", "product", "meta", "validity", "quality", "software", "run")
+
+# What programs read of a record; the schemas say more.
+_INPUT = {"role": str, "kind?": str, "path?": str, "recipe_key?": Maybe(str), "meta": Each(ANYTHING)}
+_PRODUCT_SHAPE = {
+    "recipe": {
+        "kind": str,
+        "revision": int,
+        "parameters": Each({"value": SCALAR, "origin?": str}),
+        "inputs": [_INPUT],
+        "without?": [str],
+        "instead?": Each(str),
+        "left_out?": [Each(str)],
+    },
+    "recipe_key": str,
+    "product": {"file?": str, "bytes": int, "mtime_ns?": int},
+    "meta": META,
+    "validity": Maybe({"start?": Maybe(str), "end?": Maybe(str), "by?": str}),
+    "quality": {"measures": Each(Maybe(NUMBER)), "flags": int, "flag_names?": [str]},
+    "software": Each(str),
+    "run": {"argv?": [str], "start?": str, "end?": str, "sequence?": Maybe(int)},
+}
+_RAW_SHAPE = {
+    "file": {"path": str, "bytes": int, "mtime_ns": int, "inode": int},
+    "overrides": Each(str),
+    "problems": [str],
+    "detectors": [{"detector": str, "hdus": [int], "content": str, "meta": META}],
+}
 
 Record = dict[str, Any]
 
@@ -53,10 +82,22 @@ def to_bytes(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
+def from_bytes(text: bytes) -> Any:
+    """The value of a JSON text; raises ValueError also for numbers that are not finite, which JSON has not."""
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
 def read_record(path: Path) -> Record:
     """Read a sidecar of this or an older version; raises NoRecord, naming what is wrong."""
     try:
-        record = json.loads(path.read_bytes())
+        record = from_bytes(path.read_bytes())
     except FileNotFoundError:
         raise NoRecord(f"{path}: no such record") from None
     except OSError as error:
@@ -75,22 +116,24 @@ def check_record(record: object) -> list[str]:
         return ["not an object"]
     head = record.get("record")
     version = head.get("schema") if isinstance(head, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or version < 1:
         return ["no schema version"]
     if version > SCHEMA_VERSION:
         return [f"schema version {version}: made by a newer awetools; this one reads up to {SCHEMA_VERSION}"]
     problems = [f"block {name!r} is missing" for name in BLOCKS if name not in record]
     if problems:
         return problems
-    problems += [f"{name!r} is not an object" for name in BLOCKS if not _block_fits(name, record[name])]
+    problems += faults(record, _PRODUCT_SHAPE, "")
     problems += [f"{name}: not a SHA-256" for name, value in _hashes(record) if not _is_sha256(value)]
     return problems
 
 
-def _block_fits(name: str, value: object) -> bool:
-    if name == "recipe_key":
-        return isinstance(value, str)
-    return isinstance(value, dict) or (name == "validity" and value is None)
+def check_raw_record(record: object) -> list[str]:
+    """What is wrong with the form of a raw frame's record; an empty list if nothing."""
+    problems = list(faults(record, _RAW_SHAPE, ""))
+    if not problems and isinstance(record, dict) and not record["detectors"]:
+        problems.append("it has no detector")
+    return problems
 
 
 def _hashes(record: Mapping[str, Any]) -> list[tuple[str, object]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import BeingWritten, NoRecord, NoStore, Unavailable
 from .files import write_whole
+from .record import check_raw_record, from_bytes
 
 AWE = ".awe"
 PRODUCT_ENDINGS = (".fits", ".fit", ".fts")
@@ -124,11 +125,15 @@ def read_raw_record(stores: Sequence[Store], real_path: str) -> dict[str, Any] |
     for store in stores:
         path = store.raw_record_path(real_path)
         try:
-            return dict(json.loads(path.read_bytes()))
+            record = from_bytes(path.read_bytes())
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
+        problems = check_raw_record(record)
+        if problems:
+            raise NoRecord(f"{path}: {problems[0]}", hint="awe-ingest registers the frame again")
+        return dict(record)
     return None
 
 

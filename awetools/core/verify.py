@@ -307,6 +307,9 @@ def _file_findings(path: Path, record: Record) -> list[Finding]:
         return [Finding(str(path), "missing", "its record is there, but the file is not")]
     if digest != about["file_sha256"]:
         return [Finding(str(path), "edited", _edit_text(path, digest, record))]
+    size = path.stat().st_size
+    if size != about.get("bytes"):
+        return [Finding(str(path), "bad-record", f"it says {about.get('bytes')} bytes, the file has {size}")]
     return _fits_findings(path, record)
 
 

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from awetools.core.evaluation import evaluate, fits, holds
-from awetools.core.sqlexpression import to_sql
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from awetools.core.errors import UnknownName, UsageError
+from awetools.core.evaluation import evaluate, fits, holds
 from awetools.core.expression import (
     And,
     Compare,
@@ -28,6 +27,7 @@ from awetools.core.expression import (
     parse,
     parse_words,
 )
+from awetools.core.sqlexpression import to_sql
 
 ROW = {
     "filter": "R",

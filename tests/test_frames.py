@@ -182,3 +182,56 @@ def test_the_chain_from_arrays() -> None:
     data, weight = reduced.planes["SCI"], reduced.planes["WEIGHT"]
     assert np.mean(data) == pytest.approx(500 * truth.mean(), rel=0.002)
     assert np.std((data - np.mean(data)) * np.sqrt(weight)) == pytest.approx(1, abs=0.02)
+
+
+OPENS = """
+import json, sys
+from collections import Counter
+opened = Counter()
+sys.addaudithook(lambda event, about: opened.update([str(about[0])]) if event == "open" else None)
+from awetools.commands.{module} import command
+from awetools.commands.runner import run
+code = run(command, {arguments!r}, "awe-{module}")
+print(json.dumps([code, {{name: count for name, count in opened.items() if name.endswith((".fits", ".fz"))}}]))
+"""
+
+
+def opened(cwd: Path, module: str, *arguments: object) -> dict[str, int]:
+    """How often each FITS file was opened for reading or writing by a command, told by the interpreter."""
+    import json
+    import os
+    import subprocess
+    import sys
+
+    from tests.support import ROOT
+
+    script = OPENS.format(module=module, arguments=[str(one) for one in arguments])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    code, counts = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0, done.stderr
+    return {name: count for name, count in counts.items() if not Path(name).name.startswith(".")}
+
+
+def test_each_input_is_opened_once(reduced_store: Store, tmp_path: Path) -> None:
+    biases = awe("query", "raw_bias", "detector=sim1").split()
+    science = awe("query", "raw_science", "detector=sim1", "filter=R").split()
+    calibrations = (
+        awe("query", "bias", "detector=sim1").split()
+        + awe("query", "flat", "detector=sim1", "filter=R").split()
+    )
+    counts = opened(reduced_store.root, "bias", "-q", "-o", tmp_path / "again.fits", *biases)
+    assert {name: counts.get(name) for name in biases} == dict.fromkeys(biases, 1)
+    counts = opened(reduced_store.root, "reduce", "-q", "--out-dir", "again", *science)
+    assert {name: counts.get(name) for name in (*science, *calibrations)} == dict.fromkeys(
+        (*science, *calibrations), 1
+    )
+    (tmp_path / "bare").mkdir()
+    counts = opened(tmp_path / "bare", "bias", "-q", "-o", "bare.fits", *biases)
+    assert {name: counts.get(name) for name in biases} == dict.fromkeys(biases, 1), "without a store too"

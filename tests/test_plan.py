@@ -226,3 +226,21 @@ def test_a_new_camera_table_translates_registered_frames_again(made: list[Path],
     table.write_text(table.read_text() + "[settings.bias]\nclip_sigma = 3.5\n")
     assert "unchanged" in run("ingest", *made).err, "settings of kinds do not change what a header means"
     assert "clip_sigma was 3.0, is 3.5" in why(run, *made[:4])
+
+
+def test_a_frame_still_being_written_is_waited_for(made: list[Path], run: InProcess, tmp_path: Path) -> None:
+    import threading
+    import time
+
+    growing, whole = tmp_path / "growing.fits", made[0].read_bytes()
+    growing.write_bytes(whole[:3000])
+
+    def finish() -> None:
+        time.sleep(0.4)
+        growing.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    writer = threading.Thread(target=finish)
+    writer.start()
+    ran = run("ingest", "--wait", "20", growing)
+    writer.join()
+    assert ran.code == 0 and ran.lines == [str(growing)], ran.err

@@ -7,23 +7,12 @@ import json
 import click
 
 from ..core.errors import AweError, worst
+from ..core.quality import IMSTAT
 from . import options
 from .messages import Messenger
 from .runner import launch
 
-COLUMNS = (
-    "path",
-    "plane",
-    "pixels",
-    "mean",
-    "median",
-    "stdev",
-    "min",
-    "max",
-    "clipped_mean",
-    "clipped_median",
-    "clipped_stdev",
-)
+COLUMNS = ("path", "plane", *IMSTAT)
 
 
 @click.command(

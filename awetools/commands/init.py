@@ -12,7 +12,7 @@ from .runner import launch
 
 
 @click.command("init", short_help="Make a directory into a store.", context_settings=options.SETTINGS)
-@click.argument("directory", default=".", type=click.Path(path_type=Path))
+@click.argument("directory", default=".", type=click.Path(path_type=Path, readable=False))
 @options.common
 @click.pass_obj
 def command(messenger: Messenger, /, directory: Path) -> None:

@@ -98,7 +98,12 @@ def _need_options(need: Need) -> list[Any]:
     )
     return [
         click.option(
-            f"--{role}", f"need_{need.role}", multiple=True, type=click.Path(), metavar="FILE", help=text
+            f"--{role}",
+            f"need_{need.role}",
+            multiple=True,
+            type=click.Path(readable=False),
+            metavar="FILE",
+            help=text,
         ),
         click.option(
             f"--no-{role}", f"no_{need.role}", is_flag=True, help=f"Go without {need.role}; goes on record."
@@ -187,6 +192,8 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
             step()
             if isinstance(outcome, Failure):
                 messenger.error(outcome.error, outcome.about)
+                for text in outcome.notes:
+                    messenger.note(text)
                 codes.append(outcome.error.exit_code if isinstance(outcome.error, AweError) else 1)
                 continue
             for text in outcome.warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..core.errors import AweError
@@ -28,7 +29,8 @@ class Messenger:
         self._say("error", f"bug: {about}{': ' if about else ''}{last}")
         self._say("error", "this is a bug in awetools; please report it (-vv shows where)")
         if self.verbose > 1:
-            sys.stderr.write(str(error) + "\n")
+            with suppress(OSError):
+                sys.stderr.write(str(error) + "\n")
 
     def warning(self, text: str) -> None:
         """A warning; always shown."""
@@ -49,7 +51,10 @@ class Messenger:
             line = {"program": self.program, "level": level, "message": text} | (
                 {"try": hint} if hint else {}
             )
-            sys.stderr.write(json.dumps(line) + "\n")
+            shown = json.dumps(line) + "\n"
         else:
-            sys.stderr.write(f"{self.program}: {text}\n" + (f"try: {hint}\n" if hint else ""))
-        sys.stderr.flush()
+            shown = f"{self.program}: {text}\n" + (f"try: {hint}\n" if hint else "")
+        # A message that cannot be shown must not stop the work, or change its exit code.
+        with suppress(OSError):
+            sys.stderr.write(shown)
+            sys.stderr.flush()

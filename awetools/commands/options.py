@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..core.errors import EmptyInput, UsageError
+from ..core.errors import EmptyInput, Unavailable, UsageError
 from .messages import Messenger
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,7 +63,9 @@ def inputs(metavar: str = "FILE...") -> Callable[[F], F]:
     """File names as arguments, or one a line from standard input; -0 for NUL-separated names."""
 
     def decorate(function: F) -> F:
-        function = click.argument("names", nargs=-1, type=click.Path(), metavar=f"[{metavar}]")(function)
+        function = click.argument("names", nargs=-1, type=click.Path(readable=False), metavar=f"[{metavar}]")(
+            function
+        )
         return click.option(
             "-0", "--null", "null", is_flag=True, help="Names on standard input and output end in NUL."
         )(function)
@@ -120,8 +123,26 @@ def _name(line: str) -> str:
 
 def print_line(text: str, null: bool = False) -> None:
     """One line of data on standard output, at once, so that the next program can begin."""
-    sys.stdout.write(text + ("\0" if null else "\n"))
-    sys.stdout.flush()
+    with to_output():
+        sys.stdout.write(text + ("\0" if null else "\n"))
+        sys.stdout.flush()
+
+
+def flush_output() -> None:
+    """Send on what was printed; raises as `to_output` does."""
+    with to_output():
+        sys.stdout.flush()
+
+
+@contextmanager
+def to_output() -> Iterator[None]:
+    """Around printing: raises Unavailable where standard output does not take it, or BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unavailable(f"standard output: {error.strerror}") from None
 
 
 def parse_bytes(text: str) -> int:
@@ -141,7 +162,11 @@ def parse_bytes(text: str) -> int:
 def path_option(*names: str, help: str, **more: Any) -> Callable[[F], F]:
     """An option that is a path; its text is kept as typed."""
     return click.option(
-        *names, type=click.Path(path_type=Path), metavar=more.pop("metavar", "FILE"), help=help, **more
+        *names,
+        type=click.Path(path_type=Path, readable=False),
+        metavar=more.pop("metavar", "FILE"),
+        help=help,
+        **more,
     )
 
 

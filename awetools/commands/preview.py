@@ -115,15 +115,25 @@ def _target(image: Any, address: Any, given: dict[str, Any]) -> Path:
 def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
     import io
 
-    from ..core.errors import Unavailable
+    import numpy as np
+
+    from ..core.errors import BadPixels, Unavailable
     from ..core.files import write_whole
     from ..core.pixels.stretch import shrink, to_bytes, zscale
     from ..core.png import write_png
 
+    _refuse_other_files(path)
     factor = -(-max(image.data.shape) // given["size"])
     good = image.good
     small = shrink(image.data, factor)
+    if not np.isfinite(image.data if good is None else image.data[good]).any():
+        raise BadPixels(
+            f"{image.name}: no good pixel to show", hint="awe-imstat --all-pixels shows what there is"
+        )
     low, high = zscale(image.data, use=good)
+    if low == high:
+        # An image of one value has no range of its own; any will show it.
+        low, high = low - max(1.0, abs(low)), high + max(1.0, abs(high))
     low = low if given["low"] is None else given["low"]
     high = high if given["high"] is None else given["high"]
     if not high > low:
@@ -138,6 +148,25 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
     except OSError as error:
         raise Unavailable(f"{path.parent}: {error.strerror}") from None
     write_whole(path, out.getvalue())
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise WouldOverwrite if what is at a path is not a PNG: a raw frame, for example, given twice."""
+    import os
+
+    from ..core.errors import Unavailable, WouldOverwrite
+    from ..core.png import SIGNATURE
+
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        raise WouldOverwrite(f"{path}: is a directory", hint=f"--out-dir {path}")
+    try:
+        begin = path.open("rb").read(len(SIGNATURE)) if path.is_file() else None
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
+    if begin not in (b"", SIGNATURE):
+        raise WouldOverwrite(f"{path}: exists, and is not a PNG; it is left as it is", hint="-o FILE.png")
 
 
 def _coloured(pixels: np.ndarray, mask: np.ndarray, factor: int) -> np.ndarray:

@@ -98,6 +98,7 @@ def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
+@options.to_output()
 def _print(rows: Iterable[dict[str, Any]], columns: list[str], form: str, null: bool) -> int:
     """Print the rows; returns how many there were."""
     count = 0

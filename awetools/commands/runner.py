@@ -17,6 +17,7 @@ import click
 
 from ..core.errors import AweError, Unavailable, UsageError
 from .messages import Messenger
+from .options import flush_output
 
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
 
@@ -32,20 +33,43 @@ def launch(command: click.Command, program: str = "") -> None:
     completions gets them instead (completion.py).
     """
     program = program or f"awe-{command.name}"
+    _occupy_standard_streams()
     code = _answer_shell(command, program)
     if code is None:
         code = run(command, sys.argv[1:], program)
     try:
-        sys.stdout.flush()
+        flush_output()
     except BrokenPipeError:
         code = code or PIPE_CLOSED
-    except OSError as error:
-        sys.stderr.write(f"{program}: unavailable: standard output: {error.strerror}\n")
-        code = code or Unavailable.exit_code
-    if code == PIPE_CLOSED:
-        # Nobody reads any more; keep Python from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except Unavailable as error:
+        if not code:
+            Messenger(program).error(error)
+        code = code or error.exit_code
+    if code in (PIPE_CLOSED, Unavailable.exit_code):
+        _discard_output()
     sys.exit(code)
+
+
+def _discard_output() -> None:
+    # Nobody reads any more; keep Python from complaining about it at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _occupy_standard_streams() -> None:
+    """Open standard streams that the shell closed, before a product's file takes their place.
+
+    Standard output then fails like a full disk, because what was asked for is lost;
+    messages that nobody wants to see are no failure.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, mode), number)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def _answer_shell(command: click.Command, program: str) -> int | None:
@@ -69,7 +93,7 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     try:
         with command.make_context(program, list(arguments), obj=messenger) as context:
             code = command.invoke(context)
-        sys.stdout.flush()
+        flush_output()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code

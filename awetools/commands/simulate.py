@@ -47,7 +47,7 @@ def _shown(default: object) -> str:
     help="",
     context_settings=options.SETTINGS,
 )
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path, readable=False))
 @_spec_options
 @options.processes
 @options.json_output

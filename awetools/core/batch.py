@@ -28,7 +28,7 @@ from .plan import (
     target_of,
 )
 from .products import is_product, open_product
-from .publish import finish_rename, set_time, write_depfile
+from .publish import check_depfile, finish_rename, set_time, write_depfile
 from .raws import RawInput, open_raw, stat_of
 from .record import Record
 from .workspace import Workspace
@@ -74,6 +74,7 @@ class Failure:
 
     about: str
     error: Exception
+    notes: tuple[str, ...] = ()
 
 
 def run(request: Request) -> Iterator[Outcome | Failure]:
@@ -125,10 +126,14 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
         refuse_mixture(request.kind, groups)
     loader = Loader()
 
-    def work(number: int) -> list[Outcome]:
-        return [_one(request, wish, groups[number], loader, repeated)]
+    # Said once, with the first product or its failure.
+    notes: list[tuple[str, ...]] = [repeated, *[()] * (len(groups) - 1)]
 
-    yield from _answers(run_forked(work, len(groups), request.processes), [_about(one) for one in groups])
+    def work(number: int) -> list[Outcome]:
+        return [_one(request, wish, groups[number], loader, notes[number])]
+
+    results = run_forked(work, len(groups), request.processes)
+    yield from _answers(results, [_about(one) for one in groups], notes)
 
 
 def _run_each(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
@@ -145,7 +150,8 @@ def _run_each(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
             raise Mixture(f"{addresses[number]}: holds {len(sources)} detectors", hint="--out-dir DIR")
         return [_one(request, wish, [one], loader, ()) for one in sources]
 
-    yield from _answers(run_forked(work, len(addresses), request.processes), [str(one) for one in addresses])
+    results = run_forked(work, len(addresses), request.processes)
+    yield from _answers(results, [str(one) for one in addresses], [()] * len(addresses))
 
 
 def _refuse_same_names(addresses: Sequence[Address]) -> None:
@@ -161,11 +167,11 @@ def _refuse_same_names(addresses: Sequence[Address]) -> None:
 
 
 def _answers(
-    results: Iterator[list[Outcome] | Exception], names: Sequence[str]
+    results: Iterator[list[Outcome] | Exception], names: Sequence[str], notes: Sequence[tuple[str, ...]]
 ) -> Iterator[Outcome | Failure]:
-    for name, result in zip(names, results, strict=True):
+    for name, note, result in zip(names, notes, results, strict=True):
         if isinstance(result, Exception):
-            yield Failure(name, result)
+            yield Failure(name, result, note)
         else:
             yield from result
 
@@ -212,6 +218,8 @@ def _decided(
     plan = make_plan(kind, group, wish, request.workspace, request.kinds)
     target, store = target_of(plan, request.output, request.out_dir, request.workspace, _file_name)
     _refuse_input_as_output(plan, target)
+    if request.how.depfile is not None:
+        check_depfile(request.how.depfile, target, plan)
     reasons = tuple(decide(plan, target))
     if request.mode != "make":
         return _answer(request, target, reasons)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +67,12 @@ def write_whole(path: Path, data: bytes, durable: bool = True) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
         new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise Unavailable(f"{path}: {error.strerror}") from None
+    except BaseException as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Unavailable(f"{path}: {error.strerror}") from None
+        raise
 
 
 def sync_directory(path: Path) -> None:

@@ -122,6 +122,8 @@ class Index:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+        if self.writable and self.generation is not None:
+            _sweep(self.generation[0])
 
     def is_current(self) -> bool:
         """Whether this is still the index of the store, and not one that was deleted or replaced."""
@@ -350,61 +352,69 @@ def index_leftovers(store: Store) -> list[Path]:
     """Index files that a rebuild left when it was killed; none while one is under way."""
     with suppress(IndexBusy, Unavailable), _rebuild_lock(store, wait=False):
         current = _current(store)
-        found = sorted(store.awe.glob("index-*.sqlite"))
-        return [path for path in found if current is None or path != current[0]]
+        return _files_of_others(store, current[0] if current else None)
     return []
 
 
 def drop_index_leftover(store: Store, path: Path) -> bool:
-    """Remove an index file that is not the store's index; whether it was removed."""
-    with suppress(IndexBusy), _rebuild_lock(store, wait=False):
-        current = _current(store)
-        if current is None or path != current[0]:
-            unlink_database(path)
-            return True
-    return False
+    """Remove a file that is not of the store's index; whether it was removed."""
+    if path not in index_leftovers(store):
+        return False
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _replace(store: Store) -> int:
     for _ in _attempts():
-        new = store.awe / f"index-{secrets.token_hex(6)}.sqlite"
+        name = f"index-{secrets.token_hex(6)}.sqlite"
+        # Under a name of its own, so that who deletes the index does not delete the one that is being made.
+        part, new = store.awe / f".{name}.new", store.awe / name
         try:
-            return _replace_by(store, new)
+            return _replace_by(store, part, new)
         except Unavailable:
-            # Who deletes the index may delete the one that is being made.
-            if new.exists():
-                unlink_database(new)
+            if part.exists() or new.exists():
                 raise
-        except BaseException:
-            unlink_database(new)
-            raise
+        finally:
+            unlink_database(part)
     raise Unavailable(f"{store.index_path}: disappears as fast as it is made")
 
 
-def _replace_by(store: Store, new: Path) -> int:
+def _replace_by(store: Store, part: Path, new: Path) -> int:
     with errors_named(store.index_path, TIMEOUT_S):
-        fill_database(new, all_rows(store))
-        _point_at(store, new)
+        fill_database(part, all_rows(store))
+        _point_at(store, part, new)
         with Index(store, connect(new, TIMEOUT_S)[0], _current(store), True) as index:
             # What was published while the new index was being filled went into the old one.
             catch_up(index)
             count = int(next(index.select("SELECT count(*) FROM objects"))[0])
-    for path in store.awe.glob("index-*.sqlite"):
-        if path != new:
-            unlink_database(path)
-    for path in store.awe.glob(".index-*.link"):
+    for path in _files_of_others(store, new):
         path.unlink(missing_ok=True)
     return count
 
 
-def _point_at(store: Store, new: Path) -> None:
+def _files_of_others(store: Store, current: Path | None) -> list[Path]:
+    """The files of all indexes but one, with their logs and links; their names are never used again."""
+    found = sorted([*store.awe.glob("index-*.sqlite*"), *store.awe.glob(".index-*.sqlite.*")])
+    return [path for path in found if current is None or not path.name.startswith(current.name)]
+
+
+def _sweep(path: Path) -> None:
+    """Remove the log files that SQLite made for an index which was deleted a moment before, and so leaves."""
+    if path.name.startswith("index-") and not path.exists():
+        with suppress(OSError):
+            unlink_database(path)
+
+
+def _point_at(store: Store, part: Path, new: Path) -> None:
     link = store.awe / f".{new.name}.link"
     try:
-        new.chmod(store.awe.stat().st_mode & 0o666)
+        part.chmod(store.awe.stat().st_mode & 0o666)
+        part.rename(new)
         link.symlink_to(new.name)
         link.replace(store.index_path)
     except OSError as error:
         link.unlink(missing_ok=True)
+        unlink_database(new)
         raise Unavailable(f"{store.index_path}: {error.strerror}") from None
     # Log files under this name are of an index that was copied here as a plain file.
     for suffix in ("-wal", "-shm"):

@@ -116,7 +116,7 @@ def repeated(store: Store, paths: Sequence[Path]) -> list[tuple[Path, str]]:
             "ORDER BY content, address"
         )
         twins: dict[str, list[str]] = {}
-        for address, content in index.connection.execute(sql):
+        for address, content in index.select(sql):
             twins.setdefault(content, []).append(address)
     finally:
         index.close()

@@ -9,14 +9,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from .errors import BadValue, NoRecord, Unavailable
+from .shape import faults
 from .store import Store
 
 VERDICTS = ("good", "bad", "ready", "none")
+_VERDICT = {"identity": str, "verdict": str, "when": str}
 
 
 def append_verdict(store: Store, identity: str, verdict: str, reason: str, who: str) -> dict[str, Any]:
@@ -65,17 +68,32 @@ def read_events(store: Store) -> list[dict[str, Any]]:
         lines = store.journal_path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise Unavailable(f"{store.journal_path}: {error.strerror}") from None
     events = []
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
-            events.append(json.loads(line))
-        except ValueError as error:
+            events.append(_event(line))
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 continue
-            raise NoRecord(f"{store.journal_path}: line {number}: {error}") from None
+            raise NoRecord(
+                f"{store.journal_path}: line {number}: {error}",
+                hint=f"take the line out by hand: sed -n {number}p {shlex.quote(str(store.journal_path))}",
+            ) from None
     return events
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """The event of a line; raises ValueError for what is not JSON, or not an event."""
+    event = json.loads(line)
+    shape = _VERDICT if isinstance(event, dict) and event.get("event") == "verdict" else {}
+    problem = next(faults(event, shape, "the event"), "")
+    if problem:
+        raise ValueError(problem)
+    return dict(event)
 
 
 def verdicts(store: Store) -> dict[str, str]:

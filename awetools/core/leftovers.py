@@ -118,7 +118,7 @@ def _remove(path: Path) -> bool:
 def _unlink(path: Path) -> bool:
     store = store_of(path)
     try:
-        if path.suffix == ".sqlite" and store is not None:
+        if ".sqlite" in path.name and store is not None:
             return drop_index_leftover(store, path)
         path.unlink()
         return True

@@ -16,6 +16,8 @@ from .errors import BadValue, UnknownName, nearest
 
 Scalar = str | int | float | bool
 
+_TYPE_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Param:
@@ -122,13 +124,13 @@ def _typed(param: Param, raw: object, origin: str) -> Scalar:
     elif param.type in (int, float) and isinstance(raw, str | int | float) and not isinstance(raw, bool):
         try:
             number = float(raw)
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if param.type is float and not math.isnan(number):
             return number
         if param.type is int and number.is_integer():
             return int(number)
-    raise BadValue(f"{param.name} = {raw!r} ({origin}): not a {param.type.__name__}")
+    raise BadValue(f"{param.name} = {raw!r:.80} ({origin}): not {_TYPE_WORDS[param.type]}")
 
 
 def check_name(name: str, params: Sequence[Param], where: str) -> Param:

@@ -180,10 +180,16 @@ def validity_of(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any] | None:
     """The default validity of a calibration: whole nights, local noon to local noon, as UTC."""
     if kind.validity is None or not meta.get("night"):
         return None
-    noon = datetime.fromisoformat(f"{meta['night']}T12:00:00")
-    noon -= timedelta(hours=float(meta.get("site_longitude_deg") or 0.0) / 15)
-    start = noon - timedelta(days=kind.validity.nights_before)
-    end = noon + timedelta(days=1 + kind.validity.nights_after)
+    night, longitude_deg = meta["night"], float(meta.get("site_longitude_deg") or 0.0)
+    try:
+        noon = datetime.fromisoformat(f"{night}T12:00:00") - timedelta(hours=longitude_deg / 15)
+        start = noon - timedelta(days=kind.validity.nights_before)
+        end = noon + timedelta(days=1 + kind.validity.nights_after)
+    except (ValueError, OverflowError):
+        raise BadHeader(
+            f"night {night!r} at longitude {longitude_deg:g} deg gives no time of validity",
+            hint="awe-ingest --set night=YYYY-MM-DD --set site_longitude_deg=DEGREES FILE",
+        ) from None
     return {
         "start": start.isoformat(timespec="milliseconds"),
         "end": end.isoformat(timespec="milliseconds"),

@@ -10,13 +10,14 @@ finishes the rename.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import Unavailable
+from .errors import Unavailable, UsageError, WouldOverwrite
 from .files import sync_directory, write_whole
 from .plan import Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
@@ -74,7 +75,7 @@ def publish(
             write_whole(sidecar(target), to_bytes(record))
         except BaseException:
             # Once the new record is in place, the replacement can only go forward.
-            if not _is_recorded(target, written.file_sha256):
+            if not _is_half_replaced(target, new):
                 new.unlink(missing_ok=True)
             raise
         new.replace(target)
@@ -84,9 +85,12 @@ def publish(
     return record
 
 
-def _is_recorded(target: Path, file_sha256: str) -> bool:
+def _is_half_replaced(target: Path, new: Path) -> bool:
+    """Whether the record in place is that of the staged file, and not of the file at the target."""
     record = read_record_or_none(target)
-    return record is not None and record["product"]["file_sha256"] == file_sha256
+    if record is None or staged(target, record["product"]["file_sha256"]) != new:
+        return False
+    return state_of(target, record) == "replaced"
 
 
 def _index(target: Path, store: Store | None, record: Record) -> None:
@@ -139,10 +143,36 @@ def write_depfile(depfile: Path, target: Path, plan: Plan) -> None:
 
     So Make does not stop when an input is deleted (as gcc -MMD -MP).
     """
+    check_depfile(depfile, target, plan)
+    _make_directory(depfile.parent)
+    write_whole(depfile, _rule(target, plan).encode(errors="surrogateescape"))
+
+
+def check_depfile(depfile: Path, target: Path, plan: Plan) -> None:
+    """Raise WouldOverwrite if a depfile is to replace anything but such a rule, UsageError if Make cannot have it."""
+    _rule(target, plan)
+    hint = f"--depfile {shlex.quote(f'{target}.d')}"
+    if os.path.abspath(depfile) in (os.path.abspath(target), os.path.abspath(sidecar(target))):
+        raise WouldOverwrite(f"--depfile {depfile}: is the product or its record", hint=hint)
+    if os.path.lexists(depfile) and not (depfile.is_file() and _is_rule(depfile)):
+        raise WouldOverwrite(f"--depfile {depfile}: exists, and is not a rule that awetools wrote", hint=hint)
+
+
+def _rule(target: Path, plan: Plan) -> str:
     inputs = list(dict.fromkeys(_make_name(str(one.source.address.path)) for one in plan.inputs))
     lines = [f"{_make_name(str(target))}: {' '.join(inputs)}", *(f"{name}:" for name in inputs)]
-    _make_directory(depfile.parent)
-    write_whole(depfile, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+    return "\n".join(lines) + "\n"
+
+
+def _is_rule(path: Path) -> bool:
+    """Whether a file is empty or reads as a rule with its inputs as targets without one."""
+    try:
+        first, *rest = path.read_bytes().rstrip(b"\n").split(b"\n")
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
+    if not rest:
+        return not first
+    return b": " in first and all(line.endswith(b":") for line in rest)
 
 
 def set_time(target: Path, inputs: Sequence[Path]) -> bool:
@@ -244,7 +274,9 @@ def _hint(path: str, target: Path) -> str:
 
 
 def _make_name(path: str) -> str:
-    """A file name as Make reads it in a rule."""
+    """A file name as Make reads it in a rule; raises UsageError for one that Make cannot have."""
+    if "\n" in path:
+        raise UsageError(f"--depfile: Make has no names with a line end, as in {path!r}")
     return (
         path.replace("$", "$$")
         .replace("\\", "\\\\")

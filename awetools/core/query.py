@@ -19,6 +19,9 @@ from .store import Store
 # What a table shows when nobody says which columns.
 DEFAULT_COLUMNS = ("path", "detector", "filter", "night", "obs_start", "exptime_s", "object")
 
+# What an integer of SQLite can hold, which is more than any index has rows.
+LARGEST_LIMIT = (1 << 63) - 1
+
 
 @dataclass(frozen=True)
 class Question:
@@ -57,6 +60,7 @@ def question_from_words(
     """A question from a command line: conditions are ANDed; a column order may end in :desc."""
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: must be at least 1")
+    limit = None if limit is None else min(limit, LARGEST_LIMIT)
     return Question(kind, parse_words(words), tuple(columns), tuple(order), limit)
 
 
@@ -86,7 +90,7 @@ def _select(
     sql = f"SELECT {', '.join(wanted)} FROM objects WHERE {where} ORDER BY {', '.join(order)}"
     if limit is not None:
         sql += f" LIMIT {int(limit)}"
-    for row in index.connection.execute(sql, values):
+    for row in index.select(sql, values):
         yield dict(zip(question.columns, row, strict=True))
 
 

@@ -8,6 +8,8 @@ what is said for a detector beats both.
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,10 @@ def home_directory() -> Path:
 
 def read_settings(path: Path) -> Settings | None:
     """Read a settings file; None if there is none. Raises BadSettings, naming the line."""
+    if os.path.lexists(path) and not path.is_file():
+        raise BadSettings(
+            f"{path}: not a file, but settings are read from it", hint=f"ls -ld {shlex.quote(str(path))}"
+        )
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -52,7 +58,7 @@ def read_settings(path: Path) -> Settings | None:
 def project_file(start: Path) -> Path | None:
     """The nearest awe.toml from a directory upward."""
     for directory in (start, *start.parents):
-        if (directory / FILE_NAME).is_file():
+        if os.path.lexists(directory / FILE_NAME):
             return directory / FILE_NAME
     return None
 
@@ -80,13 +86,18 @@ def _check_tree(
         if not isinstance(value, dict):
             raise BadSettings(f"{origin}: {name} = {value!r} stands outside a table such as [bias]")
         if name in scopes:
-            for inner in value.values():
+            for scope, inner in value.items():
+                if not isinstance(inner, dict):
+                    raise BadSettings(
+                        f"{origin}: [{name}] {scope} = {inner!r} is not a table such as [{name}.{scope}.bias]"
+                    )
                 _check_tree(origin, inner, kinds, [one for one in scopes if one != name])
         elif name in kinds:
             params = params_of(kinds[name].params)
             for key in value:
                 if key != "limits":
                     check_name(key, params, f"{origin}: [{name}]")
+            _limits_of(kinds[name], value, origin)
         else:
             known = [*kinds, *scopes]
             raise UnknownName(f"{origin}: no kind {name!r}{nearest(name, known)}")
@@ -136,9 +147,17 @@ def resolve_limits(
     limits = {limit.measure: limit for limit in kind.limits}
     for one in _all(meta, camera_settings, settings):
         for origin, values in scoped(one, kind.name, meta):
-            for measure, bounds in dict(values.get("limits", {})).items():
-                limits[measure] = _limit(kind, measure, bounds, origin)
+            limits.update({limit.measure: limit for limit in _limits_of(kind, values, origin)})
     return list(limits.values())
+
+
+def _limits_of(kind: Kind, values: Mapping[str, Any], origin: str) -> list[Limit]:
+    limits = values.get("limits", {})
+    if not isinstance(limits, dict):
+        raise BadSettings(
+            f"{origin}: limits of {kind.name} must be a table of MEASURE = [low, high], not {limits!r}"
+        )
+    return [_limit(kind, measure, bounds, origin) for measure, bounds in limits.items()]
 
 
 def _all(
@@ -153,10 +172,20 @@ def _limit(kind: Kind, measure: str, bounds: object, origin: str) -> Limit:
     names = measure_names(kind)
     if measure not in names:
         raise UnknownName(f"{origin}: {kind.name} has no measure {measure!r}{nearest(measure, names)}")
-    if not isinstance(bounds, list) or len(bounds) != 2:
-        raise BadSettings(f"{origin}: limits of {kind.name}.{measure} must be [low, high], not {bounds!r}")
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(_is_bound(one) for one in bounds):
+        raise BadSettings(
+            f'{origin}: limits of {kind.name}.{measure} must be [low, high], numbers or "", not {bounds!r}'
+        )
     low, high = (None if bound == "" else float(bound) for bound in bounds)
+    if low is not None and high is not None and low > high:
+        raise BadSettings(f"{origin}: limits of {kind.name}.{measure}: {low:g} is above {high:g}")
     return Limit(measure, low, high)
+
+
+def _is_bound(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value == ""
+    return abs(value) <= sys.float_info.max
 
 
 def _environment(kind: Kind) -> dict[str, str]:

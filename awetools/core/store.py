@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ class Store:
             raise Unavailable(f"{path}: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            text = os.pread(descriptor, 32, 0).decode()
-            number = (int(text) if text.strip() else self._highest_sequence()) + 1
+            text = os.pread(descriptor, 32, 0).strip()
+            # A clock that was lost, or written over by others, is set again from the records.
+            number = (int(text) if text.isdigit() else self._highest_sequence()) + 1
             os.pwrite(descriptor, f"{number:<20d}\n".encode(), 0)
             return number
         finally:
@@ -89,7 +91,7 @@ class Store:
 
 def init_store(directory: Path) -> Store:
     """Make a directory into a store; what is there stays. Raises Unavailable."""
-    store = Store(directory.resolve())
+    store = Store(Path(os.path.realpath(directory)))
     try:
         for path in (store.awe / "raw", store.records_path, store.cameras_path):
             path.mkdir(parents=True, exist_ok=True)
@@ -102,17 +104,21 @@ def store_of(path: Path) -> Store | None:
     """The store that contains a path (or would, if it existed), found upward; None if there is none."""
     here = Path(os.path.abspath(path))
     for directory in (here, *here.parents):
-        if (directory / AWE).is_dir():
+        if os.path.isdir(directory / AWE):
             return Store(directory.resolve())
     return None
 
 
 def search_path(start: Path) -> list[Store]:
     """The stores that are read: those of AWE_PATH, else the one found upward. The first is written."""
-    listed = [Path(part).expanduser() for part in os.environ.get("AWE_PATH", "").split(os.pathsep) if part]
+    listed = [
+        Path(os.path.expanduser(part)) for part in os.environ.get("AWE_PATH", "").split(os.pathsep) if part
+    ]
     for path in listed:
-        if not (path / AWE).is_dir():
-            raise NoStore(f"AWE_PATH names {path}, which is not a store", hint=f"awe-init {path}")
+        if not os.path.isdir(path / AWE):
+            raise NoStore(
+                f"AWE_PATH names {path}, which is not a store", hint=f"awe-init {shlex.quote(str(path))}"
+            )
     stores = [Store(path.resolve()) for path in listed]
     found = store_of(start)
     if not stores and found:
@@ -128,7 +134,9 @@ def read_raw_record(stores: Sequence[Store], real_path: str) -> dict[str, Any] |
             record = from_bytes(path.read_bytes())
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise NoRecord(f"{path}: {error.strerror}", hint="awe-ingest registers the frame again") from None
+        except (ValueError, RecursionError) as error:
             raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
         problems = check_raw_record(record)
         if problems:
@@ -147,9 +155,9 @@ def write_raw_record(store: Store, record: Mapping[str, Any]) -> None:
 
 def raw_record_files(store: Store) -> Iterator[tuple[Path, int]]:
     """Every raw record of a store and its time in ns, in the order of their names; none is read."""
-    for folder in _entries(store.awe / "raw"):
+    for folder in _entries(store.awe / "raw", needed=True):
         if folder.is_dir(follow_symlinks=False):
-            yield from _records_in(_entries(folder.path), (".json",))
+            yield from _records_in(_entries(folder.path, needed=True), (".json",))
 
 
 def sidecars(store: Store) -> Iterator[tuple[Path, int]]:
@@ -166,13 +174,16 @@ def sidecars(store: Store) -> Iterator[tuple[Path, int]]:
         waiting += [one for one in reversed(folders) if not (one / AWE).is_dir()]
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+def _entries(folder: Path | str, needed: bool = False) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; nothing where it is absent or, unless it is needed, closed to us."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda one: one.name)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        if isinstance(error, PermissionError) and not needed:
+            return []
         raise Unavailable(f"{folder}: {error.strerror}") from None
 
 

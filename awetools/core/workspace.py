@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import BadSettings, NoSuchFile
 from .settings import Settings, gather, home_directory
 from .store import Store, search_path
 
@@ -29,6 +31,9 @@ class Workspace:
 
         directories = [home_directory() / "cameras"]
         directories += [store.cameras_path for store in reversed(self.stores)]
+        for path in directories:
+            if os.path.lexists(path) and not path.is_dir():
+                raise BadSettings(f"{path}: not a directory of camera tables", hint=f"ls -ld {path}")
         return load_cameras([path for path in directories if path.is_dir()])
 
     @cached_property
@@ -43,5 +48,13 @@ class Workspace:
 
 def here(start: Path | None = None, stores: Sequence[Store] | None = None) -> Workspace:
     """The workspace of a directory, by default the working directory."""
-    start = (start or Path.cwd()).resolve()
+    start = (start or working_directory()).resolve()
     return Workspace(tuple(search_path(start) if stores is None else stores), start)
+
+
+def working_directory() -> Path:
+    """The working directory; raises NoSuchFile if it was removed meanwhile."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise NoSuchFile("the working directory does not exist any more", hint="cd DIR") from None

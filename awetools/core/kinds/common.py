@@ -37,7 +37,9 @@ class Trimmed:
 
     def rows(self, y0: int, y1: int) -> np.ndarray:
         """Rows of the trimmed detector, float32 ADU."""
-        out = self.frame.rows(y0, y1).astype(np.float32)
+        # What is beyond single precision becomes infinite, and is treated like all that is not finite.
+        with np.errstate(over="ignore"):
+            out = self.frame.rows(y0, y1).astype(np.float32)
         for amp, levels in zip(self.frame.amplifiers, self.levels, strict=True):
             low, high = max(y0, amp.target.y0), min(y1, amp.target.y1)
             if low < high:

@@ -44,8 +44,8 @@ def make_reduced(
     readnoise: a row an amplifier. Overscan, trimming, bias and flat in this order.
     Returns SCI (ADU, the sky is left in), WEIGHT (ADU^-2, the inverse variance of
     the background, pixels.weight) and MASK (bits 1 hot, 4 saturated, 32 no data,
-    512 not calibrated). SCI keeps its value under the mask; where the raw value
-    is not finite it is 0. Raises BadHeader (no exposure time, gain or read
+    512 not calibrated). SCI keeps its value under the mask; where it is not finite
+    it is 0. Raises BadHeader (no exposure time, gain or read
     noise), BadPixels (nothing left).
     """
     import numpy as np
@@ -72,12 +72,14 @@ def make_reduced(
 
     trimmed = trim(raw, params.overscan_mode)
     data = trimmed.image()
+    response = np.float32(1) if flat is None else flat.data
+    # What is not finite, or leaves the range of the numbers, is masked as no data.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if bias is not None:
+            data -= bias.data
+        data /= response
     mask = _mask(raw, data, flat, hotpix, params)
     np.nan_to_num(data, copy=False, nan=0, posinf=0, neginf=0)
-    if bias is not None:
-        data -= bias.data
-    response = np.float32(1) if flat is None else flat.data
-    data /= response
 
     use = ~bad(mask)
     if not use.any():
@@ -166,7 +168,9 @@ def _variance(frame: Frame | None, rows: slice) -> np.ndarray | float:
     if frame is None or frame.weight is None:
         return 0.0
     weight = frame.weight[rows]
-    variance: np.ndarray = np.divide(1, weight, out=np.zeros_like(weight), where=weight > 0)
+    # The reciprocal of a denormal weight is infinite, which serves: the pixel's weight becomes 0.
+    with np.errstate(over="ignore"):
+        variance: np.ndarray = np.divide(1, weight, out=np.zeros_like(weight), where=weight > 0)
     return variance
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from ..core.errors import AweError
 
+# A file name or header must not forge a message, or steer the terminal.
+_CONTROLS = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
+
 
 @dataclass
 class Messenger:
@@ -53,7 +56,8 @@ class Messenger:
             )
             shown = json.dumps(line) + "\n"
         else:
-            shown = f"{self.program}: {text}\n" + (f"try: {hint}\n" if hint else "")
+            lines = [f"{self.program}: {text}", *([f"try: {hint}"] if hint else [])]
+            shown = "".join(f"{line.translate(_CONTROLS)}\n" for line in lines)
         # A message that cannot be shown must not stop the work, or change its exit code.
         with suppress(OSError):
             sys.stderr.write(shown)

@@ -109,6 +109,8 @@ def read_names(names: Sequence[str], null: bool) -> list[str]:
     listed: list[str] = []
     for name in names or ("-",):
         listed += piped if name == "-" else [name]
+    if "" in listed:
+        raise UsageError("an input has an empty name: is a variable of the shell empty?")
     return listed
 
 
@@ -116,9 +118,12 @@ def _name(line: str) -> str:
     if not line.startswith("{"):
         return line
     try:
-        return str(json.loads(line)["path"])
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"standard input: not a JSON object with a path: {line[:80]}") from None
+        path = json.loads(line)["path"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        path = None
+    if not isinstance(path, str):
+        raise UsageError(f"standard input: not a JSON object with a path: {line[:80]}")
+    return path
 
 
 def print_line(text: str, null: bool = False) -> None:

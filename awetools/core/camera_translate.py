@@ -178,7 +178,7 @@ def _put_times(draft: _Draft, file: str) -> None:
 def _put_longitude(draft: _Draft) -> None:
     found = first_value(draft.camera.longitude, draft.cards)
     size = number(found.value) if found else None
-    if found is None or size is None:
+    if found is None or size is None or not math.isfinite(size):
         draft.put("site_longitude_deg", None, "table", "default")
         return
     draft.put("site_longitude_deg", (float(size) + 180) % 360 - 180, found.card, found.rule)
@@ -435,6 +435,8 @@ def _text_override(one: Field, text: str) -> str:
         raise BadValue(
             f"--set {one.name}={text}: it is one of {' '.join(allowed)}{nearest(text, list(allowed))}"
         )
+    if one.name in _FILE_NAMES and not text:
+        raise BadValue(f"--set {one.name}=: a name is needed")
     if one.name in _FILE_NAMES and safe_name(text) != text:
         raise BadValue(
             f"--set {one.name}={text}: only letters, digits and . _ + - (as in {safe_name(text)!r})"

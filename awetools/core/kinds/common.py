@@ -19,6 +19,9 @@ from ..sections import Amplifier, Section, amplifiers_from_meta
 
 DIGITISATION_VARIANCE_ADU2 = 1 / 12
 
+# No detector has more; beyond it single precision ends.
+LARGEST_GAIN_E_ADU = 1e6
+
 
 @dataclass(frozen=True)
 class Trimmed:
@@ -139,6 +142,11 @@ def gain_of(meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> list[fl
         raise BadHeader(
             f"{meta.get('exposure')}: the gain of {meta.get('detector')} is not known",
             hint="awe-ingest --set gain_e_adu=VALUE FILE, or give it in a camera table",
+        )
+    if max(values) > LARGEST_GAIN_E_ADU:
+        raise BadHeader(
+            f"{meta.get('exposure')}: the gain of {meta.get('detector')} cannot be {max(values):g} e/ADU",
+            hint="awe-ingest --set gain_e_adu=VALUE FILE",
         )
     return [float(value) for value in values]
 

@@ -326,3 +326,16 @@ def test_streams_that_are_closed_or_full(
 def test_a_working_directory_that_is_gone(frames: list[Path], tmp_path: Path) -> None:
     code = shell(f"mkdir gone; cd gone; rmdir ../gone; $BIAS -o b.fits {tmp_path}/raw/*.fits", tmp_path)
     assert code == 4
+
+
+def test_a_worker_whose_parent_was_killed_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from multiprocessing import Pipe
+
+    from awetools.core import parallel
+
+    monkeypatch.setattr(parallel.signal, "signal", lambda *_: None)
+    parent, child = Pipe()
+    other, _ = Pipe()
+    parent.send(0)
+    parallel._serve(lambda _number: parent.close(), child, other)
+    child.close()

@@ -97,6 +97,8 @@ def read_names(names: Sequence[str], null: bool) -> list[str]:
     A line that begins with `{` is JSON with a `path`. Raises EmptyInput if
     standard input was read and held nothing, UsageError on a terminal.
     """
+    if "" in names:
+        raise UsageError("an input has an empty name: is a variable of the shell empty?")
     if names and "-" not in names:
         return list(names)
     if sys.stdin is None or (sys.stdin.isatty() and not names):
@@ -109,8 +111,6 @@ def read_names(names: Sequence[str], null: bool) -> list[str]:
     listed: list[str] = []
     for name in names or ("-",):
         listed += piped if name == "-" else [name]
-    if "" in listed:
-        raise UsageError("an input has an empty name: is a variable of the shell empty?")
     return listed
 
 

@@ -161,8 +161,11 @@ def _refuse_other_files(path: Path) -> None:
         return
     if path.is_dir():
         raise WouldOverwrite(f"{path}: is a directory", hint=f"--out-dir {path}")
+    begin = None
     try:
-        begin = path.open("rb").read(len(SIGNATURE)) if path.is_file() else None
+        if path.is_file():
+            with path.open("rb") as stream:
+                begin = stream.read(len(SIGNATURE))
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from None
     if begin not in (b"", SIGNATURE):

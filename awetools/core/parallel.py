@@ -111,7 +111,12 @@ def _serve(work: Callable[[int], T], pipe: Connection, parents: Connection) -> N
             return
         if number is None:
             return
-        pipe.send(_answer(work, number))
+        answer = _answer(work, number)
+        try:
+            pipe.send(answer)
+        except OSError:
+            # The parent was killed: nobody waits for the answer.
+            return
 
 
 def _stop(_signal: int, _frame: object) -> None:

@@ -84,10 +84,18 @@ def make_reduced(
     use = ~bad(mask)
     if not use.any():
         raise BadPixels(f"{raw.meta.get('exposure')}: no good pixel: all saturated, masked or not finite")
+    with np.errstate(over="ignore", invalid="ignore"):
+        effective_gain = float(
+            np.mean((gain * response)[use] if flat is not None else gain, dtype=np.float64)
+        )
+    if not np.isfinite(effective_gain):
+        raise BadPixels(
+            f"{raw.meta.get('exposure')}: the flat has responses that are no numbers where it is not masked",
+            hint="awe-imstat shows the flat's pixels",
+        )
     sky = background(data, use, params.sky_mesh)
     weight = _weight(sky, use, gain, read_noise, bias, flat)
     residual = clipped((data - sky)[use])
-    effective_gain = float(np.mean((gain * response)[use] if flat is not None else gain, dtype=np.float64))
     return Result(
         planes={"SCI": data, "WEIGHT": weight, "MASK": mask},
         measures={

@@ -22,7 +22,7 @@ cd "$demo"
 say "a store, and its raw frames"
 awe-init >/dev/null
 awe-ingest -q -j2 raw/ >/dev/null
-awe-query raw --get frame_type,filter,detector --format tsv | tail -n +2 | sort | uniq -c
+awe-query raw --get frame_type,detector,filter --format csv | tail -n +2 | sort | uniq -c
 
 say "calibrations: read noise, bias, hot pixels, dome flats, flats"
 awe-query raw_bias     | awe-readnoise
@@ -43,7 +43,8 @@ awe-query flat    --limit 1 | awe-preview -q --out-dir pictures
 
 say "what to type next"
 cat <<NEXT
-cd $demo
+. ${VIRTUAL_ENV:-$(dirname "$(dirname "$(command -v awe-bias)")")}/bin/activate
+cd $demo                                  # the pictures are in pictures/
 awe-query reduced --get path,filter,sky_adu,imstat.stdev
 awe-lineage \$(awe-query reduced --limit 1)
 awe-why \$(awe-query raw_science --limit 1) --role flat

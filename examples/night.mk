@@ -6,7 +6,11 @@
 #
 # A second `make` is silent. After `touch` of a raw frame every product keeps its
 # bytes and the next `make` is silent again; after an edit, what hangs on the frame
-# is made anew, and nothing else.
+# is made anew, and nothing else. With several detectors say which: DETECTOR=sim1.
+#
+# The read noise is taken from the biases themselves (--no-readnoise), so that the
+# products hang on files that Make knows, and on nothing that a store may hold.
+# Make does not see settings: after a change of awe.toml, `touch` what it concerns.
 
 NIGHT    ?= $(error say which night: make -f night.mk NIGHT=2017-03-02)
 DETECTOR ?=
@@ -33,7 +37,7 @@ hotpix.fits: bias.fits
 	awe-hotpix -q $(RULES) bias.fits
 
 domeflat_%.fits: bias.fits hotpix.fits
-	awe-query raw_domeflat $(WHICH) filter=$* | awe-domeflat -q $(RULES) --bias bias.fits --hotpix hotpix.fits
+	awe-query raw_domeflat $(WHICH) filter=$* | awe-domeflat -q $(RULES) --bias bias.fits --hotpix hotpix.fits --no-readnoise
 
 flat_%.fits: domeflat_%.fits
 	awe-flat -q $(RULES) $<

@@ -45,8 +45,13 @@ def refused(ran: Ran, code: int, slug: str, *said: str) -> None:
 
 def test_a_picture_never_replaces_a_frame(frames: list[Path], run: InProcess, tmp_path: Path) -> None:
     before = frames[0].read_bytes()
-    refused(run("preview", "-o", frames[0], frames[0]), 2, "would-overwrite", frames[0].name)
+    refused(run("preview", "-o", frames[0], frames[0]), 2, "usage", frames[0].name)
     assert frames[0].read_bytes() == before
+    disguised = frames[0].with_suffix(".png")
+    frames[0].rename(disguised)
+    refused(run("preview", "-o", disguised, disguised), 2, "would-overwrite", disguised.name)
+    assert disguised.read_bytes() == before
+    disguised.rename(frames[0])
     picture = tmp_path / "a.png"
     for _ in range(2):
         assert run("preview", "-o", picture, frames[0]).code == 0

@@ -247,7 +247,9 @@ def test_sbig(cameras: Cameras) -> None:
     assert meta["gain_e_adu"] == [2.06] and meta["window"] == "[1:1024,1:1024]"
     assert meta["overscan_mode"] == "none" and meta["object"] is None and meta["ra_deg"] is None
     assert any("file's name" in line for line in translation.type_trace)
-    assert translation.problems == ["the site's longitude is not known: the night is from UTC noon to noon"]
+    assert translation.problems == [
+        "the site's longitude is not known, so the night is from UTC noon to noon (--set site_longitude_deg=DEGREES)"
+    ]
 
 
 def test_sbig_light_frame_without_a_telling_name_is_science(cameras: Cameras) -> None:

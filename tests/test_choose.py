@@ -50,6 +50,7 @@ def add(store: Store, name: str, sequence: int = 1, **changes: object) -> str:
         "measures": "{}",
     }
     row |= {key: value for key, value in changes.items() if key in COLUMNS and key not in META}
+    (store.root / name).touch()
     put_records(store, [(row, [])])
     return str(row["recipe_key"])
 

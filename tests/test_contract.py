@@ -25,7 +25,16 @@ from tests.support import InProcess, awe, program
 
 UNITS = ("_adu", "_e", "_s", "_px", "_arcsec", "_mag", "_deg", "_sigma", "_fraction", "_c")
 # Numbers without a unit: counts, and names of the field.
-PLAIN = {"mean", "frames", "pairs", "left_out", "hot_pixels", "bad_columns", "saturated_pixels"}
+PLAIN = {
+    "mean",
+    "frames",
+    "pairs",
+    "left_out",
+    "hot_pixels",
+    "bad_columns",
+    "saturated_pixels",
+    "unstable_pixels",
+}
 PLAIN |= {"uncalibrated_pixels", "min_response", "max_response"}
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -164,7 +164,7 @@ def test_the_chain_from_arrays() -> None:
         bias.planes["SCI"], bias.planes["WEIGHT"], None, {**meta, **bias.meta, **noise.meta}
     )
     domes = FrameSet.of_arrays([frame(20000) for _ in range(5)], meta)
-    dome = awetools.make_domeflat(domes, master, None, awetools.DomeflatParams())
+    dome = awetools.make_domeflat(domes, master, None, None, awetools.DomeflatParams())
     flat = awetools.make_flat(
         awetools.Frame(dome.planes["SCI"], dome.planes["WEIGHT"], dome.planes["MASK"], meta),
         awetools.FlatParams(),

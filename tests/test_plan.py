@@ -13,7 +13,7 @@ import pytest
 from awetools.core.products import open_product
 from awetools.core.record import read_record
 from awetools.core.store import Store, init_store
-from tests.support import InProcess, awe, bias_frames, write_raw
+from tests.support import InProcess, awe, bias_frames, program, write_raw
 
 
 @pytest.fixture
@@ -244,3 +244,76 @@ def test_a_frame_still_being_written_is_waited_for(made: list[Path], run: InProc
     ran = run("ingest", "--wait", "20", growing)
     writer.join()
     assert ran.code == 0 and ran.lines == [str(growing)], ran.err
+
+
+def test_a_moved_frame_that_is_registered_again_replaces_its_old_place(
+    made: list[Path], run: InProcess, tmp_path: Path
+) -> None:
+    run("ingest", "-q", "--set", "object=special", made[0])
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    shutil.move(made[0], folder / "b0.fits")
+    ran = run("ingest", folder)
+    assert ran.code == 0 and "moved from" in ran.err and "bias0.fits" in ran.err
+    paths = run("query", "raw_bias").lines
+    assert len(paths) == 5 and str(folder / "b0.fits") in paths and str(made[0]) not in paths
+    assert run("query", "raw", "object=special").lines == [str(folder / "b0.fits")]
+    assert run("bias", "-q", "-u", "-o", "bias.fits", *paths[:1], *paths[1:]).code == 0
+
+
+def test_a_frame_that_is_gone_is_left_out_and_named(made: list[Path], run: InProcess) -> None:
+    made[0].unlink()
+    ran = run("query", "raw_bias")
+    assert len(ran.lines) == 4 and "bias0.fits" in ran.err and "gone" in ran.err
+
+
+def test_a_deleted_calibration_is_not_chosen(reduced_store: Store, run: InProcess) -> None:
+    science = awe("query", "raw_science", "detector=sim1", "filter=R", "--limit", "1").strip()
+    Path(awe("query", "bias", "detector=sim1").strip()).unlink()
+    ran = run("why", "--role", "bias", science)
+    assert ran.code == 5 and "its file is gone" in ran.out
+    ran = run("reduce", "-o", "red.fits", science)
+    assert ran.code == 5 and "no-match" in ran.err and "its file is gone" in ran.err
+
+
+def test_in_a_store_the_reason_is_how_it_differs_from_the_one_before(store: Store, run: InProcess) -> None:
+    biases = awe("query", "raw_bias", "detector=sim1").split()
+    assert run("bias", "-q", "--no-readnoise", *biases).code == 0
+    ran = run("bias", "--why", "--no-readnoise", "--clip-sigma", "5", *biases)
+    assert "parameters: clip_sigma was 3.0, is 5.0" in ran.out
+    assert run("bias", "-q", "--no-readnoise", "--clip-sigma", "5", *biases).code == 0
+    assert len(run("query", "bias", "detector=sim1").lines) == 2
+    (newest,) = run("query", "bias", "detector=sim1", "--newest").lines
+    assert read_record(Path(newest + ".json"))["recipe"]["parameters"]["clip_sigma"]["value"] == 5.0
+
+
+def test_a_calibration_that_is_named_outside_its_validity_is_said(
+    reduced_store: Store, run: InProcess, tmp_path: Path
+) -> None:
+    science = Path(awe("query", "raw_science", "detector=sim1", "filter=R", "--limit", "1").strip())
+    assert (
+        run(
+            "ingest", "-q", "--set", "obs_start=2024-03-09T03:00:00", "--set", "night=2024-03-08", science
+        ).code
+        == 0
+    )
+    bias = awe("query", "bias", "detector=sim1").strip()
+    ran = run("reduce", "--bias", bias, "--no-flat", "-o", tmp_path / "r.fits", science)
+    assert ran.code == 0 and "was named, although it ended" in ran.err
+
+
+def test_params_are_those_in_force_for_the_first_input(store: Store, run: InProcess) -> None:
+    Path(".awe/awe.toml").write_text("[filter.R.domeflat]\nclip_sigma = 3.25\n")
+    flats = awe("query", "raw_domeflat", "detector=sim1", "filter=R").split()
+    shown = {line.split("\t")[0]: line.split("\t") for line in run("domeflat", "--params", *flats).lines}
+    assert shown["clip_sigma"][1] == "3.25" and "[filter.R]" in shown["clip_sigma"][3]
+    assert shown["overscan_mode"][1:] == ["rows-smooth", "-", "camera simulator"]
+    assert "clip_sigma\t4.0" in program("domeflat", "--params", stdin="", cwd=store.root).out
+
+
+def test_what_can_be_asked_is_listed(store: Store, run: InProcess) -> None:
+    listed = {line.split("\t")[0] for line in run("query", "bias", "--fields").lines}
+    assert {"path", "night", "exptime_s", "level_adu", "imstat.stdev", "flag_names"} <= listed
+    assert "level_adu" not in {line.split("\t")[0] for line in run("query", "raw", "--fields").lines}
+    for name in sorted(listed):
+        assert run("query", "bias", "--get", name).code == 5, f"{name} is known, though there is no bias yet"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..core.kind import Kind, Need
 from ..core.params import Param, params_of
 from . import options
 from .messages import Messenger
+
+# How many products of a run came to what.
+WORDS = {"made": "{} made", "up-to-date": "{} up to date", "would-make": "would make {}"}
 
 CLICK_TYPES: dict[type, click.ParamType[Any]] = {
     float: click.FLOAT,
@@ -60,15 +64,24 @@ def _options(kind: Kind) -> list[Any]:
     flag = click.option
     return [
         *found,
-        flag("-u", "--update", is_flag=True, help="Do nothing where the product is up to date (by content)."),
+        flag(
+            "-u",
+            "--update",
+            is_flag=True,
+            help="Do nothing where the product is up to date with its own inputs (by content).",
+        ),
         flag("-n", "--dry-run", is_flag=True, help="Say what would be made, and make nothing."),
         flag("--why", is_flag=True, help="Say what would be made and why, and make nothing."),
-        flag("--check", is_flag=True, help="Exit 3 if a product is missing or out of date; make nothing."),
+        flag(
+            "--check",
+            is_flag=True,
+            help="Exit 3 if a product is missing or out of date with its own inputs; make nothing.",
+        ),
         flag(
             "--params",
             "show_params",
             is_flag=True,
-            help="Print each parameter with value, unit and origin, and stop.",
+            help="Print each parameter with value, unit and origin, as for the first input, and stop.",
         ),
         flag("--force", is_flag=True, help="Replace a file that awetools did not write, or that was edited."),
         flag("--strict", is_flag=True, help="Write nothing if a measure is outside its limits (exit 3)."),
@@ -93,9 +106,8 @@ def _options(kind: Kind) -> list[Any]:
 def _need_options(need: Need) -> list[Any]:
     role = need.role.replace("_", "-")
     needed = "optional; chosen from the store" if need.optional else "chosen from the store"
-    text = (
-        f"{need.help.rstrip('.')}: a {need.kind} file; the one that matches if repeated. [default: {needed}]"
-    )
+    which = f"a {need.kind} file; may be repeated, the one that matches is used"
+    text = f"{need.help.rstrip('.')}: {which}. [default: {needed}]"
     return [
         click.option(
             f"--{role}",
@@ -106,7 +118,10 @@ def _need_options(need: Need) -> list[Any]:
             help=text,
         ),
         click.option(
-            f"--no-{role}", f"no_{need.role}", is_flag=True, help=f"Go without {need.role}; goes on record."
+            f"--no-{role}",
+            f"no_{need.role}",
+            is_flag=True,
+            help=f"Make it without {need.role}; this goes on record.",
         ),
     ]
 
@@ -185,7 +200,7 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.batch import Failure, run
     from .progress import progress
 
-    codes = []
+    codes, actions = [], Counter[str]()
     total = len(request.addresses) if not request.kind.primary.many else None
     with progress(total, request.kind.command, messenger) as step:
         for outcome in run(request):
@@ -201,10 +216,12 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
             for text in outcome.notes:
                 messenger.note(text)
             codes.append(0)
+            actions[outcome.action] += 1
             _print_outcome(outcome, messenger, given)
     failed = sum(1 for code in codes if code)
-    if failed and len(codes) > 1:
-        messenger.note(f"{failed} of {len(codes)} failed")
+    if len(codes) > 1 or actions["up-to-date"] or actions["would-make"]:
+        counts = [WORDS[action].format(count) for action, count in actions.items()]
+        messenger.note(", ".join([*counts, *([f"{failed} of {len(codes)} failed"] if failed else [])]))
     return worst(codes)
 
 
@@ -223,25 +240,42 @@ def _print_outcome(outcome: Any, messenger: Messenger, given: dict[str, Any]) ->
         why = "; ".join(f"{one.name}: {one.detail}" for one in outcome.reasons) or "up to date"
         options.print_line(f"{outcome.target}\t{why}")
         return
-    if given["dry_run"]:
-        messenger.note(f"{outcome.target}: {outcome.action.replace('-', ' ')}")
-    elif outcome.action == "up-to-date":
-        messenger.note(f"{outcome.target}: up to date")
+    if outcome.action != "made":
+        messenger.detail(f"{outcome.target}: {outcome.action.replace('-', ' ')}")
+    for one in outcome.record["recipe"]["inputs"] if outcome.record else ():
+        if not one["kind"].startswith("raw_"):
+            messenger.detail(f"{outcome.target}: {one['role']} {one['path']}")
     if not given["check"]:
         options.print_line(str(outcome.target), given["null"])
 
 
+def _first_names(names: Sequence[str]) -> list[str]:
+    """The inputs if there are any; --params can do without."""
+    from ..core.errors import EmptyInput
+
+    if not names and sys.stdin.isatty():
+        return []
+    try:
+        return options.read_names(names, null=False)
+    except EmptyInput:
+        return []
+
+
 def show_params(kind: Kind, names: Sequence[str], parameters: dict[str, object], as_json: bool) -> int:
-    """Print each parameter with value, unit and origin; for the first input's camera if one is given."""
+    """Print each parameter with value, unit and origin: for the first input (its camera, filter, detector), if any."""
     from ..core.batch import open_sources
     from ..core.files import parse_address
+    from ..core.plan import with_overscan_mode
     from ..core.settings import resolve_params
     from ..core.workspace import here
 
     workspace = here()
-    meta = open_sources(parse_address(names[0]), workspace)[0].meta if names else {}
-    camera = workspace.camera_settings(meta) if names else {}
+    listed = _first_names(names)
+    meta = open_sources(parse_address(listed[0]), workspace)[0].meta if listed else {}
+    camera = workspace.camera_settings(meta) if listed else {}
     resolved = resolve_params(kind, meta, camera, workspace.settings, parameters)
+    if listed:
+        resolved, _ = with_overscan_mode(resolved, meta)
     for one in params_of(kind.params):
         value, origin = getattr(resolved.values, one.name), resolved.origins[one.name]
         if as_json:

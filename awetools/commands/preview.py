@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 STRETCHES = ("asinh", "linear", "sqrt", "log")
 
+# How much of an asinh or log picture the sky and faint things get: up to where its bend is at this.
+SHARE_OF_FAINT = 10.0
+
 # Mask bits over the image: what a person wants to tell apart at a glance.
 COLOURS = {
     4: (255, 64, 64),
@@ -25,6 +28,7 @@ COLOURS = {
     8: (0, 255, 128),
     16: (255, 0, 255),
     512: (96, 96, 160),
+    32: (128, 64, 0),
 }
 
 
@@ -59,7 +63,8 @@ COLOURS = {
     "--mask",
     "show_mask",
     is_flag=True,
-    help="Masked pixels in colour: red saturated, yellow hot, blue cold, green cosmic, violet trail, grey none.",
+    help="Masked pixels in colour: red saturated, yellow hot, blue cold, green cosmic ray, violet trail, "
+    "slate no calibration, brown outside.",
 )
 @options.common
 @click.pass_obj
@@ -78,6 +83,8 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     listed = options.read_names(names, null)
     if given["output"] and len(listed) > 1:
         raise UsageError(f"-o names one PNG, but there are {len(listed)} inputs", hint="--out-dir DIR")
+    if given["output"] and given["output"].suffix.lower() != ".png":
+        raise UsageError(f"-o {given['output']}: the picture is a PNG, so its name must end in .png")
     workspace, codes = here(), []
     for name in listed:
         try:
@@ -119,7 +126,7 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
 
     from ..core.errors import BadPixels, Unavailable
     from ..core.files import write_whole
-    from ..core.pixels.stretch import shrink, to_bytes, zscale
+    from ..core.pixels.stretch import shrink, to_bytes
     from ..core.png import write_png
 
     _refuse_other_files(path)
@@ -130,15 +137,11 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
         raise BadPixels(
             f"{image.name}: no good pixel to show", hint="awe-imstat --all-pixels shows what there is"
         )
-    low, high = zscale(image.data, use=good)
-    if low == high:
-        # An image of one value has no range of its own; any will show it.
-        low, high = low - max(1.0, abs(low)), high + max(1.0, abs(high))
-    low = low if given["low"] is None else given["low"]
-    high = high if given["high"] is None else given["high"]
+    low, faint, high = _limits(image, given)
     if not high > low:
         raise UsageError(f"--low {low:g} is not below --high {high:g}")
-    pixels = to_bytes(small, low, high, given["stretch"])
+    softening = SHARE_OF_FAINT * (high - low) / (faint - low) if faint > low else None
+    pixels = to_bytes(small, low, high, given["stretch"], softening)
     if given["show_mask"] and image.mask is not None:
         pixels = _coloured(pixels, image.mask, factor)
     out = io.BytesIO()
@@ -148,6 +151,30 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
     except OSError as error:
         raise Unavailable(f"{path.parent}: {error.strerror}") from None
     write_whole(path, out.getvalue())
+
+
+def _limits(image: Any, given: dict[str, Any]) -> tuple[float, float, float]:
+    """Black, the end of the sky and faint things, and white.
+
+    A linear picture ends with the faint things; the others go on to the brightest
+    that is more than a few pixels, so that galaxies keep their cores.
+    """
+    import numpy as np
+
+    from ..core.pixels.stretch import zscale
+
+    low, faint = zscale(image.data, use=image.good)
+    if low == faint:
+        # An image of one value, or a mask, has no range of its own.
+        faint = low + max(1.0, abs(low) if image.data.dtype.kind == "f" else 1.0)
+    high = faint
+    if given["stretch"] != "linear":
+        values = image.data if image.good is None else image.data[image.good]
+        high = max(
+            faint, float(np.percentile(values[np.isfinite(values)][:: 1 + values.size // 300_000], 99.9))
+        )
+    low = low if given["low"] is None else given["low"]
+    return low, faint, high if given["high"] is None else given["high"]
 
 
 def _refuse_other_files(path: Path) -> None:

@@ -33,7 +33,7 @@ FORMATS = ("paths", "table", "tsv", "csv", "json")
     help="The attributes to print: fields of the meta, measures, path, flags, ...",
 )
 @click.option("--order", metavar="NAME[:desc],...", default="", help="Sort by these. [default: obs_start]")
-@click.option("--limit", type=int, metavar="N", help="At most so many.")
+@click.option("--limit", type=int, metavar="N", help="Print at most N.")
 @click.option(
     "--format",
     "form",
@@ -41,6 +41,12 @@ FORMATS = ("paths", "table", "tsv", "csv", "json")
     help="How to print. [default: paths; table or tsv with --get]",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="The same as --format csv.")
+@click.option(
+    "--newest",
+    is_flag=True,
+    help="Of the products of one kind, detector, filter and exposure (or night) only the one made last.",
+)
+@click.option("--fields", is_flag=True, help="List what can be asked of KIND, with units, and stop.")
 @click.option("--count", is_flag=True, help="Print only how many there are.")
 @click.option("-0", "--null", "null", is_flag=True, help="Paths end in NUL.")
 @options.json_output
@@ -61,25 +67,41 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
       awe-query reduced "sky_adu > 100" --get path,filter,sky_adu,imstat.stdev
     """
     from ..core.kinds import KINDS
-    from ..core.query import DEFAULT_COLUMNS, ask, question_from_words
+    from ..core.query import DEFAULT_COLUMNS, ask, fields_of, question_from_words
     from ..core.workspace import here
 
+    if given["fields"]:
+        for row in fields_of(kind, KINDS):
+            options.print_line("\t".join(row))
+        return 0
     stores = here().stores
     if not stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
     form = _format(given)
     columns = _split(given["columns"]) or (["path"] if form == "paths" else list(DEFAULT_COLUMNS))
-    question = question_from_words(kind, conditions, columns, _split(given["order"]), given["limit"])
-    rows = ask(question, stores, KINDS)
+    question = question_from_words(
+        kind, conditions, columns, _split(given["order"]), given["limit"], given["newest"]
+    )
+    gone: list[str] = []
+    rows = ask(question, stores, KINDS, gone)
     if given["count"]:
         options.print_line(str(sum(1 for _ in rows)))
         return 0
-    if not _print(rows, columns, form, given["null"]):
+    printed = _print(rows, columns, form, given["null"])
+    if gone:
+        messenger.note(
+            f"left out {gone[0]}{_more(gone)}: the file is gone (awe-verify names it; awe-index --update)"
+        )
+    if not printed:
         raise NoMatch(
             f"no {kind}{' with ' if conditions else ''}{' '.join(conditions)}",
-            hint=f"awe-query {kind} --count",
+            hint=f"awe-query {kind} --get night,detector,filter,object --format table",
         )
     return 0
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _format(given: dict[str, Any]) -> str:

@@ -23,11 +23,12 @@ from .plan import (
     decide,
     group_inputs,
     make_plan,
+    predecessor,
     refuse_foreign,
     refuse_mixture,
     target_of,
 )
-from .products import is_product, open_product
+from .products import ProductInput, is_product, open_product
 from .publish import check_depfile, finish_rename, set_time, write_depfile
 from .raws import RawInput, open_raw, stat_of
 from .record import Record
@@ -82,7 +83,7 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
     if request.output is not None:
         _check_output(request)
     wish = Wish(
-        {role: [open_product(Path(name)) for name in names] for role, names in request.named.items()},
+        {role: [_named_product(name) for name in names] for role, names in request.named.items()},
         request.without,
         request.parameters,
         request.accept_flags,
@@ -91,6 +92,11 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
         yield from _run_groups(request, wish)
     else:
         yield from _run_each(request, wish)
+
+
+def _named_product(name: str) -> ProductInput:
+    stat_of(Path(name))
+    return open_product(Path(name))
 
 
 def _check_output(request: Request) -> None:
@@ -220,7 +226,10 @@ def _decided(
     _refuse_input_as_output(plan, target)
     if request.how.depfile is not None:
         check_depfile(request.how.depfile, target, plan)
-    reasons = tuple(decide(plan, target))
+    before = None
+    if store is not None and request.output is None and request.out_dir is None:
+        before = predecessor(store, plan)
+    reasons = tuple(decide(plan, target, before))
     if request.mode != "make":
         return _answer(request, target, reasons)
     if request.update and not reasons:

@@ -227,7 +227,7 @@ def header_cards(plan: Plan, measures: Mapping[str, Any]) -> list[CardTuple]:
     meta = plan.meta
     cards: list[CardTuple] = [
         ("AWEKIND", plan.kind.name, "kind of product; see the .json beside this file"),
-        ("AWEKEY", plan.key, "recipe key"),
+        ("AWEKEY", plan.key, ""),
         ("AWEREV", plan.kind.revision, "revision of the recipe"),
     ]
     for field_name, keyword, comment in HEADER_NAMES:

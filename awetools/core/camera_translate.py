@@ -192,7 +192,10 @@ def _put_night(draft: _Draft, start: datetime | None) -> None:
     cards = [draft.origins["obs_start"][0]]
     if east is None:
         if "night" not in draft.overrides:
-            draft.problems.append("the site's longitude is not known: the night is from UTC noon to noon")
+            draft.problems.append(
+                "the site's longitude is not known, so the night is from UTC noon to noon "
+                "(--set site_longitude_deg=DEGREES)"
+            )
     else:
         cards.append(draft.origins["site_longitude_deg"][0])
     draft.put("night", evening(start, east or 0.0), " ".join(cards), "local noon to noon")

@@ -9,6 +9,7 @@ default one; the nearest in nights; the one made last, which eclipses the others
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -74,7 +75,7 @@ def choose(kind: Kind, question: Mapping[str, Any], stores: Sequence[Store]) -> 
     near = f" (nearest: {found[0].path.name}, {found[0].reason})" if found else ""
     raise NoMatch(
         f"{what}{near}" if stores else f"{what}: there is no store to look in",
-        hint=f"awe-query {kind.name} detector={match['detector']}",
+        hint=f"awe-query {kind.name} {conditions_of(kind, match)}",
     )
 
 
@@ -82,8 +83,20 @@ def mismatch(kind: Kind, wanted: Mapping[str, Any], meta: Mapping[str, Any]) -> 
     """The first match key in which a calibration differs from what is wanted, in words; empty if none."""
     for name in kind.match:
         if wanted.get(name) != meta.get(name):
-            return f"{name} is {meta.get(name)!r}, not {wanted.get(name)!r}"
+            return difference(name, meta.get(name), wanted.get(name))
     return ""
+
+
+def difference(name: str, value: object, wanted: object) -> str:
+    """`filter is 'V', not 'R'`; what is not known is said in words."""
+    said = "not known" if value is None else repr(value)
+    return f"{name} is {said}, not {'unknown' if wanted is None else repr(wanted)}"
+
+
+def conditions_of(kind: Kind, meta: Mapping[str, Any]) -> str:
+    """The words of a query for the calibrations of a frame's detector, and filter where the kind has one."""
+    names = ("detector", "filter") if "filter" in kind.match else ("detector",)
+    return " ".join(f"{name}={shlex.quote(str(meta[name]))}" for name in names if meta.get(name) is not None)
 
 
 def _candidate(row: Mapping[str, Any], question: Mapping[str, Any], path: Path, rank: int) -> Candidate:
@@ -96,7 +109,7 @@ def _candidate(row: Mapping[str, Any], question: Mapping[str, Any], path: Path, 
         by_hand=row["valid_by"] == "hand",
         sequence=row["sequence"] or 0,
         store_rank=rank,
-        reason=_reason(row, meta, question),
+        reason=_reason(row, meta, question) or ("" if path.exists() else "its file is gone"),
         nights_away=_nights_between(meta.get("night"), question.get("night")),
     )
 
@@ -104,7 +117,7 @@ def _candidate(row: Mapping[str, Any], question: Mapping[str, Any], path: Path, 
 def _reason(row: Mapping[str, Any], meta: Mapping[str, Any], question: Mapping[str, Any]) -> str:
     for name, wanted in question["match"].items():
         if meta.get(name) != wanted:
-            return f"{name} is {meta.get(name)!r}, not {wanted!r}"
+            return difference(name, meta.get(name), wanted)
     at = question["at"]
     if at is None:
         return "the frame has no start time"

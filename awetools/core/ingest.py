@@ -17,7 +17,7 @@ from .files import Stamp, stamp_of
 from .index import open_index, put_records, raw_rows, relative
 from .meta import FIELDS
 from .parallel import run_forked
-from .raws import RawInput, read_raw, register, stat_of
+from .raws import RawInput, drop_if_gone, known_by_content, read_raw, register, stat_of, translated_again
 from .store import Store, read_raw_record
 from .workspace import Workspace
 
@@ -73,13 +73,14 @@ def ingest(
     being written. again: read every file again.
     """
     check_overrides(overrides)
-    stamps = {} if again or overrides else _known(store)
+    known = _known(store)
+    stamps = {} if again or overrides else known
     batches = [paths[first : first + BATCH] for first in range(0, len(paths), BATCH)]
 
     def work(number: int) -> list[Ingested]:
         done, rows = [], []
         for path in batches[number]:
-            outcome, record = _one(path, store, workspace, overrides, stamps, wait_s)
+            outcome, record = _one(path, store, workspace, overrides, stamps, wait_s, bool(known))
             done.append(outcome)
             if record is not None:
                 rows += raw_rows(store, record, store.raw_record_path(record["file"]["path"]))
@@ -144,6 +145,7 @@ def _one(
     overrides: Mapping[str, str],
     stamps: Mapping[str, Stamp],
     wait_s: float,
+    may_be_moved: bool,
 ) -> tuple[Ingested, dict[str, Any] | None]:
     try:
         stat = stat_of(path)
@@ -158,7 +160,13 @@ def _one(
         try:
             _check(path, found)
             _unchanged_meanwhile(path, stat)
+            moved = known_by_content(store, found[0].content) if may_be_moved and earlier is None else None
+            if moved is not None:
+                merged = {**moved["overrides"], **overrides}
+                found = translated_again(found, workspace, merged)
             record = register(store, path, found, stamp_of(stat), merged, workspace.cameras.digest)
+            if moved is not None and drop_if_gone(store, moved):
+                lost = (*lost, f"moved from {moved['file']['path']}")
         finally:
             if found and found[0].fits is not None:
                 found[0].fits.close()

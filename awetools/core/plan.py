@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .choose import choose, mismatch, question_of
+from .choose import choose, conditions_of, mismatch, question_of
 from .errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from .journal import verdicts
 from .kind import Kind, Limit, Need, kind_named
@@ -113,7 +114,7 @@ def make_plan(
     params = resolve_params(
         kind, first.meta, workspace.camera_settings(first.meta), workspace.settings, wish.parameters or {}
     )
-    params, changes = _with_overscan_mode(params, first.meta)
+    params, changes = with_overscan_mode(params, first.meta)
     need = kind.primary
     inputs = [Input(need.role, one, {**one.meta, **changes}) for one in primary]
     meta = _product_meta(kind, [one.meta for one in inputs])
@@ -141,12 +142,16 @@ def key_part(kind: Kind, one: Input) -> dict[str, Any]:
     return {"role": one.role, "content": one.source.content, "meta": meta}
 
 
-def decide(plan: Plan, target: Path) -> list[Reason]:
+def decide(plan: Plan, target: Path, before: Record | None = None) -> list[Reason]:
     """Why the product at a path must be made; an empty list if it is up to date.
 
-    Reads the record, and the file only if its size or time changed.
+    Reads the record, and the file only if its size or time changed. before: the
+    record of the product that a missing one is to follow, if there is one; the
+    reasons are then how the two differ.
     """
     if not os.path.lexists(target) or not sidecar(target).exists():
+        if before is not None and before["recipe_key"] != plan.key:
+            return _differences(plan, before)
         return [Reason("missing", f"{target} does not exist")]
     try:
         record = read_record(sidecar(target))
@@ -158,6 +163,20 @@ def decide(plan: Plan, target: Path) -> list[Reason]:
     if record["recipe_key"] == plan.key:
         return []
     return _differences(plan, record)
+
+
+def predecessor(store: Store, plan: Plan) -> Record | None:
+    """The record of the product of the same kind, detector, filter and exposure (or night) that was made last."""
+    from .index import absolute, open_index
+
+    names = ["detector", "filter", "night" if plan.kind.primary.many else "exposure"]
+    where = " AND ".join(["kind = ?", *(f"{name} IS ?" for name in names)])
+    values = [plan.kind.name, *(plan.meta.get(name) for name in names)]
+    with open_index(store) as index:
+        for row in index.rows(where, values, "ORDER BY sequence DESC LIMIT 1"):
+            with suppress(NoRecord):
+                return read_record(sidecar(Path(absolute(store, row["address"]))))
+    return None
 
 
 def refuse_foreign(target: Path) -> None:
@@ -220,7 +239,7 @@ def _check_primary(kind: Kind, primary: Sequence[Source]) -> None:
         )
 
 
-def _with_overscan_mode(params: Resolved, meta: Mapping[str, Any]) -> tuple[Resolved, dict[str, str]]:
+def with_overscan_mode(params: Resolved, meta: Mapping[str, Any]) -> tuple[Resolved, dict[str, str]]:
     """`auto` becomes what the camera says; frames without an overscan have none to subtract."""
 
     if "overscan_mode" not in params.origins:
@@ -246,7 +265,7 @@ def _calibration(
         return None
     kind = kind_named(kinds, need.kind)
     if wish.named.get(need.role):
-        return _named(need, kind, meta, wish)
+        return _named(need, kind, meta, wish, notes)
     question = question_of(kind, meta)
     try:
         chosen = choose(kind, question, workspace.stores)
@@ -260,7 +279,7 @@ def _calibration(
     return Input(need.role, product, product.meta, question)
 
 
-def _named(need: Need, kind: Kind, meta: Mapping[str, Any], wish: Wish) -> Input:
+def _named(need: Need, kind: Kind, meta: Mapping[str, Any], wish: Wish, notes: list[str]) -> Input:
     """The one of the named calibrations that matches the frame."""
     wrong = []
     for product in wish.named[need.role]:
@@ -268,12 +287,25 @@ def _named(need: Need, kind: Kind, meta: Mapping[str, Any], wish: Wish) -> Input
             raise WrongKind(f"{product.path}: is {product.kind}, but --{need.role} needs {need.kind}")
         differs = mismatch(kind, meta, product.meta)
         if not differs:
+            outside = _outside_validity(product, meta)
+            if outside:
+                notes.append(f"{need.role}: {product.path} was named, although it {outside}")
             return Input(need.role, product, product.meta, None, _accepted_flags(product, wish.accept_flags))
         wrong.append(f"{product.path}: {differs}")
     raise NoMatch(
         f"--{need.role} does not match {meta.get('exposure') or meta.get('night')}: {'; '.join(wrong)}",
-        hint=f"awe-query {need.kind} detector={meta.get('detector')}",
+        hint=f"awe-query {need.kind} {conditions_of(kind, meta)}",
     )
+
+
+def _outside_validity(product: ProductInput, meta: Mapping[str, Any]) -> str:
+    """How a calibration's interval misses the frame's start, in words; empty if it holds it."""
+    validity, at = product.record["validity"] or {}, str(meta.get("obs_start") or "")
+    if at and validity.get("end") and at >= validity["end"]:
+        return f"ended {validity['end']}"
+    if at and validity.get("start") and at < validity["start"]:
+        return f"starts {validity['start']}"
+    return ""
 
 
 def _accepted_flags(product: ProductInput, accept: bool) -> int:

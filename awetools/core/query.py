@@ -9,10 +9,11 @@ from typing import Any
 
 from .errors import UnknownName, UsageError, nearest
 from .expression import Node, parse_words
+from .files import parse_address
 from .index import Index, absolute, open_index
 from .kind import Kind
-from .meta import FRAME_TYPES
-from .quality import measure_names
+from .meta import FIELDS, FRAME_TYPES
+from .quality import COMMON_MEASURES, measure_names
 from .sqlexpression import to_sql
 from .store import Store
 
@@ -32,36 +33,88 @@ class Question:
     columns: tuple[str, ...]
     order: tuple[str, ...] = ()
     limit: int | None = None
+    newest: bool = False
 
 
-def ask(question: Question, stores: Sequence[Store], kinds: Sequence[Kind]) -> Iterator[dict[str, Any]]:
+# Of the objects of one kind, detector, filter and exposure (or night), the one made last.
+NEWEST = (
+    "NOT EXISTS (SELECT 1 FROM objects AS later WHERE later.sequence > objects.sequence AND "
+    + " AND ".join(
+        f"later.{name} IS objects.{name}"
+        for name in ("kind", "instrument", "detector", "filter", "exposure", "night", "temperature_set_c")
+    )
+    + ")"
+)
+
+
+def ask(
+    question: Question, stores: Sequence[Store], kinds: Sequence[Kind], gone: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows that answer a question, from every store in turn; paths are absolute.
 
+    Objects whose file is gone are left out; their paths are appended to `gone`.
     Raises UnknownName for a kind or field that does not exist, with the nearest.
     """
     measures = _measures(question.kind, kinds)
     left = question.limit
     for store in stores:
-        index = open_index(store)
-        try:
-            for row in _select(index, question, measures, left):
-                row = {name: _absolute(store, name, value) for name, value in row.items()}
-                yield row
+        with open_index(store) as index:
+            for path, row in _select(index, question, measures):
+                where = absolute(store, path)
+                if not parse_address(where).path.exists():
+                    if gone is not None:
+                        gone.append(where)
+                    continue
+                yield {name: _shown(store, name, value, measures) for name, value in row.items()}
                 left = None if left is None else left - 1
                 if left == 0:
                     return
-        finally:
-            index.close()
+
+
+def fields_of(kind: str, kinds: Sequence[Kind]) -> Iterator[tuple[str, str, str]]:
+    """What can be asked of a kind: name, unit or type, and a sentence."""
+    measures = _measures(kind, kinds)
+    declared = {one.name: one.help for each in kinds if each.name == kind for one in each.measures}
+    for name, (unit, text) in OBJECT_FIELDS.items():
+        yield name, unit, text
+    for field in FIELDS:
+        if field.name not in measures:
+            yield field.name, field.unit or field.type, field.help
+    for name in measures:
+        yield name, "measure", declared.get(name) or COMMON_MEASURES.get(name, "")
+
+
+# What every object has besides its meta and measures.
+OBJECT_FIELDS = {
+    "path": ("text", "Where the file is."),
+    "kind": ("text", "Kind of product, or type of raw frame."),
+    "made": ("UTC", "When the product was made, or the raw frame registered."),
+    "sequence": ("integer", "Place in the order in which the store's products were made."),
+    "flags": ("bits", "One bit for each measure that is outside its limits; 0 is clean."),
+    "flag_names": ("text", "The measures that are outside their limits (only with --get)."),
+    "verdict": ("text", "What a person judged: good, bad or ready."),
+    "recipe_key": ("text", "What the product is known by."),
+    "content": ("text", "SHA-256 of the pixels."),
+    "bytes": ("integer", "Size of the file."),
+    "valid_from": ("UTC", "Start of the validity of a calibration."),
+    "valid_to": ("UTC", "End of the validity of a calibration."),
+    "valid_by": ("text", "Whether the interval is the default or was set by hand."),
+}
 
 
 def question_from_words(
-    kind: str, words: Sequence[str], columns: Sequence[str], order: Sequence[str], limit: int | None
+    kind: str,
+    words: Sequence[str],
+    columns: Sequence[str],
+    order: Sequence[str],
+    limit: int | None,
+    newest: bool = False,
 ) -> Question:
     """A question from a command line: conditions are ANDed; a column order may end in :desc."""
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: must be at least 1")
     limit = None if limit is None else min(limit, LARGEST_LIMIT)
-    return Question(kind, parse_words(words), tuple(columns), tuple(order), limit)
+    return Question(kind, parse_words(words), tuple(columns), tuple(order), limit, newest)
 
 
 def _measures(kind: str, kinds: Sequence[Kind]) -> list[str]:
@@ -75,23 +128,25 @@ def _measures(kind: str, kinds: Sequence[Kind]) -> list[str]:
 
 
 def _select(
-    index: Index, question: Question, measures: Sequence[str], limit: int | None
-) -> Iterator[dict[str, Any]]:
+    index: Index, question: Question, measures: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The address of each object that answers, and the columns asked for, as the index holds them."""
+
     def column(name: str) -> tuple[str, str]:
         return index.column(name, measures)
 
-    wanted = [column(name)[0] for name in question.columns]
+    wanted = ["flags" if name == "flag_names" else column(name)[0] for name in question.columns]
     where: str = "kind LIKE 'raw%'" if question.kind == "raw" else "kind = ?"
     values: list[object] = [] if question.kind == "raw" else [question.kind]
     if question.condition is not None:
         sql, more = to_sql(question.condition, column)
         where, values = f"{where} AND ({sql})", [*values, *more]
+    if question.newest:
+        where = f"{where} AND {NEWEST}"
     order = [_order(name, column) for name in question.order] or ["obs_start", "address"]
-    sql = f"SELECT {', '.join(wanted)} FROM objects WHERE {where} ORDER BY {', '.join(order)}"
-    if limit is not None:
-        sql += f" LIMIT {int(limit)}"
-    for row in index.select(sql, values):
-        yield dict(zip(question.columns, row, strict=True))
+    sql = f"SELECT address, {', '.join(wanted)} FROM objects WHERE {where} ORDER BY {', '.join(order)}"
+    for address, *row in index.select(sql, values):
+        yield str(address), dict(zip(question.columns, row, strict=True))
 
 
 def _order(name: str, column: Any) -> str:
@@ -101,7 +156,10 @@ def _order(name: str, column: Any) -> str:
     return f"{column(field)[0]} {direction.upper() or 'ASC'}"
 
 
-def _absolute(store: Store, name: str, value: object) -> object:
+def _shown(store: Store, name: str, value: object, measures: Sequence[str]) -> object:
+    """A value of the index as it is given to a person or program."""
+    if name == "flag_names":
+        return ",".join(one for bit, one in enumerate(measures) if int(str(value or 0)) >> bit & 1)
     if name == "path" and value is not None:
         return absolute(store, str(value))
     if isinstance(value, str) and value[:1] in "[{" and name != "object":

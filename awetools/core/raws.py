@@ -94,6 +94,11 @@ def open_raw(address: Address, workspace: Workspace, spool: bool = False) -> lis
     record = read_raw_record(workspace.stores, real_path)
     if record is not None and _stamp(record) == stamp_of(stat):
         problems = tuple(record["problems"])
+        if record.get("tables") != workspace.cameras.digest:
+            problems = (
+                "the camera tables changed since it was registered: awe-ingest reads it again",
+                *problems,
+            )
         found = [_from_record(address.path, one, problems) for one in record["detectors"]]
         return _addressed(found, address)
     overrides = dict(record["overrides"]) if record else {}
@@ -219,35 +224,58 @@ def _is_named(raw: RawInput, name: str) -> bool:
 
 def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[RawInput]:
     """A frame that was moved or packed keeps its overrides: it is known by content, and registered again."""
-    from .index import open_index, put_records, raw_rows
+    from .index import put_records, raw_rows
 
     for store in workspace.stores:
-        index = open_index(store)
-        try:
-            rows = list(index.rows("content = ? AND kind LIKE 'raw%'", (found[0].content,)))
-        finally:
-            index.close()
-        if not rows:
-            continue
-        known = _known_record(store, rows[0]["record_path"])
+        known = known_by_content(store, found[0].content)
         if known is None:
             continue
-        again = found
-        if known["overrides"]:
-            path, fits = found[0].address.path, found[0].fits
-            assert fits is not None
-            translations = translate_fits(fits, workspace, known["overrides"])
-            again = [
-                RawInput(one.address, translation.meta, one.content, one.hdus, fits, one.problems)
-                for one, (_, translation) in zip(found, translations, strict=True)
-            ]
+        again = translated_again(found, workspace, known["overrides"])
         path = again[0].address.path
         with suppress(AweError):
             stamp = stamp_of(path.stat())
             record = register(store, path, again, stamp, known["overrides"], workspace.cameras.digest)
             put_records(store, raw_rows(store, record, store.raw_record_path(record["file"]["path"])))
+            drop_if_gone(store, known)
         return again
     return found
+
+
+def known_by_content(store: Store, content: str) -> dict[str, Any] | None:
+    """The record of a raw frame that holds these pixels, wherever it was; one whose file is gone first."""
+    from .index import open_index
+
+    with open_index(store) as index:
+        rows = list(index.rows("content = ? AND kind LIKE 'raw%'", (content,)))
+    records = [record for record in (_known_record(store, row["record_path"]) for row in rows) if record]
+    return min(records, key=lambda record: os.path.exists(record["file"]["path"]), default=None)
+
+
+def translated_again(
+    found: list[RawInput], workspace: Workspace, overrides: Mapping[str, str]
+) -> list[RawInput]:
+    """The detectors of an open file, translated with overrides."""
+    fits = found[0].fits
+    if not overrides or fits is None:
+        return found
+    return [
+        RawInput(one.address, translation.meta, one.content, one.hdus, fits, one.problems)
+        for one, (_, translation) in zip(found, translate_fits(fits, workspace, overrides), strict=True)
+    ]
+
+
+def drop_if_gone(store: Store, record: Mapping[str, Any]) -> bool:
+    """Forget the registration of a file that is not there any more; whether it was."""
+    from .index import forget, raw_rows
+
+    path = record["file"]["path"]
+    if os.path.exists(path):
+        return False
+    record_path = store.raw_record_path(path)
+    rows = raw_rows(store, record, record_path)
+    record_path.unlink(missing_ok=True)
+    forget(store, [row["address"] for row, _ in rows])
+    return True
 
 
 def _known_record(store: Store, record_path: str) -> dict[str, Any] | None:

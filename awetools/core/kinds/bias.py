@@ -39,7 +39,8 @@ def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Res
     row an amplifier, else the noise is estimated from pairs of these biases.
     Returns SCI (ADU), the mean of the pixels within clip_sigma of the median, and
     WEIGHT (ADU^-2), its inverse variance by the noise model, 0 where no frame had
-    a finite value. Raises BadPixels for identical or saturated frames.
+    a finite value or all frames disagree (SCI is then their median). Raises
+    BadPixels for identical or saturated frames.
     """
     import numpy as np
 
@@ -70,6 +71,7 @@ def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Res
             "overscan_slope_adu": float(np.mean([one.slope_adu for one in trimmed])),
             "overscan_noise_adu": float(np.mean([one.noise_adu for one in trimmed])),
             "rejected_fraction": rejected / (data.size * len(raw)),
+            "unstable_pixels": int(np.count_nonzero((weight == 0) & (data != 0))),
             "frames": len(raw),
         },
         meta={"read_noise_adu": [round(value, 5) for value in noise]},
@@ -117,7 +119,7 @@ BIAS = Kind(
     command="awe-bias",
     class_name="Bias",
     summary="Make a master bias from raw bias exposures of one detector.",
-    description="""Each exposure is less its overscan, trimmed, and stacked: pixels further than
+    description="""Each exposure has its overscan subtracted, is trimmed, and stacked: pixels further than
 clip_sigma from the median are rejected by the noise model (the read noise and digitisation), and the rest
 are averaged. The read noise comes from a readnoise product, else from pairs of the same exposures.""",
     needs=[
@@ -139,6 +141,7 @@ are averaged. The read noise comes from a readnoise product, else from pairs of 
         Measure("overscan_slope_adu", "Mean change of the overscan from the first row to the last."),
         Measure("overscan_noise_adu", "Mean noise of an overscan pixel."),
         Measure("rejected_fraction", "Fraction of the input pixels that were rejected."),
+        Measure("unstable_pixels", "Number of pixels in which all exposures disagree; their weight is 0."),
         Measure("frames", "Number of exposures."),
     ],
     limits=[Limit("good_fraction", low=0.5)],

@@ -18,6 +18,10 @@ from ..pixels.stats import pair_noise
 from ..sections import Amplifier, Section, amplifiers_from_meta
 
 DIGITISATION_VARIANCE_ADU2 = 1 / 12
+READ_NOISE_HINT = (
+    "--readnoise FILE, --bias FILE, awe-ingest --set read_noise_adu=VALUE FILE, "
+    "or a camera table (then awe-ingest again)"
+)
 
 # No detector has more; beyond it single precision ends.
 LARGEST_GAIN_E_ADU = 1e6
@@ -141,7 +145,7 @@ def gain_of(meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> list[fl
     if not values or len(values) != len(amplifiers) or not all(values):
         raise BadHeader(
             f"{meta.get('exposure')}: the gain of {meta.get('detector')} is not known",
-            hint="awe-ingest --set gain_e_adu=VALUE FILE, or give it in a camera table",
+            hint="awe-ingest --set gain_e_adu=VALUE FILE, or a camera table (then awe-ingest again)",
         )
     if max(values) > LARGEST_GAIN_E_ADU:
         raise BadHeader(

@@ -14,7 +14,7 @@ from .declare import overscan_mode_param
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..frame import Frame, FrameSet
+    from ..frame import Frame, FrameSet, Table
     from .common import Trimmed
 
 GRADIENT_SCALE_PX = 64
@@ -34,28 +34,31 @@ class DomeflatParams:
     overscan_mode: str = overscan_mode_param()
 
 
-def make_domeflat(raw: FrameSet, bias: Frame | None, hotpix: Frame | None, params: DomeflatParams) -> Result:
+def make_domeflat(
+    raw: FrameSet, bias: Frame | None, hotpix: Frame | None, readnoise: Table | None, params: DomeflatParams
+) -> Result:
     """Stack normalised exposures of a lamp into one flat.
 
     raw: exposures of one filter and detector. bias: SCI (ADU). hotpix: MASK, left
-    out of the levels. Each exposure, less overscan and bias, is divided by its
+    out of the levels. readnoise: a row an amplifier, else the bias or the camera
+    table gives it. Each exposure, less overscan and bias, is divided by its
     clipped median over the whole detector, so that the ratios of the amplifiers'
     gains stay in the flat; pixels off the median by the noise model (read noise
     and signal / gain) are rejected and the rest averaged, weighted by level.
-    Returns SCI (median 1), WEIGHT (inverse variance) and MASK (4 saturated in
-    every exposure, 512 no value). Raises TooFew if no exposure is within levels.
+    Returns SCI (median 1), WEIGHT (inverse variance) and MASK (1 and 2
+    from hotpix, 512 no value). Raises TooFew if no exposure is within levels.
     """
     import numpy as np
 
     from ..pixels.mask import Bit
     from ..pixels.smooth import lowpass
     from ..pixels.stats import clipped
-    from .common import gain_of, gradient_of, in_time_order, read_noise_of, trim
+    from .common import READ_NOISE_HINT, gain_of, gradient_of, in_time_order, read_noise_of, trim
 
     frames = in_time_order(raw)
-    read_noise = read_noise_of(None, [bias.meta if bias else {}, frames[0].meta], raw.amplifiers)
+    read_noise = read_noise_of(readnoise, [bias.meta if bias else {}, frames[0].meta], raw.amplifiers)
     if read_noise is None:
-        raise BadHeader("the read noise is not known", hint="--bias gives it, or the camera table")
+        raise BadHeader("the read noise is not known", hint=READ_NOISE_HINT)
     gain = gain_of(frames[0].meta, raw.amplifiers)
     trimmed = [trim(frame, params.overscan_mode) for frame in frames]
     good = _good_pixels(raw.shape, bias, hotpix)
@@ -192,13 +195,14 @@ DOMEFLAT = Kind(
     command="awe-domeflat",
     class_name="DomeFlat",
     summary="Make a dome flat from raw exposures of a lamp, one filter and detector.",
-    description="""Each exposure is less its overscan and the bias, and divided by its clipped median over
-the detector. Exposures outside the level bounds are named and left out. Pixels off the median by the noise
+    description="""Each exposure has its overscan and the bias subtracted, and is divided by its clipped
+median over the detector. Exposures outside the level bounds are named and left out. Pixels off the median by the noise
 model are rejected; the rest are averaged, weighted by level.""",
     needs=[
         Need("raw", "raw_domeflat", group(), many=True, at_least=1, help="Raw dome flats of one filter."),
         Need("bias", "bias", valid_at(), help="Master bias."),
         Need("hotpix", "hotpix", valid_at(), optional=True, help="Hot pixels, left out of the levels."),
+        Need("readnoise", "readnoise", valid_at(), optional=True, help="Read noise of the amplifiers."),
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["night"],

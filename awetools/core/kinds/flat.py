@@ -20,7 +20,7 @@ class FlatParams:
     """Parameters of `make_flat`."""
 
     min_response: float = param(
-        0.1, "Pixels that answer less than this fraction of the mean are not calibrated.", low=0, high=1
+        0.1, "Pixels whose response is below this fraction of the mean are not calibrated.", low=0, high=1
     )
 
 
@@ -74,7 +74,7 @@ FLAT = Kind(
     summary="Make the master flat that science frames are divided by.",
     description="""The dome flat is normalised to mean 1 over the good pixels of the detector. It keeps the
 ratios of the amplifiers' gains, so that after the division the whole detector has one effective gain.
-Pixels that hardly answer are marked as not calibrated.""",
+Pixels with hardly any response are marked as not calibrated.""",
     needs=[Need("domeflat", "domeflat", valid_at(), help="Dome flat.")],
     match=(*DETECTOR_MATCH, "filter"),
     group=["night"],

@@ -29,8 +29,8 @@ def make_hotpix(bias: Frame, params: HotpixParams) -> Result:
 
     bias: SCI (ADU) and weight. Each amplifier is searched by itself, so that its
     edge is no defect. Returns MASK, int16: bit 1 (hot) where a pixel or a column
-    stands above its surroundings, 2 (cold) where a column lies below them, and 32
-    where the bias has no data.
+    stands above its surroundings or differs from frame to frame (a value, but no
+    weight), 2 (cold) where a column lies below them, and 32 where the bias has no data.
     """
     import numpy as np
 
@@ -48,7 +48,8 @@ def make_hotpix(bias: Frame, params: HotpixParams) -> Result:
         columns += len(lines.runs)
         mask[box] |= lines.mask
         mask[box] |= hot_pixels(data, use & (lines.mask == 0), None, params.threshold_sigma).mask
-        mask[box] |= np.where(use, 0, Bit.OUTSIDE).astype(np.int16)
+        # Where all frames disagreed the bias has a value but no weight: such a pixel cannot be corrected.
+        mask[box] |= np.where(use, 0, np.where(data != 0, Bit.HOT, Bit.OUTSIDE)).astype(np.int16)
     hot = int(np.count_nonzero(mask & (Bit.HOT | Bit.COLD)))
     return Result(
         planes={"MASK": mask},

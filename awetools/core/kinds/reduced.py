@@ -53,7 +53,7 @@ def make_reduced(
     from ..pixels.mask import Bit, bad
     from ..pixels.smooth import background
     from ..pixels.stats import clipped
-    from .common import amplifier_map, gain_of, read_noise_of, trim
+    from .common import READ_NOISE_HINT, amplifier_map, gain_of, read_noise_of, trim
 
     exptime_s = raw.meta.get("exptime_s")
     if not exptime_s or exptime_s <= 0:
@@ -65,9 +65,7 @@ def make_reduced(
     gain = amplifier_map(amplifiers, gain_of(raw.meta, amplifiers), raw.shape)
     values = read_noise_of(readnoise, [bias.meta if bias else {}, raw.meta], amplifiers)
     if values is None:
-        raise BadHeader(
-            "the read noise is not known", hint="--readnoise, --bias, or the camera table gives it"
-        )
+        raise BadHeader("the read noise is not known", hint=READ_NOISE_HINT)
     read_noise = amplifier_map(amplifiers, values, raw.shape)
 
     trimmed = trim(raw, params.overscan_mode)
@@ -200,7 +198,7 @@ REDUCED = Kind(
     command="awe-reduce",
     class_name="Reduced",
     summary="Reduce raw science exposures: overscan, trim, bias, flat, masks and weight.",
-    description="""One exposure makes one reduced frame: less its overscan and the bias, divided by the
+    description="""One exposure makes one reduced frame: overscan and bias subtracted, divided by the
 flat, with a mask of hot, saturated and uncalibrated pixels, and a weight that is the inverse variance of the
 background: read noise, smooth sky, and the noise of bias and flat. The sky is left in. Any number of
 exposures can be given; each becomes one product.""",

@@ -52,14 +52,15 @@ def zscale(
 
 
 def to_bytes(
-    image: npt.NDArray[Any], low: float, high: float, stretch: str = "asinh"
+    image: npt.NDArray[Any], low: float, high: float, stretch: str = "asinh", softening: float | None = None
 ) -> npt.NDArray[np.uint8]:
     """Grey levels 0 to 255 of an image between two limits.
 
     ``image`` of any shape; ``low`` and below (and what is not a number) is 0, ``high``
     and above 255. Between them t = (value - low) / (high - low) becomes t (``linear``),
-    sqrt(t), asinh(10 t) / asinh(10) (Lupton and others 2004, PASP 116, 133) or
-    log(1 + 1000 t) / log(1001). With limits that are equal all above is 255.
+    sqrt(t), asinh(s t) / asinh(s) (Lupton and others 2004, PASP 116, 133) or
+    log(1 + s t) / log(1 + s), with the ``softening`` s, by default 10 and 1000: t below
+    1 / s is shown linearly. With limits that are equal all above is 255.
     ``BadValue`` for an unknown stretch, or limits the wrong way round.
     """
     if stretch not in STRETCHES:
@@ -76,9 +77,11 @@ def to_bytes(
     if stretch == "sqrt":
         t = np.sqrt(t)
     elif stretch == "asinh":
-        t = np.arcsinh(ASINH_SOFTENING * t) / np.float32(math.asinh(ASINH_SOFTENING))
+        s = softening or ASINH_SOFTENING
+        t = np.arcsinh(np.float32(s) * t) / np.float32(math.asinh(s))
     elif stretch == "log":
-        t = np.log1p(LOG_SOFTENING * t) / np.float32(math.log1p(LOG_SOFTENING))
+        s = softening or LOG_SOFTENING
+        t = np.log1p(np.float32(s) * t) / np.float32(math.log1p(s))
     grey: npt.NDArray[np.uint8] = np.clip(np.rint(255 * t), 0, 255).astype(np.uint8)
     return grey
 

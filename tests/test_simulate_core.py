@@ -640,7 +640,7 @@ def test_a_night_of_nothing_but_truth(tmp_path: Path) -> None:
     [
         ({"detectors": 0}, "detectors = 0 .*1 to 64"),
         ({"biases": -1}, "biases = -1 .*at least 0"),
-        ({"exposures": 2.5}, "exposures = 2.5 .*not a int"),
+        ({"exposures": 2.5}, "exposures = 2.5 .*not a whole number"),
         ({"shape": (32, 64)}, "shape = \\(32, 64\\) .*64 to 32768"),
         ({"shape": (65, 64)}, "even number of columns"),
         ({"shape": "64x64"}, "two whole numbers"),

@@ -91,3 +91,10 @@ def test_an_unknown_measure_in_limits_is_named() -> None:
     settings = Settings("awe.toml", {"bias": {"limits": {"level": [0, 1]}}})
     with pytest.raises(UnknownName, match="level_adu"):
         resolve_limits(BIAS, META, {}, [settings])
+
+
+def test_a_camera_that_does_not_exist_is_named() -> None:
+    settings = Settings("awe.toml", {"camera": {"nikel": {"bias": {"clip_sigma": 4}}}})
+    with pytest.raises(UnknownName, match="nickel"):
+        check_settings(settings, KINDS, ["nickel", "generic"])
+    check_settings(settings, KINDS)

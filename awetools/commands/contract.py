@@ -101,6 +101,17 @@ CONTRACT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "Planes",
+        (
+            "An image product holds `SCI`, the pixels, in the primary HDU, and, where the kind has them, `WEIGHT`, "
+            "the inverse variance of the background (0 where a pixel must not be used), and `MASK`, an integer of "
+            "these bits: 1 hot, 2 cold, 4 saturated, 8 cosmic ray, 16 satellite trail, 32 outside (no data), 64 "
+            "interpolated, 128 user, 256 nonlinear, 512 no calibration, 1024 clipped. Every bit but 64 and 1024 "
+            "makes the weight 0. Calibrations and reduced frames are in ADU; a flat has mean 1 over the detector, "
+            "so that after the division all amplifiers have one gain, the card `GAIN`.",
+        ),
+    ),
+    (
         "Conditions",
         (
             "awe-query(1) and its like take words that must all hold. A word such as `night=2017-03-02` compares "

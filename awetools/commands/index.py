@@ -93,8 +93,9 @@ def _one_of(given: dict[str, Any], names: Sequence[str]) -> None:
 
 def _store_here() -> Store:
     from ..core.store import search_path
+    from ..core.workspace import working_directory
 
-    stores = search_path(Path.cwd())
+    stores = search_path(working_directory())
     if not stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
     return stores[0]

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -76,12 +75,13 @@ def command(
     """
     from ..core.lineage import Lookup
     from ..core.store import search_path
+    from ..core.workspace import working_directory
 
     if tree and as_json:
         raise click.UsageError("--tree and --json exclude each other")
     starts: list[Node] = []
     codes = []
-    with Lookup(search_path(Path.cwd())) as lookup:
+    with Lookup(search_path(working_directory())) as lookup:
         for name in options.read_names(names, null):
             try:
                 starts += lookup.named(name)

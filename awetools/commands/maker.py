@@ -147,7 +147,7 @@ def make(kind: Kind, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.kinds import KINDS
 
     for settings in workspace.settings:
-        check_settings(settings, KINDS)
+        check_settings(settings, KINDS, [camera.name for camera in workspace.cameras])
     parameters = {
         name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None
     }

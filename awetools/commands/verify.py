@@ -70,8 +70,9 @@ def command(
     """
     from ..core.store import search_path
     from ..core.verify import look
+    from ..core.workspace import working_directory
 
-    stores = search_path(Path.cwd())
+    stores = search_path(working_directory())
     paths = _paths(names, null, stores)
     work = look(paths, stores)
     if given["cleaning"]:

@@ -313,6 +313,8 @@ def _values(draft: _Draft, placed: Sequence[Placed], name: str) -> list[Found | 
         size = number(one.value) if one else None
         good = size is not None and math.isfinite(size) and size > 0
         checked.append(one._replace(value=float(size)) if one and size is not None and good else None)
+        if one is not None and size is not None and not good:
+            draft.problems.append(f"{one.card} = {one.value} is no {name}; it is taken as not known")
     return checked
 
 

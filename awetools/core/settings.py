@@ -74,8 +74,18 @@ def gather(store_roots: Sequence[Path], start: Path) -> list[Settings]:
     return [one for one in found if one is not None]
 
 
-def check_settings(settings: Settings, kinds: Sequence[Kind]) -> None:
-    """Raise UnknownName where a settings file names a kind or parameter that does not exist."""
+def check_settings(settings: Settings, kinds: Sequence[Kind], cameras: Sequence[str] | None = None) -> None:
+    """Raise UnknownName where a settings file names a kind or parameter that does not exist, or a camera.
+
+    cameras: the names of all; None leaves them unchecked.
+    """
+    named = settings.tree.get("camera", {})
+    if cameras is not None and isinstance(named, dict):
+        for name in set(named) - set(cameras):
+            there = ", ".join(cameras)
+            raise UnknownName(
+                f"{settings.origin}: no camera {name!r}{nearest(name, list(cameras))}; there are: {there}"
+            )
     _check_tree(settings.origin, settings.tree, {kind.name: kind for kind in kinds}, SCOPES)
 
 

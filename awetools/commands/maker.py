@@ -96,7 +96,7 @@ def _options(kind: Kind) -> list[Any]:
             default="1G",
             show_default=True,
             metavar="BYTES",
-            help="Cap on the memory for pixels, for example 800M.",
+            help="Cap on the memory for input frames held at a time, for example 800M; the product comes on top.",
         ),
         options.processes,
         options.json_output,

@@ -91,10 +91,12 @@ def check_flat(root: Path, product: ProductInput) -> bool:
 
 
 def lamp(root: Path, product: ProductInput, shape: tuple[int, int]) -> np.ndarray:
-    """The light of the dome lamp over the detector, as it was injected: a gradient and a bowl."""
+    """The mean light of the dome lamp over the detector, as it was injected: a gradient and a bowl."""
     run = json.loads((root / "run.json").read_text())
     wanted = ("DOMEFLAT", product.meta["filter"])
-    about = next(one["lamp"] for one in run["exposures"] if (one["obstype"], one["filter"]) == wanted)
+    lamps = [one["lamp"] for one in run["exposures"] if (one["obstype"], one["filter"]) == wanted]
+    levels = np.array([one["level_adu"] for one in lamps])
+    gx, gy, bowl = np.average([[*one["gradient"], one["bowl"]] for one in lamps], axis=0, weights=levels)
     detectors = run["camera"]["detectors"]
     ny, nx = shape
     left = min(one["offset_px"] for one in detectors) - nx / 2
@@ -102,8 +104,7 @@ def lamp(root: Path, product: ProductInput, shape: tuple[int, int]) -> np.ndarra
     offset = detector_truth(root, product.meta["detector"])["offset_px"]
     x = (np.arange(nx) + 0.5 - nx / 2 + offset) / ((right - left) / 2)
     y = (np.arange(ny)[:, None] + 0.5 - ny / 2) / (ny / 2)
-    gx, gy = about["gradient"]
-    return 1 + gx * x + gy * y + about["bowl"] * (x * x + y * y)
+    return np.asarray(1 + gx * x + gy * y + bowl * (x * x + y * y))
 
 
 def check_reduced(root: Path, product: ProductInput) -> bool:

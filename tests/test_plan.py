@@ -317,3 +317,24 @@ def test_what_can_be_asked_is_listed(store: Store, run: InProcess) -> None:
     assert "level_adu" not in {line.split("\t")[0] for line in run("query", "raw", "--fields").lines}
     for name in sorted(listed):
         assert run("query", "bias", "--get", name).code == 5, f"{name} is known, though there is no bias yet"
+
+
+def test_what_was_set_by_hand_can_be_taken_back(made: list[Path], run: InProcess) -> None:
+    run("ingest", "-q", "--filter", "R", "--set", "object=special", made[0])
+    assert run("query", "raw", "filter=R").lines == [str(made[0])]
+    assert run("ingest", "-q", "--unset", "filter", made[0]).code == 0
+    assert run("query", "raw", "filter=R").code == 5
+    assert run("query", "raw", "object=special").lines == [str(made[0])]
+    assert run("ingest", "--unset", "filtre", made[0]).code == 2
+
+
+def test_a_registration_can_be_taken_back(made: list[Path], run: InProcess) -> None:
+    before = made[1].read_bytes()
+    made[0].unlink()
+    ran = run("ingest", "--forget", *made[:2])
+    assert ran.code == 0 and ran.lines == [str(path) for path in made[:2]] and "2 forgotten" in ran.err
+    ran = run("query", "raw")
+    assert ran.lines == [str(path) for path in made[2:]] and "gone" not in ran.err
+    assert made[1].read_bytes() == before
+    ran = run("ingest", "--forget", made[1])
+    assert ran.code == 4 and "not registered" in ran.err

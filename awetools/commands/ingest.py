@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +27,12 @@ from .types import FilterType
 )
 @click.option("--type", "frame_type", metavar="TYPE", help="Set the frame type: raw_bias, raw_science, ...")
 @click.option("--filter", "filter_name", type=FilterType(), metavar="NAME", help="Set the filter.")
+@click.option(
+    "--unset", multiple=True, metavar="FIELD", help="Take back what was set by hand; the header counts again."
+)
+@click.option(
+    "--forget", is_flag=True, help="Take the registration of these files back; the files are not touched."
+)
 @click.option("--again", is_flag=True, help="Read every file again, also those that are unchanged.")
 @click.option(
     "--wait",
@@ -53,7 +61,7 @@ def command(
     \b
     Example: awe-ingest -j2 raw/
     """
-    from ..core.ingest import find_frames, ingest, repeated
+    from ..core.ingest import find_frames, forget_frames, ingest, repeated
     from ..core.workspace import here
     from .progress import progress
 
@@ -61,11 +69,16 @@ def command(
     if not workspace.stores:
         raise NoStore("there is no store here", hint="awe-init")
     store = workspace.stores[0]
-    paths = list(dict.fromkeys(find_frames(options.read_names(names, null))))
+    listed = options.read_names(names, null)
+    # A frame that is to be forgotten may be gone, so its name is taken as it is.
+    paths = list(dict.fromkeys(map(Path, listed) if given["forget"] else find_frames(listed)))
     problems: dict[str, list[str]] = {}
-    codes, counts = [], {"registered": 0, "unchanged": 0, "failed": 0}
+    codes, counts = [], Counter[str]()
     with progress(len(paths), "awe-ingest", messenger) as step:
-        done = ingest(paths, store, workspace, _overrides(given), jobs, given["wait_s"], given["again"])
+        if given["forget"]:
+            done = forget_frames(store, paths)
+        else:
+            done = ingest(paths, store, workspace, _overrides(given), jobs, given["wait_s"], given["again"])
         for one in done:
             step()
             counts[one.action] += 1
@@ -83,9 +96,7 @@ def command(
         )
     for path, twin in repeated(store, paths):
         messenger.warning(f"{path}: the same pixels as {twin}")
-    messenger.note(
-        ", ".join(f"{count} {action}" for action, count in counts.items() if count) or "nothing to do"
-    )
+    messenger.note(", ".join(f"{count} {action}" for action, count in counts.items()) or "nothing to do")
     return worst(codes)
 
 
@@ -102,12 +113,12 @@ def _report(messenger: Messenger, one: Any, as_json: bool, null: bool) -> None:
         options.print_line(
             json.dumps({"path": str(one.path), "action": one.action, "detectors": detectors, "error": error})
         )
-    elif one.action == "registered" or (one.action == "unchanged" and messenger.verbose):
+    elif one.action in ("registered", "forgotten") or (one.action == "unchanged" and messenger.verbose):
         options.print_line(str(one.path), null)
 
 
-def _overrides(given: dict[str, Any]) -> dict[str, str]:
-    found = {}
+def _overrides(given: dict[str, Any]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {name.strip(): None for name in given["unset"]}
     for text in given["settings"]:
         name, equals, value = text.partition("=")
         if not equals or not name:

@@ -89,9 +89,7 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
         return 0
     printed = _print(rows, columns, form, given["null"])
     if gone:
-        messenger.note(
-            f"left out {gone[0]}{_more(gone)}: the file is gone (awe-verify names it; awe-index --update)"
-        )
+        messenger.note(f"left out {gone[0]}{_more(gone)}: the file is gone; awe-verify names all")
     if not printed:
         raise NoMatch(
             f"no {kind}{' with ' if conditions else ''}{' '.join(conditions)}",

@@ -17,7 +17,16 @@ from .files import Stamp, stamp_of
 from .index import open_index, put_records, raw_rows, relative
 from .meta import FIELDS
 from .parallel import run_forked
-from .raws import RawInput, drop_if_gone, known_by_content, read_raw, register, stat_of, translated_again
+from .raws import (
+    RawInput,
+    drop_if_gone,
+    forget_raw,
+    known_by_content,
+    read_raw,
+    register,
+    stat_of,
+    translated_again,
+)
 from .store import Store, read_raw_record
 from .workspace import Workspace
 
@@ -32,7 +41,7 @@ class Ingested:
     """What became of one raw file."""
 
     path: Path
-    action: Literal["registered", "unchanged", "failed"]
+    action: Literal["registered", "unchanged", "forgotten", "failed"]
     detectors: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
     error: Exception | None = None
@@ -60,7 +69,7 @@ def ingest(
     paths: Sequence[Path],
     store: Store,
     workspace: Workspace,
-    overrides: Mapping[str, str],
+    overrides: Mapping[str, str | None],
     processes: int = 1,
     wait_s: float = 0.0,
     again: bool = False,
@@ -68,7 +77,7 @@ def ingest(
     """Register raw files in a store, in the order given; what is registered and unchanged costs a stat.
 
     overrides: meta fields to set by hand, on record; they are added to those of
-    an earlier registration. A frame that was translated with other camera tables
+    an earlier registration, and None takes one of those back. A frame that was translated with other camera tables
     is read again. wait_s: how long to wait for a file that is still
     being written. again: read every file again.
     """
@@ -95,7 +104,7 @@ def ingest(
             yield from result
 
 
-def check_overrides(overrides: Mapping[str, str]) -> None:
+def check_overrides(overrides: Mapping[str, str | None]) -> None:
     """Raise UnknownName for a field that does not exist, with the nearest one."""
     from .errors import UnknownName, nearest
 
@@ -142,7 +151,7 @@ def _one(
     path: Path,
     store: Store,
     workspace: Workspace,
-    overrides: Mapping[str, str],
+    overrides: Mapping[str, str | None],
     stamps: Mapping[str, Stamp],
     wait_s: float,
     may_be_moved: bool,
@@ -155,14 +164,14 @@ def _one(
         if stamps.get(record_path) == stamp_of(stat) and _same_tables(earlier, workspace):
             return Ingested(path, "unchanged"), None
         stat = _settled(path, stat, wait_s)
-        merged = {**(earlier["overrides"] if earlier else {}), **overrides}
+        merged = _merged(earlier, overrides)
         found = read_raw(path, workspace, merged)
         try:
             _check(path, found)
             _unchanged_meanwhile(path, stat)
             moved = known_by_content(store, found[0].content) if may_be_moved and earlier is None else None
             if moved is not None:
-                merged = {**moved["overrides"], **overrides}
+                merged = _merged(moved, overrides)
                 found = translated_again(found, workspace, merged)
             record = register(store, path, found, stamp_of(stat), merged, workspace.cameras.digest)
             if moved is not None and drop_if_gone(store, moved):
@@ -174,6 +183,23 @@ def _one(
         return Ingested(path, "failed", error=error), None
     kinds = tuple((str(one.meta["detector"]), one.kind) for one in found)
     return Ingested(path, "registered", kinds, (*lost, *record["problems"])), record
+
+
+def _merged(before: Mapping[str, Any] | None, overrides: Mapping[str, str | None]) -> dict[str, str]:
+    """What was set by hand before and is now; what is set to None is the header's again."""
+    merged = {**(before["overrides"] if before else {}), **overrides}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def forget_frames(store: Store, paths: Sequence[Path]) -> Iterator[Ingested]:
+    """Take the registration of files back; the files, which may be gone already, are not touched."""
+    for path in paths:
+        record = read_raw_record([store], os.path.realpath(path))
+        if record is None:
+            yield Ingested(path, "failed", error=NoRecord(f"{path}: is not registered", hint="awe-query raw"))
+            continue
+        forget_raw(store, record)
+        yield Ingested(path, "forgotten")
 
 
 def _earlier(store: Store, real_path: str) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:

@@ -266,16 +266,20 @@ def translated_again(
 
 def drop_if_gone(store: Store, record: Mapping[str, Any]) -> bool:
     """Forget the registration of a file that is not there any more; whether it was."""
+    if os.path.exists(record["file"]["path"]):
+        return False
+    forget_raw(store, record)
+    return True
+
+
+def forget_raw(store: Store, record: Mapping[str, Any]) -> None:
+    """Take the registration of a raw frame back; the frame itself is not touched."""
     from .index import forget, raw_rows
 
-    path = record["file"]["path"]
-    if os.path.exists(path):
-        return False
-    record_path = store.raw_record_path(path)
+    record_path = store.raw_record_path(record["file"]["path"])
     rows = raw_rows(store, record, record_path)
     record_path.unlink(missing_ok=True)
     forget(store, [row["address"] for row, _ in rows])
-    return True
 
 
 def _known_record(store: Store, record_path: str) -> dict[str, Any] | None:

@@ -338,3 +338,52 @@ def test_a_registration_can_be_taken_back(made: list[Path], run: InProcess) -> N
     assert made[1].read_bytes() == before
     ran = run("ingest", "--forget", made[1])
     assert ran.code == 4 and "not registered" in ran.err
+
+
+def cooled(directory: Path, name: str, set_point: float, **cards: object) -> list[Path]:
+    """Three biases of an SBIG-style camera at a temperature."""
+    rng = np.random.default_rng(ord(name))
+    directory.mkdir(exist_ok=True)
+    about = {
+        "INSTRUME": "SBIG ST-9",
+        "IMAGETYP": "Bias Frame",
+        "SET-TEMP": set_point,
+        "CCD-TEMP": set_point,
+        **cards,
+    }
+    return [
+        write_raw(
+            directory / f"{name}{n}.fits",
+            rng.normal(1000, 5, (64, 96)).round().astype(np.uint16),
+            {**about, "DATE-OBS": f"2024-03-02T23:1{n}:00.000"},
+        )
+        for n in range(3)
+    ]
+
+
+def test_groups_under_out_dir_never_share_a_name(
+    tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    warm, cold = cooled(tmp_path / "raw", "w", -5.0), cooled(tmp_path / "raw", "c", -10.0)
+    ran = run("bias", "-q", "--out-dir", "out", *warm, *cold)
+    assert ran.code == 0 and len(set(ran.lines)) == 2, ran.err
+    for line in ran.lines:
+        degrees = read_record(Path(line + ".json"))["meta"]["temperature_set_c"]
+        assert line.endswith(f"_{degrees:g}C.fits")
+    binned = cooled(tmp_path / "raw", "b", -5.0, XBINNING=2, YBINNING=2)
+    ran = run("bias", "-q", "--out-dir", "other", *warm, *binned)
+    assert ran.code == 2 and "w0.fits" in ran.err and "b0.fits" in ran.err and "binning" in ran.err
+    assert not Path("other").exists(), "nothing is made when two would become one"
+
+
+def test_products_of_products_under_out_dir_never_share_a_name(
+    tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = bias_frames(tmp_path / "raw")
+    for sigma in (3, 4):
+        assert run("bias", "-q", "--clip-sigma", sigma, "-o", f"b{sigma}.fits", *frames).code == 0
+    ran = run("hotpix", "-q", "--out-dir", "out", "b3.fits", "b4.fits")
+    assert ran.code == 2 and "b3.fits" in ran.err and "b4.fits" in ran.err and not Path("out").exists()
+    assert run("hotpix", "-q", "--out-dir", "out", "b3.fits").code == 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ..core.errors import SEVERITY
+from ..core.pixels.mask import BIT_NAMES
+
+MASK_BITS = ", ".join(f"{int(bit)} {text}" for bit, text in BIT_NAMES.items())
 
 CONTRACT: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -105,8 +108,9 @@ CONTRACT: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "An image product holds `SCI`, the pixels, in the primary HDU, and, where the kind has them, `WEIGHT`, "
             "the inverse variance of the background (0 where a pixel must not be used), and `MASK`, an integer of "
-            "these bits: 1 hot, 2 cold, 4 saturated, 8 cosmic ray, 16 satellite trail, 32 outside (no data), 64 "
-            "interpolated, 128 user, 256 nonlinear, 512 no calibration, 1024 clipped. Every bit but 64 and 1024 "
+            "these bits: "
+            + ", ".join(f"{int(bit)} {text}" for bit, text in BIT_NAMES.items())
+            + ". Every bit but 64 and 1024 "
             "makes the weight 0. Calibrations and reduced frames are in ADU; a flat has mean 1 over the detector, "
             "so that after the division all amplifiers have one gain, the card `GAIN`.",
         ),

@@ -16,6 +16,10 @@ from ..core.params import Param, params_of
 from . import options
 from .messages import Messenger
 
+OUT_DIR_HELP = (
+    "Write each product here: named as its raw frame, else KIND_NIGHT_DETECTOR[_FILTER][_TEMPERATURE].fits."
+)
+
 # How many products of a run came to what.
 WORDS = {"made": "{} made", "up-to-date": "{} up to date", "would-make": "would make {}"}
 
@@ -56,7 +60,11 @@ def _help(kind: Kind) -> str:
 def _options(kind: Kind) -> list[Any]:
     found = [
         options.path_option("-o", "--output", help="Write the one product here."),
-        options.path_option("--out-dir", help="Write each product into this directory.", metavar="DIR"),
+        options.path_option(
+            "--out-dir",
+            help=OUT_DIR_HELP,
+            metavar="DIR",
+        ),
     ]
     for need in kind.calibrations:
         found += _need_options(need)

@@ -44,7 +44,7 @@ FORMATS = ("paths", "table", "tsv", "csv", "json")
 @click.option(
     "--newest",
     is_flag=True,
-    help="Of the products of one kind, detector, filter and exposure (or night) only the one made last.",
+    help="Of the versions of one product only the one made last.",
 )
 @click.option("--fields", is_flag=True, help="List what can be asked of KIND, with units, and stop.")
 @click.option("--count", is_flag=True, help="Print only how many there are.")

@@ -6,9 +6,10 @@ Serves doing, -n, --why and --check alike. A failure stays with its product.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .build import SPOOL_FROM, How, Loader, build
 from .errors import AweError, Mixture, NotUpToDate, UsageError
@@ -130,6 +131,8 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
     groups = group_inputs(request.kind, found)
     if request.output is not None:
         refuse_mixture(request.kind, groups)
+    if request.out_dir is not None:
+        _refuse_same_products(request.kind, groups)
     loader = Loader()
 
     # Said once, with the first product or its failure.
@@ -147,6 +150,7 @@ def _run_each(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
     addresses = [parse_address(text) for text in request.addresses]
     if request.out_dir is not None:
         _refuse_same_names(addresses)
+        _refuse_same_products(request.kind, [[one] for one in _products_among(addresses)])
     loader = Loader()
 
     def work(number: int) -> list[Outcome]:
@@ -170,6 +174,29 @@ def _refuse_same_names(addresses: Sequence[Address]) -> None:
                 hint="one --out-dir for each, or a store, whose names are unique",
             )
         first[name] = address
+
+
+def _refuse_same_products(kind: Kind, groups: Sequence[Sequence[Source]]) -> None:
+    """Raise UsageError if two products of one run would get one name, saying in what they differ."""
+    first: dict[str, Source] = {}
+    for one in (group[0] for group in groups):
+        name = _product_name(kind, one.meta)
+        other = first.setdefault(name, one)
+        if other is not one:
+            differs = [key for key in (*kind.match, *kind.group) if one.meta.get(key) != other.meta.get(key)]
+            raise UsageError(
+                f"what is made of {other.address} and of {one.address} would both become {name} "
+                f"(they differ in {', '.join(differs) or 'their content'})",
+                hint="one run with -o for each, or a store, whose names are unique",
+            )
+
+
+def _products_among(addresses: Sequence[Address]) -> Iterator[Source]:
+    """The inputs that are products; those that cannot be opened are reported when their turn comes."""
+    for address in dict.fromkeys(addresses):
+        with suppress(AweError):
+            if is_product(address.path):
+                yield open_product(address.path)
 
 
 def _answers(
@@ -279,8 +306,20 @@ def _file_name(plan: Plan) -> str:
     if not plan.kind.primary.many and isinstance(sources[0].source, RawInput):
         address = sources[0].source.address
         return f"{_stem(address.path)}{f'_{address.detector}' if address.detector else ''}.fits"
-    meta = plan.meta
-    parts = [plan.kind.name, meta.get("night"), meta.get("detector"), meta.get("filter")]
+    return _product_name(plan.kind, plan.meta)
+
+
+def _product_name(kind: Kind, meta: Mapping[str, Any]) -> str:
+    """KIND_NIGHT_DETECTOR[_FILTER][_TEMPERATURE].fits, from the meta of the product or of any of its inputs."""
+    keeps_filter = "filter" in kind.match or not kind.primary.many
+    degrees = meta.get("temperature_set_c")
+    parts = [
+        kind.name,
+        meta.get("night"),
+        meta.get("detector"),
+        meta.get("filter") if keeps_filter else None,
+        None if degrees is None else f"{degrees:g}C",
+    ]
     return "_".join(str(part).replace("/", "-") for part in parts if part) + ".fits"
 
 

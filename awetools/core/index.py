@@ -49,7 +49,7 @@ from .indexrows import (
     rows_of,
 )
 from .journal import verdicts
-from .meta import ALIASES, FIELDS
+from .meta import ALIASES, FIELDS, Field
 from .store import Store
 
 __all__ = [
@@ -81,20 +81,23 @@ __all__ = [
 TIMEOUT_S = 60.0
 BATCH = 500
 
-# Names a person may ask for that are not meta fields, with their types.
+# What can be asked of every object besides its meta and measures.
 QUERY_COLUMNS = {
-    "path": "text",
-    "kind": "text",
-    "made": "text",
-    "content": "text",
-    "recipe_key": "text",
-    "bytes": "integer",
-    "valid_from": "text",
-    "valid_to": "text",
-    "valid_by": "text",
-    "flags": "integer",
-    "verdict": "text",
-    "sequence": "integer",
+    field.name: field
+    for field in (
+        Field("path", "text", "", "Where the file is."),
+        Field("kind", "text", "", "Kind of product, or type of raw frame."),
+        Field("made", "text", "UTC", "When the product was made, or the raw frame registered."),
+        Field("sequence", "integer", "", "Place in the order in which the store's products were made."),
+        Field("flags", "integer", "bits", "One bit for each measure that is outside its limits; 0 is clean."),
+        Field("verdict", "text", "", "What a person judged: good, bad or ready."),
+        Field("recipe_key", "text", "", "What the product is known by."),
+        Field("content", "text", "SHA-256", "Hash of the pixels."),
+        Field("bytes", "integer", "", "Size of the file."),
+        Field("valid_from", "text", "UTC", "Start of the validity of a calibration."),
+        Field("valid_to", "text", "UTC", "End of the validity of a calibration."),
+        Field("valid_by", "text", "", "Whether the interval is the default or was set by hand."),
+    )
 }
 IDENTITY = "coalesce(objects.recipe_key, objects.content)"
 T = TypeVar("T")
@@ -216,7 +219,7 @@ class Index:
         if name == "verdict":
             return f"(SELECT verdict FROM verdicts WHERE identity = {IDENTITY})", "text"
         if name in QUERY_COLUMNS:
-            return name, QUERY_COLUMNS[name]
+            return name, QUERY_COLUMNS[name].type
         if name in META_COLUMNS:
             return name, META_COLUMNS[name].lower()
         # A measure before a meta field of the same name: the one number that was measured, not the

@@ -28,6 +28,10 @@ DETECTOR_MATCH = (
 )
 
 
+# What the versions of one product share, besides their kind: a later one follows an earlier one.
+SAME_PRODUCT = (*(name for name in DETECTOR_MATCH if name != "overscan_mode"), "filter", "night", "exposure")
+
+
 @dataclass(frozen=True)
 class Selector:
     """How the inputs of a need are found, by name."""

@@ -16,7 +16,7 @@ from typing import Any
 from .choose import choose, conditions_of, mismatch, question_of
 from .errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from .journal import verdicts
-from .kind import Kind, Limit, Need, kind_named
+from .kind import SAME_PRODUCT, Kind, Limit, Need, kind_named
 from .params import Resolved
 from .products import ProductInput, open_product, state_of
 from .raws import RawInput
@@ -166,12 +166,11 @@ def decide(plan: Plan, target: Path, before: Record | None = None) -> list[Reaso
 
 
 def predecessor(store: Store, plan: Plan) -> Record | None:
-    """The record of the product of the same kind, detector, filter and exposure (or night) that was made last."""
+    """The record of the version of the same product that was made last."""
     from .index import absolute, open_index
 
-    names = ["detector", "filter", "night" if plan.kind.primary.many else "exposure"]
-    where = " AND ".join(["kind = ?", *(f"{name} IS ?" for name in names)])
-    values = [plan.kind.name, *(plan.meta.get(name) for name in names)]
+    where = " AND ".join(["kind = ?", *(f"{name} IS ?" for name in SAME_PRODUCT)])
+    values = [plan.kind.name, *(plan.meta.get(name) for name in SAME_PRODUCT)]
     with open_index(store) as index:
         for row in index.rows(where, values, "ORDER BY sequence DESC LIMIT 1"):
             with suppress(NoRecord):

@@ -10,8 +10,8 @@ from typing import Any
 from .errors import UnknownName, UsageError, nearest
 from .expression import Node, parse_words
 from .files import parse_address
-from .index import Index, absolute, open_index
-from .kind import Kind
+from .index import QUERY_COLUMNS, Index, absolute, open_index
+from .kind import SAME_PRODUCT, Kind
 from .meta import FIELDS, FRAME_TYPES
 from .quality import COMMON_MEASURES, measure_names
 from .sqlexpression import to_sql
@@ -36,14 +36,9 @@ class Question:
     newest: bool = False
 
 
-# Of the objects of one kind, detector, filter and exposure (or night), the one made last.
-NEWEST = (
-    "NOT EXISTS (SELECT 1 FROM objects AS later WHERE later.sequence > objects.sequence AND "
-    + " AND ".join(
-        f"later.{name} IS objects.{name}"
-        for name in ("kind", "instrument", "detector", "filter", "exposure", "night", "temperature_set_c")
-    )
-    + ")"
+# Of the versions of one product, the one made last.
+NEWEST = "NOT EXISTS (SELECT 1 FROM objects AS later WHERE later.sequence > objects.sequence AND {})".format(
+    " AND ".join(f"later.{name} IS objects.{name}" for name in ("kind", *SAME_PRODUCT))
 )
 
 
@@ -75,31 +70,14 @@ def fields_of(kind: str, kinds: Sequence[Kind]) -> Iterator[tuple[str, str, str]
     """What can be asked of a kind: name, unit or type, and a sentence."""
     measures = _measures(kind, kinds)
     declared = {one.name: one.help for each in kinds if each.name == kind for one in each.measures}
-    for name, (unit, text) in OBJECT_FIELDS.items():
-        yield name, unit, text
+    for name, column in QUERY_COLUMNS.items():
+        yield name, column.unit or column.type, column.help
+    yield "flag_names", "text", "The measures that are outside their limits (only with --get)."
     for field in FIELDS:
         if field.name not in measures:
             yield field.name, field.unit or field.type, field.help
     for name in measures:
         yield name, "measure", declared.get(name) or COMMON_MEASURES.get(name, "")
-
-
-# What every object has besides its meta and measures.
-OBJECT_FIELDS = {
-    "path": ("text", "Where the file is."),
-    "kind": ("text", "Kind of product, or type of raw frame."),
-    "made": ("UTC", "When the product was made, or the raw frame registered."),
-    "sequence": ("integer", "Place in the order in which the store's products were made."),
-    "flags": ("bits", "One bit for each measure that is outside its limits; 0 is clean."),
-    "flag_names": ("text", "The measures that are outside their limits (only with --get)."),
-    "verdict": ("text", "What a person judged: good, bad or ready."),
-    "recipe_key": ("text", "What the product is known by."),
-    "content": ("text", "SHA-256 of the pixels."),
-    "bytes": ("integer", "Size of the file."),
-    "valid_from": ("UTC", "Start of the validity of a calibration."),
-    "valid_to": ("UTC", "End of the validity of a calibration."),
-    "valid_by": ("text", "Whether the interval is the default or was set by hand."),
-}
 
 
 def question_from_words(

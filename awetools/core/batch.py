@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .build import SPOOL_FROM, How, Loader, build
+from .build import How, Loader, build
 from .errors import AweError, Mixture, NotUpToDate, UsageError
-from .files import Address, allow_open_files, parse_address
+from .files import Address, allow_open_files, parse_address, unpack_to_disk
 from .kind import Kind
 from .parallel import run_forked
 from .plan import (
@@ -116,11 +116,12 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
     """Kinds that stack: every input is opened first, then each group makes one product."""
     found: list[Source] = []
     failures = []
-    allow_open_files(len(request.addresses))
-    spool = len(request.addresses) > SPOOL_FROM
-    for text in request.addresses:
+    addresses = [parse_address(text) for text in request.addresses]
+    allow_open_files(len(addresses))
+    spool = unpack_to_disk((address.path for address in addresses), request.how.memory_bytes)
+    for text, address in zip(request.addresses, addresses, strict=True):
         try:
-            found += open_sources(parse_address(text), request.workspace, spool)
+            found += open_sources(address, request.workspace, spool)
         except AweError as error:
             failures.append(Failure(text, error))
     found, repeated = _without_repeats(found)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadPixels, OutsideLimits
+from .files import unpack_to_disk
 from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameSet, Table
 from .kind import Result
 from .plan import Input, Plan
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 # Calibrations are kept between the frames of a batch, so that each is opened once.
 KEPT_PRODUCTS = 6
-
-# From so many frames on, packed ones are unpacked to disk and not into memory.
-SPOOL_FROM = 16
 
 
 @dataclass
@@ -131,7 +129,7 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
         if not need.many:
             arguments[need.role] = _load(found[0], loader, stack) if found else None
             continue
-        spool = len(found) > SPOOL_FROM
+        spool = unpack_to_disk((one.source.address.path for one in found), how.memory_bytes)
         loaded = [_load(one, loader, stack, spool) for one in found]
         if need.kind.startswith("raw_"):
             arguments[need.role] = FrameSet(tuple(loaded), how.memory_bytes)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,19 @@ def parse_address(text: str) -> Address:
 def stamp_of(stat: os.stat_result) -> Stamp:
     """The stamp of a file from its stat."""
     return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+# Packing makes an image smaller by no more than this, other than an empty one.
+PACKING_RATIO = 8
+
+
+def unpack_to_disk(paths: Iterable[Path], memory_bytes: int) -> bool:
+    """Whether these files, if they are packed, could fill the memory for input frames when unpacked together."""
+    total = 0
+    for path in paths:
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total * PACKING_RATIO > memory_bytes
 
 
 def allow_open_files(count: int) -> None:

@@ -82,7 +82,7 @@ def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loade
         target,
         store,
         planes_of(plan, result),
-        header_cards(plan, measures),
+        header_cards(plan),
         quality,
         clock.run(how.argv),
         result.used,
@@ -220,7 +220,7 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
     return planes
 
 
-def header_cards(plan: Plan, measures: Mapping[str, Any]) -> list[CardTuple]:
+def header_cards(plan: Plan) -> list[CardTuple]:
     """The cards of the primary header: what the product is, and its meta in the keywords of the field."""
     meta = plan.meta
     cards: list[CardTuple] = [

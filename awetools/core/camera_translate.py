@@ -100,7 +100,7 @@ def translate(
     draft.put("detector", detector.name, *_detector_origin(camera, detector.name, cards))
     _put_times(draft, file)
     _put_pointing(draft)
-    placed = _put_sections(draft, parts, file)
+    placed = _put_sections(draft, parts)
     _put_amplifier_values(draft, placed)
     trace = _put_type(draft)
     _put_wcs(draft, parts, hdus[0].header, placed)
@@ -245,7 +245,7 @@ def _put_pointing(draft: _Draft) -> None:
         draft.put(name, round(value, 6), card, f"{rule}, precessed from {year:g}")
 
 
-def _put_sections(draft: _Draft, parts: Sequence[HduInfo], file: str) -> list[Placed]:
+def _put_sections(draft: _Draft, parts: Sequence[HduInfo]) -> list[Placed]:
     binning = (1, 1)
     if draft.meta["binning"]:
         across, along = draft.meta["binning"].split("x")

@@ -374,7 +374,7 @@ def _role_difference(plan: Plan, need: Need, before: Sequence[Mapping[str, Any]]
     old = {one["content"] for one in before}
     new = {one.source.content for one in now}
     if old == new:
-        yield from _meta_difference(plan, need, before, now)
+        yield from _meta_difference(plan, before, now)
         return
     old_names = {os.path.basename(one["path"]) for one in before}
     new_names = {one.source.address.path.name for one in now}
@@ -392,7 +392,7 @@ def _role_difference(plan: Plan, need: Need, before: Sequence[Mapping[str, Any]]
 
 
 def _meta_difference(
-    plan: Plan, need: Need, before: Sequence[Mapping[str, Any]], now: Sequence[Input]
+    plan: Plan, before: Sequence[Mapping[str, Any]], now: Sequence[Input]
 ) -> Iterable[Reason]:
     known = {one["content"]: one["meta"] for one in before}
     for one in now:

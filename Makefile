@@ -33,7 +33,7 @@ clean:
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find awetools tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.ready: setup.cfg pyproject.toml
+.venv/.ready: setup.cfg pyproject.toml setup.py $(wildcard awetools/core/pixels/*.[ch])
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -e '.[test,plot]'
 	touch $@

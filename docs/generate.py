@@ -91,7 +91,7 @@ def _kind(kind: Kind) -> str:
         [
             (
                 f"``{need.role}``",
-                f"``{need.kind}``",
+                " or ".join(f"``{name}``" for name in need.kinds),
                 _how_many(need.many, need.at_least),
                 _yes(need.optional),
                 _text(need.help),

@@ -61,11 +61,11 @@ def store(tmp_path: Path) -> Store:
 
 
 def chosen(store: Store, **changes: object) -> str:
-    return choose(BIAS, question_of(BIAS, {**META, **changes}), [store]).path.name
+    return choose(BIAS, question_of(BIAS, {**META, **changes}), [store], {**META, **changes}).path.name
 
 
 def reasons(store: Store) -> dict[str, str]:
-    return {one.path.name: one.reason for one in candidates(BIAS, question_of(BIAS, META), [store])}
+    return {one.path.name: one.reason for one in candidates(BIAS, question_of(BIAS, META), [store], META)}
 
 
 def test_the_one_made_last_eclipses_the_others(store: Store) -> None:
@@ -134,7 +134,7 @@ def test_the_private_store_comes_first(tmp_path: Path) -> None:
     private, public = init_store(tmp_path / "mine"), init_store(tmp_path / "all")
     add(private, "mine", sequence=1)
     add(public, "theirs", sequence=99)
-    found = candidates(BIAS, question_of(BIAS, META), [private, public])
+    found = candidates(BIAS, question_of(BIAS, META), [private, public], META)
     assert [one.path.name for one in found] == ["mine", "theirs"]
     assert all(one.reason == SERVES for one in found)
 

@@ -41,7 +41,8 @@ def maker(kind: Kind) -> click.Command:
     function = options.common(run)
     for option in reversed(_options(kind)):
         function = option(function)
-    function = options.inputs(f"{kind.primary.kind.upper()}...")(function)
+    given = "|".join(name.upper() for need in kind.leads for name in need.kinds)
+    function = options.inputs(f"{given}...")(function)
     name = kind.command.removeprefix("awe-")
     command = click.command(
         name,
@@ -114,7 +115,7 @@ def _options(kind: Kind) -> list[Any]:
 def _need_options(need: Need) -> list[Any]:
     role = need.role.replace("_", "-")
     needed = "optional; chosen from the store" if need.optional else "chosen from the store"
-    which = f"a {need.kind} file; may be repeated, the one that matches is used"
+    which = f"a {' or '.join(need.kinds)} file; may be repeated, the one that matches is used"
     text = f"{need.help.rstrip('.')}: {which}. [default: {needed}]"
     return [
         click.option(

@@ -124,7 +124,9 @@ def _synopsis(command: click.Command) -> str:
 
 def inputs_of(kind: Kind) -> Iterator[Block]:
     """What a kind is made of: roles, kinds, and how each is chosen."""
-    yield Items(tuple((f"{need.role} ({need.kind})", _need_text(kind, need)) for need in kind.needs))
+    yield Items(
+        tuple((f"{need.role} ({' or '.join(need.kinds)})", _need_text(kind, need)) for need in kind.needs)
+    )
     if kind.primary.many:
         yield f"Inputs that agree in {_names((*kind.match, *kind.group))} make one product."
     yield from _match_text(kind)
@@ -134,9 +136,11 @@ def inputs_of(kind: Kind) -> Iterator[Block]:
 
 def _need_text(kind: Kind, need: Need) -> str:
     parts = [need.help]
-    if need is kind.primary:
+    if need in kind.leads:
         parts.append("Given as arguments or on standard input; " + _how_many(need))
-        return " ".join(parts)
+        if len(kind.leads) == 1:
+            return " ".join(parts)
+        parts.append("Else:")
     option = need.role.replace("_", "-")
     missing = (
         "without one the product is made all the same"
@@ -151,7 +155,9 @@ def _need_text(kind: Kind, need: Need) -> str:
 
 def _match_text(kind: Kind) -> Iterator[str]:
     """In what calibrations agree with the frame: what is common to all, then what is a kind's own."""
-    sources = [one for one in KINDS if one.name in {need.kind for need in kind.calibrations}]
+    sources = [
+        one for one in KINDS if one.name in {name for need in kind.calibrations for name in need.kinds}
+    ]
     if not sources:
         return
     common = [name for name in sources[0].match if all(name in one.match for one in sources)]
@@ -333,7 +339,7 @@ def _tool_items(tools: Sequence[Tool]) -> Iterator[tuple[str, str]]:
 
 def _see_also(tool: Tool, kind: Kind | None) -> list[str]:
     """awe, the makers of what a kind needs, and the tools beside it."""
-    needed = {need.kind for need in kind.needs} if kind else set()
+    needed = {name for need in kind.needs for name in need.kinds} if kind else set()
     makers = [one.command for one in KINDS if one.name in needed]
     beside = [] if kind else [one.program for _, tools in GROUPS for one in tools if tool in tools]
     found = dict.fromkeys(["awe", *makers, *beside, *(["awe-query", "awe-why"] if kind else [])])

@@ -49,19 +49,22 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, role: s
     workspace = here()
     if not workspace.stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
-    wanted = next(need.kind for kind in KINDS for need in kind.calibrations if need.role == role)
-    kind = kind_named(KINDS, wanted)
+    wanted = next(need.kinds for kind in KINDS for need in kind.calibrations if need.role == role)
     unserved = []
     for name in options.read_names(names, null):
         for source in open_sources(parse_address(name), workspace):
-            found = candidates(kind, question_of(kind, source.meta), workspace.stores)
+            found = []
+            for kind in (kind_named(KINDS, one) for one in wanted):
+                found += candidates(kind, question_of(kind, source.meta), workspace.stores, source.meta)
+            # The kinds of a role come in their order, but what serves comes before what does not.
+            found.sort(key=lambda one: bool(one.reason))
             _print(str(source.address), found, as_json)
             if not found or found[0].reason:
                 unserved.append(str(source.address))
     if unserved:
         raise NoMatch(
             f"no {role} serves {', '.join(unserved[:3])}{' ...' if len(unserved) > 3 else ''}",
-            hint=f"awe-query {wanted}",
+            hint=f"awe-query {wanted[0]}",
         )
     return 0
 

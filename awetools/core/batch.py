@@ -303,7 +303,7 @@ def _refuse_input_as_output(plan: Plan, target: Path) -> None:
 
 def _file_name(plan: Plan) -> str:
     """The name of a product under --out-dir: of its one input, or of the group."""
-    sources = plan.of_role(plan.kind.primary.role)
+    sources = plan.given
     if not plan.kind.primary.many and isinstance(sources[0].source, RawInput):
         address = sources[0].source.address
         return f"{_stem(address.path)}{f'_{address.detector}' if address.detector else ''}.fits"

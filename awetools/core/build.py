@@ -267,9 +267,8 @@ HEADER_NAMES = (
 
 
 def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
-    primary = plan.of_role(plan.kind.primary.role)
     return [
-        {"path": str(primary[one.number].source.address), "reason": one.reason} for one in result.left_out
+        {"path": str(plan.given[one.number].source.address), "reason": one.reason} for one in result.left_out
     ]
 
 

@@ -48,8 +48,13 @@ def question_of(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def candidates(kind: Kind, question: Mapping[str, Any], stores: Sequence[Store]) -> list[Candidate]:
-    """Every calibration of a kind for the frame's instrument and detector: those that serve first, best first."""
+def candidates(
+    kind: Kind, question: Mapping[str, Any], stores: Sequence[Store], meta: Mapping[str, Any]
+) -> list[Candidate]:
+    """Every calibration of a kind for the frame's instrument and detector: those that serve first, best first.
+
+    meta: that of the frame, which some kinds look at beyond their match keys.
+    """
     from .index import absolute, open_index
 
     found = []
@@ -61,13 +66,17 @@ def candidates(kind: Kind, question: Mapping[str, Any], stores: Sequence[Store])
             rows = list(index.rows(where, (kind.name, match["instrument"], match["detector"])))
         finally:
             index.close()
-        found += [_candidate(row, question, Path(absolute(store, row["address"])), rank) for row in rows]
+        found += [
+            _candidate(kind, row, question, meta, Path(absolute(store, row["address"])), rank) for row in rows
+        ]
     return sorted(found, key=_order)
 
 
-def choose(kind: Kind, question: Mapping[str, Any], stores: Sequence[Store]) -> Candidate:
+def choose(
+    kind: Kind, question: Mapping[str, Any], stores: Sequence[Store], meta: Mapping[str, Any]
+) -> Candidate:
     """The calibration that wins; raises NoMatch, naming the nearest one and why it does not serve."""
-    found = candidates(kind, question, stores)
+    found = candidates(kind, question, stores, meta)
     if found and found[0].reason == SERVES:
         return found[0]
     match = question["match"]
@@ -80,11 +89,11 @@ def choose(kind: Kind, question: Mapping[str, Any], stores: Sequence[Store]) -> 
 
 
 def mismatch(kind: Kind, wanted: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """The first match key in which a calibration differs from what is wanted, in words; empty if none."""
+    """The first thing in which a calibration does not serve what is wanted, in words; empty if none."""
     for name in kind.match:
         if wanted.get(name) != meta.get(name):
             return difference(name, meta.get(name), wanted.get(name))
-    return ""
+    return kind.serves(meta, wanted) if kind.serves else ""
 
 
 def difference(name: str, value: object, wanted: object) -> str:
@@ -99,8 +108,16 @@ def conditions_of(kind: Kind, meta: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={shlex.quote(str(meta[name]))}" for name in names if meta.get(name) is not None)
 
 
-def _candidate(row: Mapping[str, Any], question: Mapping[str, Any], path: Path, rank: int) -> Candidate:
+def _candidate(
+    kind: Kind,
+    row: Mapping[str, Any],
+    question: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    path: Path,
+    rank: int,
+) -> Candidate:
     meta = json.loads(row["meta"])
+    reason = _reason(row, meta, question) or (kind.serves(meta, wanted) if kind.serves else "")
     return Candidate(
         path=path,
         meta=meta,
@@ -109,7 +126,7 @@ def _candidate(row: Mapping[str, Any], question: Mapping[str, Any], path: Path, 
         by_hand=row["valid_by"] == "hand",
         sequence=row["sequence"] or 0,
         store_rank=rank,
-        reason=_reason(row, meta, question) or ("" if path.exists() else "its file is gone"),
+        reason=reason or ("" if path.exists() else "its file is gone"),
         nights_away=_nights_between(meta.get("night"), question.get("night")),
     )
 

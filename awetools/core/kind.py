@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,9 +59,18 @@ def of_frame() -> Selector:
     return Selector("of_frame")
 
 
+# The meta of what fills each role so far; the recipe's own frames are under the role of the lead.
+MetaByRole = Mapping[str, Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Need:
-    """One input role of a kind."""
+    """One input role of a kind.
+
+    or_kinds: other kinds that fill the role, in order of preference after `kind`.
+    lead: what the command is given may fill this role; the first need always leads.
+    unless: says, from the inputs chosen so far, why the role is to stay empty.
+    """
 
     role: str
     kind: str
@@ -70,6 +79,14 @@ class Need:
     at_least: int = 1
     optional: bool = False
     help: str = ""
+    or_kinds: tuple[str, ...] = ()
+    lead: bool = False
+    unless: Callable[[MetaByRole], str] | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that fill the role, in order of preference."""
+        return (self.kind, *self.or_kinds)
 
 
 @dataclass(frozen=True)
@@ -131,7 +148,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of product, declared once."""
+    """One kind of product, declared once.
+
+    serves: why a product of that meta does not serve a frame of this one, although
+    all match keys agree; empty if it does.
+    """
 
     name: str
     command: str
@@ -150,16 +171,26 @@ class Kind:
     revision: int
     unit: str = "adu"
     example: str = ""
+    serves: Callable[[Mapping[str, Any], Mapping[str, Any]], str] | None = None
 
     @property
     def primary(self) -> Need:
-        """The need that the command's arguments fill."""
+        """The first of the needs that the command's arguments fill."""
         return self.needs[0]
+
+    @property
+    def leads(self) -> Sequence[Need]:
+        """The needs that the command's arguments may fill; of each product, they fill one."""
+        return [need for need in self.needs if need.lead or need is self.needs[0]]
 
     @property
     def calibrations(self) -> Sequence[Need]:
         """The needs that are chosen, or named by an option."""
-        return self.needs[1:]
+        return self.needs[1:] if len(self.leads) == 1 else self.needs
+
+    def lead_of(self, kind: str) -> Need | None:
+        """The need that an argument of a kind fills; None if the command takes no such thing."""
+        return next((need for need in self.leads if kind in need.kinds), None)
 
     def need(self, role: str) -> Need:
         """The need of that role; KeyError if there is none."""

@@ -47,6 +47,7 @@ class Plan:
     """All that decides what a product will be, before a pixel is read."""
 
     kind: Kind
+    lead: str
     inputs: tuple[Input, ...]
     without: tuple[str, ...]
     params: Resolved
@@ -58,6 +59,11 @@ class Plan:
     def of_role(self, role: str) -> list[Input]:
         """The inputs of a role, in the order of their content."""
         return [one for one in self.inputs if one.role == role]
+
+    @property
+    def given(self) -> list[Input]:
+        """The inputs that the command was given, in the order of their content."""
+        return self.of_role(self.lead)
 
 
 @dataclass(frozen=True)
@@ -109,19 +115,22 @@ def make_plan(
 
     Raises TooFew, WrongKind, NoMatch, Flagged.
     """
-    _check_primary(kind, primary)
+    lead = _check_primary(kind, primary)
     first = min(primary, key=lambda one: str(one.meta.get("obs_start")))
     params = resolve_params(
         kind, first.meta, workspace.camera_settings(first.meta), workspace.settings, wish.parameters or {}
     )
     params, changes = with_overscan_mode(params, first.meta)
-    need = kind.primary
-    inputs = [Input(need.role, one, {**one.meta, **changes}) for one in primary]
+    inputs = [Input(lead.role, one, {**one.meta, **changes}) for one in primary]
     meta = _product_meta(kind, [one.meta for one in inputs])
     notes: list[str] = []
     without = []
-    for need in kind.calibrations:
-        calibration = _calibration(need, meta, wish, workspace, kinds, notes)
+    # What another input can make unnecessary is looked for last.
+    for need in sorted((need for need in kind.needs if need is not lead), key=lambda need: bool(need.unless)):
+        reason = need.unless({one.role: one.meta for one in inputs}) if need.unless else ""
+        if reason:
+            notes.append(f"without {need.role}: {reason}")
+        calibration = None if reason else _calibration(need, meta, wish, workspace, kinds, notes)
         if calibration is None:
             without.append(need.role)
         else:
@@ -129,7 +138,9 @@ def make_plan(
     inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
     limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
     key = recipe_key(kind.name, kind.revision, params.as_dict(), [key_part(kind, one) for one in inputs])
-    return Plan(kind, tuple(inputs), tuple(without), params, tuple(limits), meta, key, tuple(notes))
+    return Plan(
+        kind, lead.role, tuple(inputs), tuple(without), params, tuple(limits), meta, key, tuple(notes)
+    )
 
 
 def key_part(kind: Kind, one: Input) -> dict[str, Any]:
@@ -215,12 +226,14 @@ def validity_of(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _check_primary(kind: Kind, primary: Sequence[Source]) -> None:
-    need = kind.primary
+def _check_primary(kind: Kind, primary: Sequence[Source]) -> Need:
+    """The need that the given inputs fill."""
+    need = kind.lead_of(primary[0].kind) or kind.primary
     for one in primary:
-        if one.kind != need.kind:
+        if one.kind not in need.kinds:
+            wanted = " or ".join(name for lead in kind.leads for name in lead.kinds)
             raise WrongKind(
-                f"{one.address}: is {one.kind}, but {kind.command} needs {need.kind}",
+                f"{one.address}: is {one.kind}, but {kind.command} needs {wanted}",
                 hint=f"awe-header --explain-type {one.address}" if isinstance(one, RawInput) else "",
             )
     for one in primary:
@@ -236,6 +249,7 @@ def _check_primary(kind: Kind, primary: Sequence[Source]) -> None:
             f"{kind.name} needs at least {need.at_least} {need.kind} frames of one group, not {len(primary)}: {names}",
             hint=f"awe-query {need.kind}",
         )
+    return need
 
 
 def with_overscan_mode(params: Resolved, meta: Mapping[str, Any]) -> tuple[Resolved, dict[str, str]]:
@@ -262,28 +276,34 @@ def _calibration(
 ) -> Input | None:
     if need.role in wish.without:
         return None
-    kind = kind_named(kinds, need.kind)
     if wish.named.get(need.role):
-        return _named(need, kind, meta, wish, notes)
-    question = question_of(kind, meta)
-    try:
-        chosen = choose(kind, question, workspace.stores)
-    except NoMatch as error:
-        if need.optional:
-            notes.append(f"without {need.role}: {error.message}")
-            return None
-        hint = f"--{need.role} FILE, --no-{need.role}, or: {error.hint}"
-        raise NoMatch(error.message, hint=hint) from None
-    product = open_product(chosen.path)
-    return Input(need.role, product, product.meta, question)
+        return _named(need, kinds, meta, wish, notes)
+    misses = []
+    for name in need.kinds:
+        kind = kind_named(kinds, name)
+        question = question_of(kind, meta)
+        try:
+            chosen = choose(kind, question, workspace.stores, meta)
+        except NoMatch as error:
+            misses.append(error)
+            continue
+        product = open_product(chosen.path)
+        return Input(need.role, product, product.meta, question)
+    message = "; ".join(error.message for error in misses)
+    if need.optional:
+        notes.append(f"without {need.role}: {message}")
+        return None
+    raise NoMatch(message, hint=f"--{need.role} FILE, --no-{need.role}, or: {misses[0].hint}")
 
 
-def _named(need: Need, kind: Kind, meta: Mapping[str, Any], wish: Wish, notes: list[str]) -> Input:
+def _named(need: Need, kinds: Sequence[Kind], meta: Mapping[str, Any], wish: Wish, notes: list[str]) -> Input:
     """The one of the named calibrations that matches the frame."""
     wrong = []
     for product in wish.named[need.role]:
-        if product.kind != need.kind:
-            raise WrongKind(f"{product.path}: is {product.kind}, but --{need.role} needs {need.kind}")
+        if product.kind not in need.kinds:
+            wanted = " or ".join(need.kinds)
+            raise WrongKind(f"{product.path}: is {product.kind}, but --{need.role} needs {wanted}")
+        kind = kind_named(kinds, product.kind)
         differs = mismatch(kind, meta, product.meta)
         if not differs:
             outside = _outside_validity(product, meta)
@@ -293,7 +313,7 @@ def _named(need: Need, kind: Kind, meta: Mapping[str, Any], wish: Wish, notes: l
         wrong.append(f"{product.path}: {differs}")
     raise NoMatch(
         f"--{need.role} does not match {meta.get('exposure') or meta.get('night')}: {'; '.join(wrong)}",
-        hint=f"awe-query {need.kind} {conditions_of(kind, meta)}",
+        hint=f"awe-query {need.kind} {conditions_of(kind_named(kinds, need.kind), meta)}",
     )
 
 

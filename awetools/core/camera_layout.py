@@ -33,7 +33,7 @@ from .sections import (
 )
 
 LAYOUT_KEYS = ("when", "amps", "data", "overscan", "target", "target_unbinned", "amp")
-AMPLIFIER_KEYS = ("gain_e_adu", "read_noise_adu", "read_noise_e", "saturation_adu")
+AMPLIFIER_KEYS = ("gain_e_adu", "read_noise_adu", "read_noise_e", "saturation_adu", "nonlinear_adu")
 TRIM_KEYS = ("left", "right", "bottom", "top")
 WCS_KEYS = ("frame",)
 

@@ -302,6 +302,7 @@ def _put_amplifier_values(draft: _Draft, placed: Sequence[Placed]) -> None:
         ("gain_e_adu", gains),
         ("read_noise_adu", noises),
         ("saturation_adu", _values(draft, placed, "saturation_adu")),
+        ("nonlinear_adu", _values(draft, placed, "nonlinear_adu")),
     ):
         _put_list(draft, name, found, len(placed))
 

@@ -57,5 +57,6 @@ FIELDS: tuple[Field, ...] = (
     Field("gain_e_adu", "json", "e/ADU", "Gain of each amplifier, or null."),
     Field("read_noise_adu", "json", "ADU", "Read noise of each amplifier, or null."),
     Field("saturation_adu", "json", "ADU", "Saturation level of each amplifier, or null."),
+    Field("nonlinear_adu", "json", "ADU", "Raw level from which each amplifier is nonlinear, or null."),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from ..frame import Frame, RawFrame, Table
 
 
-BLOCK_ROWS = 64
-
-
 @dataclass(frozen=True)
 class ReducedParams:
     """Parameters of `make_reduced`."""
@@ -53,6 +50,7 @@ def make_reduced(
     from ..pixels.mask import Bit, bad
     from ..pixels.smooth import background
     from ..pixels.stats import clipped
+    from ..pixels.weight import background_weight
     from .common import READ_NOISE_HINT, amplifier_map, gain_of, read_noise_of, trim
 
     exptime_s = raw.meta.get("exptime_s")
@@ -92,7 +90,15 @@ def make_reduced(
             hint="awe-imstat shows the flat's pixels",
         )
     sky = background(data, use, params.sky_mesh)
-    weight = _weight(sky, use, gain, read_noise, bias, flat)
+    weight = background_weight(
+        sky,
+        gain_e_adu=gain,
+        read_noise_adu=read_noise,
+        flat=flat.data if flat else None,
+        bias_weight=bias.weight if bias else None,
+        flat_weight=flat.weight if flat else None,
+        bad=~use,
+    )
     residual = clipped((data - sky)[use])
     return Result(
         planes={"SCI": data, "WEIGHT": weight, "MASK": mask},
@@ -136,48 +142,6 @@ def _mask(
     if hotpix is not None:
         mask |= hotpix.data.astype(np.int16)
     return mask
-
-
-def _weight(
-    sky: np.ndarray,
-    use: np.ndarray,
-    gain: np.ndarray,
-    read_noise: np.ndarray,
-    bias: Frame | None,
-    flat: Frame | None,
-) -> np.ndarray:
-    """Inverse variance of the background (ny, nx), by blocks of rows that stay in the processor's cache."""
-    import numpy as np
-
-    from ..pixels.weight import background_weight
-
-    weight = np.empty(sky.shape, dtype=np.float32)
-    for y0 in range(0, len(sky), BLOCK_ROWS):
-        rows = slice(y0, y0 + BLOCK_ROWS)
-        response: np.ndarray | float = 1.0 if flat is None else flat.data[rows]
-        weight[rows] = background_weight(
-            sky[rows] * response,
-            response,
-            gain_e_adu=gain if len(gain) == 1 else gain[rows],
-            read_noise_adu=read_noise if len(read_noise) == 1 else read_noise[rows],
-            bias_variance_adu2=_variance(bias, rows),
-            flat_variance=_variance(flat, rows),
-            bad=~use[rows],
-        )
-    return weight
-
-
-def _variance(frame: Frame | None, rows: slice) -> np.ndarray | float:
-    """Variance of a calibration's pixels; 0 where it has none (those pixels are masked)."""
-    import numpy as np
-
-    if frame is None or frame.weight is None:
-        return 0.0
-    weight = frame.weight[rows]
-    # The reciprocal of a denormal weight is infinite, which serves: the pixel's weight becomes 0.
-    with np.errstate(over="ignore"):
-        variance: np.ndarray = np.divide(1, weight, out=np.zeros_like(weight), where=weight > 0)
-    return variance
 
 
 def _lowest_saturation(raw: RawFrame, bias: Frame | None, overscan_adu: float) -> float | None:

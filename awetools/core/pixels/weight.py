@@ -2,71 +2,124 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import Mixture
+from .kernels import kernel
 from .stats import DIGITISATION_VARIANCE_ADU2
 
 Value = float | npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+# Rows that stay in the processor's cache while the twin works on them.
+BLOCK_ROWS = 64
 
 
 def background_weight(
-    sky_adu: Value,
-    flat: Value,
+    sky_adu: Floats,
     *,
     gain_e_adu: Value,
     read_noise_adu: Value,
-    dark_adu: Value = 0.0,
-    bias_variance_adu2: Value = 0.0,
-    dark_variance_adu2: Value = 0.0,
-    flat_variance: Value = 0.0,
+    flat: Floats | None = None,
+    dark_adu_s: Floats | None = None,
+    exptime_s: float = 0.0,
+    bias_weight: Floats | None = None,
+    dark_weight: Floats | None = None,
+    flat_weight: Floats | None = None,
     bad: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Floats:
     """Inverse variance of the background of a flat-fielded frame, ADU^-2; 0 where it has none.
 
-    Everything is a number or an array that broadcasts to the frame (ny, nx); gain and
-    read noise may differ from amplifier to amplifier. All levels in ADU *before* the flat:
+    ``sky_adu`` (ny, nx) is the smooth sky of the flat-fielded frame, the ``*_weight`` are
+    the inverse variances of the master bias (ADU^-2), dark ((ADU/s)^-2) and flat, all
+    (ny, nx); gain and read noise are numbers or arrays that broadcast, as they may differ
+    from amplifier to amplifier:
 
         weight = flat^2 / variance
+        level = sky flat                    ADU before the flat; below 0 it counts as 0
         variance = read_noise^2             read noise, digitisation removed
                  + 1/12                     rounding to whole ADU
-                 + (dark + sky) / gain      shot noise; levels below 0 count as 0
-                 + bias_variance            noise of the master bias
-                 + dark_variance            noise of the master dark, scaled to the exposure
-                 + (sky / flat)^2 flat_variance     noise of the (dimensionless) master flat
+                 + (level + dark exptime) / gain      shot noise
+                 + 1 / bias_weight          noise of the master bias
+                 + exptime^2 / dark_weight  noise of the master dark
+                 + sky^2 / flat_weight      noise of the master flat
 
     ``sky_adu`` must be the smooth sky: with the sources' own photon noise in the weights
     coadded stars lose 0.8% of their flux (measured). ``bad`` is True where the weight is
-    0; it is 0 as well where flat or variance are not finite or not above 0. float32,
-    each pixel by itself. Source: propagation of errors through
-    (raw - bias - dark) / flat (e.g. Newberry 1991, PASP 103, 122).
+    0; it is 0 as well where flat or variance are not finite or not above 0. A calibration
+    of weight 0 adds no noise: its pixels are for masks to say. float32, each pixel by
+    itself. Source: propagation of errors through (raw - bias - dark) / flat (e.g. Newberry
+    1991, PASP 103, 122). ``Mixture`` if the shapes differ.
     """
-    sky, flat_field, gain, read_noise, dark, from_bias, from_dark, from_flat = (
-        np.asarray(value, np.float32)
-        for value in (
-            sky_adu,
-            flat,
-            gain_e_adu,
-            read_noise_adu,
-            dark_adu,
-            bias_variance_adu2,
-            dark_variance_adu2,
-            flat_variance,
-        )
-    )
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        level = np.maximum(sky, 0)
-        variance = (level + np.maximum(dark, 0)) / gain
-        variance = variance + (read_noise * read_noise + np.float32(DIGITISATION_VARIANCE_ADU2))
-        variance = variance + from_bias
-        variance = variance + from_dark
-        if from_flat.any():
-            variance = variance + np.square(level / flat_field) * from_flat
-        weight = np.square(flat_field) / variance
-        usable = (flat_field > 0) & (variance > 0) & np.isfinite(weight)
-    if bad is not None:
-        usable = usable & ~bad
-    result: npt.NDArray[np.float32] = np.where(usable, weight, np.float32(0))
+    shape = sky_adu.shape
+    planes: dict[str, Floats | None] = {
+        "sky": _plane(sky_adu, shape),
+        "flat": _plane(flat, shape),
+        "gain": _plane(gain_e_adu, shape),
+        "read_noise": _plane(read_noise_adu, shape),
+        "dark": _plane(dark_adu_s, shape),
+        "bias_weight": _plane(bias_weight, shape),
+        "dark_weight": _plane(dark_weight, shape),
+        "flat_weight": _plane(flat_weight, shape),
+    }
+    refused = np.zeros(shape, bool) if bad is None else np.ascontiguousarray(bad)
+    if refused.shape != shape:
+        raise Mixture(f"a mask of shape {refused.shape} for an image of {shape}")
+    out = np.empty(shape, np.float32)
+    compiled = kernel("weight")
+    if compiled is not None:
+        compiled.weight(out, refused, *planes.values(), exptime_s, DIGITISATION_VARIANCE_ADU2)
+        return out
+    for y0 in range(0, shape[0], BLOCK_ROWS):
+        rows = slice(y0, y0 + BLOCK_ROWS)
+        out[rows] = _weight(_rows(planes, rows), refused[rows], np.float32(exptime_s))
+    return out
+
+
+def _plane(value: Value | None, shape: tuple[int, ...]) -> Floats | None:
+    """A contiguous float32 array of the shape, or of one row that stands for all."""
+    if value is None:
+        return None
+    array = np.asarray(value, np.float32)
+    if array.ndim < 2:
+        array = np.broadcast_to(array, (1, shape[1]))
+    if array.shape[0] not in (1, shape[0]) or array.shape[1:] != shape[1:]:
+        raise Mixture(f"a plane of shape {array.shape} for an image of {shape}")
+    return np.ascontiguousarray(array)
+
+
+def _rows(planes: Mapping[str, Floats | None], rows: slice) -> dict[str, Any]:
+    return {
+        name: plane if plane is None or len(plane) == 1 else plane[rows] for name, plane in planes.items()
+    }
+
+
+def _weight(planes: Mapping[str, Any], bad: npt.NDArray[np.bool_], exptime_s: np.float32) -> Floats:
+    """The kernel's numpy twin: the same operations in the same order."""
+    flat = np.float32(1) if planes["flat"] is None else planes["flat"]
+    with np.errstate(all="ignore"):
+        light = level = np.maximum(planes["sky"] * flat, np.float32(0))
+        if planes["dark"] is not None:
+            light = level + np.maximum(planes["dark"] * exptime_s, np.float32(0))
+        noise = planes["read_noise"]
+        variance = light / planes["gain"] + (noise * noise + np.float32(DIGITISATION_VARIANCE_ADU2))
+        if planes["bias_weight"] is not None:
+            variance = variance + _reciprocal(planes["bias_weight"])
+        if planes["dark_weight"] is not None:
+            variance = variance + _reciprocal(planes["dark_weight"]) * (exptime_s * exptime_s)
+        if planes["flat_weight"] is not None:
+            sky = level / flat
+            variance = variance + sky * sky * _reciprocal(planes["flat_weight"])
+        weight = flat * flat / variance
+        usable = (flat > 0) & (variance > 0) & np.isfinite(weight) & ~bad
+    result: Floats = np.where(usable, weight, np.float32(0))
+    return result
+
+
+def _reciprocal(weight: Floats) -> Floats:
+    result: Floats = np.divide(np.float32(1), weight, out=np.zeros_like(weight), where=weight > 0)
     return result

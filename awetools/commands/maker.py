@@ -136,9 +136,13 @@ def _need_options(need: Need) -> list[Any]:
 
 
 def _param_option(one: Param) -> Any:
-    parts = [f"default: {one.default}", one.range_text]
+    default = one.default if one.type is not bool else "yes" if one.default else "no"
+    parts = [f"default: {default}", one.range_text]
     unit = f" ({one.unit})" if one.unit else ""
     text = f"{one.help.rstrip('.')}{unit}. [{'; '.join(part for part in parts if part)}]"
+    if one.type is bool:
+        both = f"{one.option}/--no-{one.option.removeprefix('--')}"
+        return click.option(both, f"param_{one.name}", default=None, help=text)
     kind: click.ParamType[Any] = click.Choice(one.choices) if one.choices else CLICK_TYPES[one.type]
     return click.option(one.option, f"param_{one.name}", type=kind, default=None, help=text)
 
@@ -207,6 +211,7 @@ def _request(
 
 def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.batch import Failure, run
+    from ..core.pixels.kernels import not_built
     from .progress import progress
 
     codes, actions = [], Counter[str]()
@@ -227,6 +232,8 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
             codes.append(0)
             actions[outcome.action] += 1
             _print_outcome(outcome, messenger, given)
+    if slower := not_built():
+        messenger.note(f"runs slower: the C kernels {', '.join(slower)} are not built; numpy does their work")
     failed = sum(1 for code in codes if code)
     if len(codes) > 1 or actions["up-to-date"] or actions["would-make"]:
         counts = [WORDS[action].format(count) for action, count in actions.items()]

@@ -1,15 +1,17 @@
-"""Which C kernels this installation has; each has a numpy twin that gives the same bits."""
+"""The C kernels, and which of them this installation has; each has a numpy twin that gives the same bits."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from types import ModuleType
 
+# One `_NAME.c` each in this folder.
+KERNELS = ("weight",)
+
 # `numpy` here makes every kernel's twin do the work.
 SWITCH = "AWETOOLS_KERNELS"
-
-_missing: set[str] = set()
 
 
 def kernel(name: str) -> ModuleType | None:
@@ -19,10 +21,9 @@ def kernel(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(f"{__package__}._{name}")
     except ImportError:
-        _missing.add(name)
         return None
 
 
-def missing() -> list[str]:
-    """The kernels that were asked for and are not there, so that a program can say that it runs slower."""
-    return sorted(_missing)
+def not_built() -> list[str]:
+    """The kernels that this installation lacks: what they do is done by numpy, and takes longer."""
+    return [name for name in KERNELS if importlib.util.find_spec(f"{__package__}._{name}") is None]

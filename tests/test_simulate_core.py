@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from awetools.core.errors import BadValue, WouldOverwrite
 from awetools.core.simulate import MODEL, NightSpec
+from awetools.core.simulate.camera import make_detector
 from awetools.core.simulate.night import Summary, simulate_night
 from awetools.core.simulate.plan import (
     SITE_LATITUDE_DEG,
@@ -32,7 +33,7 @@ from awetools.core.simulate.plan import (
     sidereal_deg,
     stream,
 )
-from awetools.core.simulate.readout import bleed, cosmic_rays, poisson
+from awetools.core.simulate.readout import bleed, cosmic_rays, poisson, repel
 from awetools.core.simulate.render import Psf, Sources, draw, point_sources
 
 SPEC = NightSpec(
@@ -672,3 +673,74 @@ def test_dithers_never_repeat() -> None:
     shots = plan_night(NightSpec(exposures=30, biases=0, flats=0, twilights=0, darks=0))
     pointings = [shot.conditions.nominal_deg for shot in shots if shot.conditions]
     assert len(set(pointings)) == 30
+
+
+# Nonlinearity, brighter-fatter effect, levels and lamp of the flats
+
+
+def test_an_amplifier_loses_a_part_of_a_strong_signal_and_the_truth_says_where(tmp_path: Path) -> None:
+    spec = replace(TINY, nonlinearity=0.05, biases=0, twilights=0, darks=0, exposures=0)
+    straight = load(tmp_path / "a", simulate_night(tmp_path / "a", replace(spec, nonlinearity=0.0)))
+    bent = load(tmp_path / "b", simulate_night(tmp_path / "b", spec))
+    row = bent.of("DOMEFLAT")[0]
+    true, read, bias = straight.raw(row), bent.raw(row), bent.truth("bias_sim1")
+    for amplifier in bent.detector("sim1")["amplifiers"]:
+        data, target = (slice(*amplifier[name]) for name in ("data", "target"))
+        assert 0.8 * 0.05 <= amplifier["nonlinearity"] <= 1.2 * 0.05
+        level = amplifier["bias_level_adu"]
+        signal = true[:, data] - level - bias[:, target]
+        lost = true[:, data] - read[:, data]
+        assert np.abs(lost - amplifier["nonlinearity"] * signal**2 / 65535).max() < 12
+        assert lost.mean() > 100
+        at = amplifier["nonlinear_adu"] / 0.99
+        assert amplifier["nonlinearity"] * at / 65535 == pytest.approx(0.01)
+    for amplifier in straight.detector("sim1")["amplifiers"]:
+        assert amplifier["nonlinearity"] == 0 and amplifier["nonlinear_adu"] is None
+
+
+def test_a_nonlinear_amplifier_saturates_lower_and_never_turns_back() -> None:
+    spec = replace(TINY, nonlinearity=0.2, gain_e_adu=0.5)
+    detector = make_detector(spec, 0)
+    assert detector.saturate_adu <= make_detector(replace(spec, nonlinearity=0.0), 0).saturate_adu
+    signal = np.linspace(0, 400e3, 1000, dtype=np.float32)
+    for amplifier in detector.amplifiers:
+        read = amplifier.respond(signal)
+        assert (np.diff(read) >= 0).all() and read.max() > 65535
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.25])
+def test_fuller_pixels_share_their_charge(strength: float) -> None:
+    mean = 50e3
+    before = np.random.default_rng(1).normal(mean, math.sqrt(mean), (512, 512)).astype(np.float32)
+    after = before.copy()
+    repel(after, strength, full_well_e=1e5)
+    assert after.sum(dtype=np.float64) == pytest.approx(before.sum(dtype=np.float64), rel=1e-6)
+    # The first order in the strength, and the second of the same diffusion.
+    expected = 1 - strength + 20 * (strength / 8) ** 2
+    assert after.var() / before.var() == pytest.approx(expected, abs=0.012)
+    inner = after - after.mean()
+    across = 2 * (inner[:, 1:] * inner[:, :-1]).mean() + 2 * (inner[1:] * inner[:-1]).mean()
+    assert (inner.var() + across) / before.var() == pytest.approx(1, abs=0.04)
+
+
+def test_a_saturated_core_is_not_pushed_apart() -> None:
+    image = np.zeros((5, 5), np.float32)
+    image[2, 2] = 1e7
+    repel(image, 0.3, full_well_e=1e5)
+    assert image[2, 2] > 0.99e7 and (image >= 0).all()
+
+
+def test_levels_drift_and_gain_of_flats() -> None:
+    spec = replace(TINY, flats=8, flat_low_adu=1000.0, flat_high_adu=20000.0)
+    lamps = [shot.lamp.level_adu for shot in plan_night(spec) if shot.lamp and shot.obstype == "DOMEFLAT"]
+    assert min(lamps) < 4000 and 10000 < max(lamps) < 20000
+    drifting = [
+        shot.lamp.level_adu
+        for shot in plan_night(replace(spec, lamp_drift=0.01))
+        if shot.lamp and shot.obstype == "DOMEFLAT"
+    ]
+    assert np.array(drifting) / lamps == pytest.approx(1 + 0.01 * np.arange(8))
+    gains = [one.gain_e_adu for one in make_detector(replace(TINY, gain_e_adu=4.0), 0).amplifiers]
+    assert all(3.94 <= gain <= 4.06 for gain in gains)
+    with pytest.raises(BadValue, match="flat_high_adu = 900"):
+        replace(TINY, flat_low_adu=1000.0, flat_high_adu=900.0)

@@ -14,23 +14,26 @@ __all__ = ["FILTERS", "MODEL", "NightSpec"]
 MODEL = """\
 The camera SIMCAM is a row of detectors (sim1, sim2, ... from left to right) with gaps of 5% of their \
 width between them. A detector has two amplifiers that read its left half (A) and right half (B) through \
-their own lower corner, each with its own gain (about 1.8 e-/ADU, within 3% of each other), read noise \
-(about 5 e-) and bias level. A raw frame is one detector of one exposure: a FITS file with a single image \
-of unsigned 16-bit numbers. Its columns are 32 of overscan of A, the data of A, the data of B, 32 of \
-overscan of B; with one amplifier, 32 of overscan, then the data. North is up and east is left.
+their own lower corner, each with its own gain (about 1.8 e-/ADU or --gain-e-adu, within 3% of each \
+other), read noise (about 5 e-) and bias level. A raw frame is one detector of one exposure: a FITS file \
+with a single image of unsigned 16-bit numbers. Its columns are 32 of overscan of A, the data of A, the \
+data of B, 32 of overscan of B; with one amplifier, 32 of overscan, then the data. North is up and east is \
+left.
 
 Counts are: the amplifier's level, an offset of the frame and a smooth drift along its rows (in data and \
 overscan alike); a bias pattern of rows, columns and gradients, mirrored for B (in the data only, the same \
 in all frames); read noise; and (photons + dark current + cosmic rays) / gain, rounded and cut off at \
 65535. Photon noise is Poisson's. Charge above the full well (95,000 to 130,000 e-) bleeds along the \
-columns, half each way. Hot pixels and hot columns have dark current and a bias offset, cold pixels and \
+columns, half each way. With --brighter-fatter fuller pixels push charge into their neighbours, with \
+--nonlinearity an amplifier (each its own, within 20%) reads too little of a strong signal; both are off \
+unless asked for. Hot pixels and hot columns have dark current and a bias offset, cold pixels and \
 dead columns a low response. Dark current has a floor with structure and glows in the amplifiers' corners.
 
 The response of a filter has pixel-to-pixel variations of 1%, vignetting, smooth variations and the \
 shadows of dust, some on the window (in all filters) and some on the filter. Dome flats come in pairs of \
-one exposure time, at levels of about 10,000 to 36,000 ADU; their lamp is stable to 0.2% and lights the \
-mosaic unevenly. Twilight flats fade exponentially, have small gradients of any direction, and a few \
-stars.
+one exposure time, at levels of about 10,000 to 36,000 ADU (--flat-low-adu, --flat-high-adu); their lamp \
+is stable to 0.2% but for --lamp-drift, and lights the mosaic unevenly. Twilight flats fade exponentially, \
+have small gradients of any direction, and a few stars.
 
 Science frames show one sky of stars and galaxies (exponential discs and Spergel bulges) under a Moffat \
 profile (beta = 3.5) with a seeing and ellipticity of each exposure, dimmed by extinction and \
@@ -60,9 +63,9 @@ reference.fits, a table as from a survey: most stars brighter than 21 mag in the
 frames.csv, a line a frame: type, filter, exposure time, start, level (mean light of a flat, sky of a \
 science frame, in ADU), zero point (mag of 1 ADU/s in the reduced frame, extinction and transparency \
 included), effective gain, seeing, counts of saturated, cosmic-ray and trail pixels. run.json, written \
-last: the settings, the camera (gain, read noise in e- and ADU, bias level, sections of each amplifier, \
-full well), and each exposure's conditions (pointing error, rotation, seeing, ellipticity, sky, gradients, \
-trail) or lamp.
+last: the settings, the camera (gain, read noise in e- and ADU, bias level, sections, nonlinearity and \
+level read at which it is 1% (nonlinear_adu) of each amplifier, full well), and each exposure's conditions \
+(pointing error, rotation, seeing, ellipticity, sky, gradients, trail) or lamp.
 
 Below truth/, all for the trimmed detector: bias_DET.fits (ADU above the overscan of the same row), \
 dark_DET.fits (e-/s), pixmask_DET.fits (bits 1 hot, 2 cold or dead), flat_FILTER_DET.fits (response in \

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .plan import stream
 from .spec import OVERSCAN_COLUMNS, NightSpec
 
 INSTRUMENT = "SIMCAM"
-NOMINAL_GAIN_E_ADU = 1.8
 NOMINAL_READ_NOISE_E = 5.0
 ADC_TOP_ADU = 65535
 FULL_WELL_RANGE_E = (95e3, 130e3)
 SATURATE_SAFETY = 0.98
+NONLINEAR_FRACTION = 0.01
 
 Card = tuple[str, str | int | float | bool, str]
 
@@ -22,7 +24,8 @@ class Amplifier:
     """One amplifier; columns are 0-based and half open, in the raw frame unless they say otherwise.
 
     suffix ends its header cards; target are its columns in the trimmed detector;
-    mirrored: it reads from right to left.
+    mirrored: it reads from right to left; nonlinearity: fraction of a signal of
+    65,535 ADU that is lost.
     """
 
     suffix: str
@@ -33,11 +36,28 @@ class Amplifier:
     gain_e_adu: float
     read_noise_e: float
     bias_level_adu: float
+    nonlinearity: float = 0.0
 
     @property
     def read_noise_adu(self) -> float:
         """Read noise in ADU."""
         return self.read_noise_e / self.gain_e_adu
+
+    @property
+    def nonlinear_adu(self) -> float | None:
+        """Level read, above the bias, that is 1% below what it should be; None if linear."""
+        if not self.nonlinearity:
+            return None
+        return (1 - NONLINEAR_FRACTION) * NONLINEAR_FRACTION * ADC_TOP_ADU / self.nonlinearity
+
+    def respond(self, signal_adu: np.ndarray) -> np.ndarray:
+        """What is read of a signal above the bias, ADU: less by a part that grows with its square."""
+        if not self.nonlinearity:
+            return signal_adu
+        # Beyond the parabola's top, which is above what the converter can say, it stays there.
+        signal = np.minimum(signal_adu, np.float32(ADC_TOP_ADU / (2 * self.nonlinearity)))
+        read: np.ndarray = signal - np.float32(self.nonlinearity / ADC_TOP_ADU) * signal * signal
+        return read
 
 
 @dataclass(frozen=True)
@@ -70,11 +90,14 @@ class Detector:
     @property
     def saturate_adu(self) -> int:
         """Raw level, bias included, below which no pixel has lost charge or was clipped."""
-        tops = (
-            min(self.full_well_e / one.gain_e_adu + one.bias_level_adu, ADC_TOP_ADU)
-            for one in self.amplifiers
-        )
-        return int(SATURATE_SAFETY * min(tops))
+        return int(SATURATE_SAFETY * min(self._top_adu(one) for one in self.amplifiers))
+
+    def _top_adu(self, one: Amplifier) -> float:
+        """What an amplifier reads of a full well, or the highest number there is."""
+        signal = self.full_well_e / one.gain_e_adu
+        if one.nonlinearity:
+            signal = float(one.respond(np.asarray(signal, np.float64)))
+        return min(signal + one.bias_level_adu, ADC_TOP_ADU)
 
 
 def make_detector(spec: NightSpec, index: int) -> Detector:
@@ -107,9 +130,10 @@ def _amplifier(spec: NightSpec, detector: int, number: int) -> Amplifier:
         data=(start, start + width),
         overscan=overscan,
         mirrored=right,
-        gain_e_adu=round(NOMINAL_GAIN_E_ADU * float(1 + rng.uniform(-0.015, 0.015)), 4),
+        gain_e_adu=round(spec.gain_e_adu * float(1 + rng.uniform(-0.015, 0.015)), 4),
         read_noise_e=round(NOMINAL_READ_NOISE_E * float(1 + rng.uniform(-0.12, 0.12)), 3),
         bias_level_adu=round(float(rng.uniform(1000, 1500)), 1),
+        nonlinearity=round(spec.nonlinearity * float(1 + rng.uniform(-0.2, 0.2)), 6),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import detector as maps
-from .camera import INSTRUMENT, NOMINAL_GAIN_E_ADU, Card, Detector, amplifier_cards, make_detector
+from .camera import INSTRUMENT, Card, Detector, amplifier_cards, make_detector
 from .output import read_card, read_map, write_head, write_image
 from .plan import (
     SITE_LATITUDE_DEG,
@@ -159,7 +159,7 @@ def _light(
         dark = 0.0
         if shot.obstype == "DARK":
             dark = float(np.median(read_map(map_path(directory, "dark", detector)))) * shot.exptime_s
-        return _Light(level_adu=dark / NOMINAL_GAIN_E_ADU), 0
+        return _Light(level_adu=dark / spec.gain_e_adu), 0
     gain = read_card(map_path(directory, f"flat_adu_{shot.filter}", detector), "EFFGAIN")
     if shot.conditions is None:
         electrons = lamp_light(spec, detector, shot)

@@ -135,6 +135,7 @@ def _detector(detector: Detector) -> dict[str, Any]:
     told = dataclasses.asdict(detector) | {"saturate_adu": detector.saturate_adu}
     for amplifier, known in zip(told["amplifiers"], detector.amplifiers, strict=True):
         amplifier["read_noise_adu"] = known.read_noise_adu
+        amplifier["nonlinear_adu"] = known.nonlinear_adu
     return told
 
 

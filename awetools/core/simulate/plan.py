@@ -22,7 +22,6 @@ READOUT_S = 20.0
 POINTING_RMS_ARCSEC = 3.0
 TRAIL_EVERY, TRAIL_FIRST = 3, 2
 LAMP_ADU_S, TWILIGHT_ADU_S = 2000.0, 9000.0
-FLAT_LOW_ADU, FLAT_HIGH_ADU = 10e3, 36e3
 TWILIGHT_FADE_S, TWILIGHT_TARGET_ADU, TWILIGHT_LONGEST_S = 220.0, 22e3, 120.0
 
 UNSCHEDULED = datetime.datetime.min
@@ -174,11 +173,12 @@ def _shot(obstype: str, name: str, index: int, exptime_s: float) -> Exposure:
 def _dome_flat(spec: NightSpec, name: str, index: int) -> Exposure:
     """Two flats of the same exposure time, then the next level: pairs for the photon transfer."""
     common, own = stream(spec.seed, "dome", name), stream(spec.seed, "dome", name, index)
-    wanted_adu = FLAT_LOW_ADU + (FLAT_HIGH_ADU - FLAT_LOW_ADU) * _van_der_corput((index + 1) // 2)
+    fraction = _van_der_corput((index + 1) // 2)
+    wanted_adu = spec.flat_low_adu + (spec.flat_high_adu - spec.flat_low_adu) * fraction
     exptime_s = round(wanted_adu / LAMP_ADU_S, 1)
     tilt = common.normal(0, 0.015, 2) + own.normal(0, 0.001, 2)
     lamp = Lamp(
-        level_adu=LAMP_ADU_S * exptime_s * (1 + own.normal(0, 0.002)),
+        level_adu=LAMP_ADU_S * exptime_s * (1 + own.normal(0, 0.002)) * (1 + spec.lamp_drift * (index - 1)),
         gradient=(float(tilt[0]), float(tilt[1])),
         bowl=float(common.normal(-0.01, 0.002)),
     )

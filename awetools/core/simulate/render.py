@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .camera import NOMINAL_GAIN_E_ADU, Detector
+from .camera import Detector
 from .detector import mosaic_grid
 from .plan import Conditions, Exposure, Trail, stream
 from .sky import Tpv
@@ -143,7 +143,7 @@ def lamp_light(spec: NightSpec, detector: Detector, shot: Exposure) -> np.ndarra
         raise ValueError(f"exposure {shot.number} is not a flat")
     x, y = mosaic_grid(spec, detector)
     gx, gy, bowl = (np.float32(value) for value in (*lamp.gradient, lamp.bowl))
-    level = np.float32(lamp.level_adu * NOMINAL_GAIN_E_ADU * detector.efficiency)
+    level = np.float32(lamp.level_adu * spec.gain_e_adu * detector.efficiency)
     light: np.ndarray = level * (1 + gx * x + gy * y + bowl * (x * x + y * y))
     if lamp.stars:
         rng = stream(spec.seed, "twilight stars", shot.filter, shot.index, detector.index)

@@ -98,6 +98,20 @@ class NightSpec:
         25.0, "Galaxies brighter than R = 24.5 a square arcminute.", unit="arcmin^-2", low=0, high=2000
     )
     night: str = param("2024-03-02", "Date of the evening, as YYYY-MM-DD.")
+    gain_e_adu: float = param(
+        1.8, "Gain of the amplifiers; each one's own is within 1.5%.", unit="e/ADU", low=0.1, high=20
+    )
+    flat_low_adu: float = param(10e3, "Lowest level of the dome flats.", unit="ADU", low=200, high=65535)
+    flat_high_adu: float = param(36e3, "Highest level of the dome flats.", unit="ADU", low=200, high=65535)
+    lamp_drift: float = param(
+        0.0, "Fraction by which the lamp brightens from one dome flat to the next.", low=-0.05, high=0.05
+    )
+    nonlinearity: float = param(
+        0.0, "Fraction of a signal of 65,535 ADU that is lost; half as much at half of it.", low=0, high=0.2
+    )
+    brighter_fatter: float = param(
+        0.0, "Fraction of the variance of a flat of 50,000 e- that neighbours share.", low=0, high=0.3
+    )
 
     def __post_init__(self) -> None:
         for one in params_of(NightSpec):
@@ -110,6 +124,7 @@ class NightSpec:
         _check_date(self.night)
         _check_seeing(self.seeing_arcsec, self.pixel_scale_arcsec)
         _check_field(self)
+        _check_flats(self)
 
     @property
     def gap_px(self) -> int:
@@ -182,6 +197,14 @@ def _check_seeing(seeing_arcsec: float, pixel_scale_arcsec: float) -> None:
         raise BadValue(
             f"seeing_arcsec = {seeing_arcsec:g} ({ORIGIN}): must be {low_arcsec:g} to {high_arcsec:g}, "
             f"{low:g} to {high:g} pixels of {pixel_scale_arcsec:g} arcsec"
+        )
+
+
+def _check_flats(spec: NightSpec) -> None:
+    if spec.flat_low_adu > spec.flat_high_adu:
+        raise BadValue(
+            f"flat_low_adu = {spec.flat_low_adu:g} ({ORIGIN}): "
+            f"must be at most flat_high_adu = {spec.flat_high_adu:g}"
         )
 
 

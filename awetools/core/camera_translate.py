@@ -31,7 +31,11 @@ from .sections import amplifiers_from_meta, amplifiers_to_meta, detector_shape
 from .units import evening, iso_text, moment, to_j2000
 
 _FILE_NAMES = ("instrument", "detector", "exposure")
-_DERIVED = ("nx", "ny")
+_DERIVED = {
+    "nx": ("it follows from the sections", "--set sections=..."),
+    "ny": ("it follows from the sections", "--set sections=..."),
+    "holds_bias": ("it is said of master darks, by awe-dark", ""),
+}
 _ON_SKY = ("raw_science", "raw_twiflat", "raw_other")
 _BY_NAME = {one.name: one for one in FIELDS}
 
@@ -97,6 +101,7 @@ def translate(
         cards.extra[f"let.{name}"] = found.value if found else None
     for name in RULE_FIELDS:
         _put_field(draft, name)
+    _put_temperature_match(draft)
     draft.put("detector", detector.name, *_detector_origin(camera, detector.name, cards))
     _put_times(draft, file)
     _put_pointing(draft)
@@ -155,6 +160,19 @@ def _detector_origin(camera: Camera, name: str, cards: Cards) -> tuple[str, str]
         if found is not None and safe_name(plain_text(found.value)) == name:
             return found.card, found.rule
     return "table", "default"
+
+
+def _put_temperature_match(draft: _Draft) -> None:
+    """The temperature by which darks match: the set point, else the measured one to 1 C."""
+    name = "temperature_set_c" if draft.meta["temperature_set_c"] is not None else "temperature_c"
+    value = draft.meta[name]
+    card, rule = draft.origins.get(name, ("table", "default"))
+    draft.put("temperature_match_c", None if value is None else _match_degrees(name, value), card, rule)
+
+
+def _match_degrees(name: str, value: float) -> float:
+    # -0 and 0 are one temperature, but two texts.
+    return value if name == "temperature_set_c" else float(round(value)) + 0.0
 
 
 def _put_times(draft: _Draft, file: str) -> None:
@@ -420,7 +438,8 @@ def _typed_overrides(overrides: Mapping[str, str], camera: Camera) -> dict[str, 
 
 def _override(one: Field, text: str, camera: Camera) -> Any:
     if one.name in _DERIVED:
-        raise BadValue(f"--set {one.name}: it follows from the sections", hint="--set sections=...")
+        reason, hint = _DERIVED[one.name]
+        raise BadValue(f"--set {one.name}: {reason}", hint=hint)
     if one.name == "camera" and text != camera.name:
         raise BadValue(f"--set camera={text}: the frame was read with the table of {camera.name}")
     if text in ("", "null") and one.name not in ("camera", "frame_type", "detector", "sections"):

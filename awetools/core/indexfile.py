@@ -17,7 +17,7 @@ from typing import Any
 from .errors import IndexBusy, Unavailable
 from .indexrows import COLUMNS, LINK_COLUMNS, Row
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 INDEXES = (
     ("objects", ("kind", "instrument", "detector", "night")),

@@ -51,6 +51,7 @@ FIELDS: tuple[Field, ...] = (
     Field("overscan_mode", "text", "", "How overscan is subtracted: " + " ".join(OVERSCAN_MODES) + "."),
     Field("temperature_c", "real", "C", "Temperature of the detector."),
     Field("temperature_set_c", "real", "C", "Set point of the detector's temperature."),
+    Field("temperature_match_c", "real", "C", "Temperature by which darks match: set point, else to 1 C."),
     Field("nx", "integer", "px", "Columns of the trimmed, assembled detector."),
     Field("ny", "integer", "px", "Rows of the trimmed, assembled detector."),
     Field("sections", "json", "", "One item an amplifier: amp, hdu, data, overscan, target."),
@@ -58,5 +59,8 @@ FIELDS: tuple[Field, ...] = (
     Field("read_noise_adu", "json", "ADU", "Read noise of each amplifier, or null."),
     Field("saturation_adu", "json", "ADU", "Saturation level of each amplifier, or null."),
     Field("nonlinear_adu", "json", "ADU", "Raw level from which each amplifier is nonlinear, or null."),
+    Field(
+        "holds_bias", "integer", "", "1 for a dark that holds the bias, being made without one; else null."
+    ),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )

@@ -1,4 +1,4 @@
-"""Detector defects in a master dark or bias: single hot pixels, and columns that are off."""
+"""Detector defects: hot pixels of a dark or bias, cold pixels of a flat, and columns that are off."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .smooth import (
     interpolate_blocks,
     median_filter,
 )
+from .stack import median
 from .stats import clipped, row_medians
 
 Bools = npt.NDArray[np.bool_]
@@ -31,6 +32,14 @@ SEGMENT_ROWS = 64
 FINE_ROWS = 8
 SIDE_COLUMNS, LEAST_SIDE = 8, 3
 GOES_ON = 0.3
+# The response is followed by medians over 9 pixels: a shadow of dust is wider, most clusters of dead
+# pixels are not.
+WINDOW_PX = 9
+# What answers to less than this part of the light of the 32 pixels about it is dead, however large it is.
+DEAD_RATIO = 0.5
+CANDIDATES_AT_ONCE = 1 << 15
+# Relative to what is usual, so that ratios to what has no light stay finite.
+LEAST_LEVEL = np.float32(1e-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,22 +74,24 @@ class BadColumns:
 def hot_pixels(
     image: npt.NDArray[Any],
     use: Bools | None,
-    noise_adu: float | npt.NDArray[Any] | None = None,
+    noise: float | npt.NDArray[Any] | None = None,
     threshold_sigma: float = 5.0,
     size: int = 32,
+    low_too: bool = False,
 ) -> Defects:
     """Pixels above their surroundings by ``threshold_sigma`` times the local noise, as Bit.HOT.
 
     ``image`` (ny, nx) of one amplifier (the level and noise of another would spoil
     those at the border), any unit; ``use`` is True where a pixel counts, the others and
-    what is not finite are never marked. The surroundings are a smooth surface through
+    what is not finite are never marked. With ``low_too`` pixels as far below are marked
+    as Bit.COLD. The surroundings are a smooth surface through
     the clipped medians of blocks of ``size`` pixels (an amplifier's glow falls off in
     some tens of pixels), plus the median of each column over 8 blocks of rows less that
     surface, so that a column that is off as a whole is not a column of hot pixels
     (:func:`bad_columns` finds it). The noise is the
     clipped scatter of the blocks about that, smooth as well: hot pixels do not raise it
-    unless a quarter of the pixels is hot. ``noise_adu`` (number or array that
-    broadcasts), where given, is its lower limit: the noise model of the frame.
+    unless a quarter of the pixels is hot. ``noise`` (number or array that
+    broadcasts, unit of the image), where given, is its lower limit: the noise model of the frame.
 
     Pixels equal to a constant image are not hot. ``BadPixels`` if too few pixels count,
     ``BadValue`` if the threshold is not positive.
@@ -95,17 +106,94 @@ def hot_pixels(
     edges = block_edges(image.shape[0], COLUMN_BLOCKS * size)
     for first, last, medians in zip(edges[:-1], edges[1:], _column_medians(rest, good, edges), strict=True):
         rest[first:last] -= np.nan_to_num(medians).astype(np.float32)
-    scatter = block_statistics(rest, good, size).stdev
-    noise = np.maximum(interpolate_blocks(median_filter(fill_gaps(scatter)), blocks, image.shape), 0)
-    if noise_adu is not None:
-        noise = np.maximum(noise, np.asarray(noise_adu, np.float32))
+    limit = _local_noise(rest, good, size)
+    if noise is not None:
+        limit = np.maximum(limit, np.asarray(noise, np.float32))
     # Where nothing scatters the rounding of the surface must not make defects.
-    noise = np.maximum(noise, np.float32(1e-6 * largest))
-    hot = good & (rest > np.float32(threshold_sigma) * noise)
-    return _defects(np.where(hot, np.int16(Bit.HOT), np.int16(0)), int(good.sum()))
+    limit = np.maximum(limit, np.float32(1e-6 * largest))
+    limit *= np.float32(threshold_sigma)
+    mask = np.where(good & (rest > limit), np.int16(Bit.HOT), np.int16(0))
+    if low_too:
+        mask[good & (rest < -limit)] = Bit.COLD
+    return _defects(mask, int(good.sum()))
 
 
-def bad_columns(image: npt.NDArray[Any], use: Bools | None, threshold_sigma: float = 5.0) -> BadColumns:
+def cold_pixels(
+    flat: npt.NDArray[Any],
+    use: Bools | None,
+    low_ratio: float,
+    high_ratio: float,
+    noise: float | npt.NDArray[Any] | None = None,
+    threshold_sigma: float = 5.0,
+    size: int = 32,
+) -> Defects:
+    """Pixels that answer to light otherwise than those about them, darker or brighter, as Bit.COLD.
+
+    ``flat`` (ny, nx) of one amplifier, relative response of any scale; ``use`` as for
+    :func:`hot_pixels`. A pixel is cold if its ratio to the median of the 9 x 9 pixels
+    about it lies outside ``low_ratio`` to ``high_ratio`` and its distance from 1 is more
+    than ``threshold_sigma`` times the noise: the clipped scatter of the ratios in
+    blocks of ``size`` pixels, or ``noise`` (number or array that broadcasts, unit of the flat:
+    that of the master) where that is more. The median follows vignetting and the shadows of
+    dust, whose edges are some pixels wide and which flatten out; so it does a blemish
+    that fills more than half of the window. Below half of the level of the block about
+    it a pixel is cold whatever its neighbours are.
+
+    Only pixels that differ from the running median of 9 in their row, or from the
+    level of their block, by half of the limits are looked at: the others cannot be cold.
+    A flat without light is all cold. ``BadPixels`` if too few pixels count, ``BadValue``
+    if the limits do not enclose 1 or the threshold is not positive.
+    """
+    if not (low_ratio < 1 < high_ratio and threshold_sigma > 0):
+        raise BadValue(
+            f"cold pixels outside ratios {low_ratio} to {high_ratio} by {threshold_sigma} sigma: "
+            "the ratios must enclose 1 and the threshold be more than 0"
+        )
+    good = good_pixels(flat, use)
+    values = np.where(good, flat, 0).astype(np.float32)
+    level = block_level(values, good, size)
+    if not level.max() > 0:
+        return _defects(np.where(good, np.int16(Bit.COLD), np.int16(0)), int(good.sum()))
+    level = np.maximum(level, LEAST_LEVEL * level.max())
+    # Relative to the level, slopes do not make defects of the pixels at the edges.
+    ratio = values / level
+    np.copyto(ratio, np.float32(1), where=~good)
+    along = np.maximum(_row_running_median(ratio), LEAST_LEVEL)
+    relative = ratio / along - 1
+    limit = _local_noise(relative, good, size)
+    if noise is not None:
+        limit = np.maximum(limit, np.asarray(noise, np.float32) / level)
+    limit *= np.float32(threshold_sigma)
+    below = np.maximum(limit, np.float32(1 - low_ratio))
+    above = np.maximum(limit, np.float32(high_ratio - 1))
+    half = np.float32(0.5)
+    look = (relative < -half * below) | (relative > half * above) | (ratio - 1 < -below) | (ratio - 1 > above)
+    rows, columns = np.nonzero(look & good)
+    here = ratio[rows, columns]
+    away = here / np.maximum(_window_medians(ratio, good, rows, columns), LEAST_LEVEL) - 1
+    cold = (away < -below[rows, columns]) | (away > above[rows, columns])
+    cold |= here < np.minimum(DEAD_RATIO, 1 - limit[rows, columns])
+    mask = np.zeros(flat.shape, np.int16)
+    mask[rows[cold], columns[cold]] = Bit.COLD
+    return _defects(mask, int(good.sum()))
+
+
+def block_level(image: npt.NDArray[Any], good: Bools, size: int) -> Floats:
+    """A smooth surface through the clipped medians of blocks of ``size`` pixels, in the unit of the image.
+
+    ``image`` and ``good`` (ny, nx); the result float32. ``BadPixels`` if no block has enough pixels.
+    """
+    blocks = block_statistics(image, good, size)
+    return interpolate_blocks(fill_gaps(blocks.median), blocks, image.shape)
+
+
+def bad_columns(
+    image: npt.NDArray[Any],
+    use: Bools | None,
+    threshold_sigma: float = 5.0,
+    low: float = 0.0,
+    high: float = 0.0,
+) -> BadColumns:
     """Columns, or parts of columns, whose median stands off from the columns on both sides.
 
     ``image`` (ny, nx) of one amplifier, any unit; ``use`` as for :func:`hot_pixels`. The
@@ -114,7 +202,8 @@ def bad_columns(image: npt.NDArray[Any], use: Bools | None, threshold_sigma: flo
     counts, if they have one sign: a column on a ramp lies between its sides and is not
     off. (The outermost 3 columns have one side only.) A segment is off by more than
     ``threshold_sigma`` times the scatter from column to column, which holds the noise
-    and the detector's harmless structure. Two segments in a row (one, where the image
+    and the detector's harmless structure, and lies below ``low`` (0 or less) or above
+    ``high``, in the unit of the image. Two segments in a row (one, where the image
     has only one) make a run; it bridges one that is not off, goes on over segments that
     still show 0.3 of its deviation, and ends to 8 rows; an end within 8 rows of the edge
     is the edge. Of a group of columns wider than 4 the middle is found, not its slopes.
@@ -134,7 +223,8 @@ def bad_columns(image: npt.NDArray[Any], use: Bools | None, threshold_sigma: flo
     off = _distance(medians, left, right)
     around = medians - off
     scatter = _scatter(medians, left, right)
-    side = np.where(np.abs(off) > threshold_sigma * scatter[:, None], np.sign(off), 0)
+    limit = threshold_sigma * scatter[:, None]
+    side = np.where(off > np.maximum(limit, high), 1.0, np.where(off < np.minimum(-limit, low), -1.0, 0.0))
     mask = np.zeros(image.shape, np.int16)
     runs = []
     for column in np.flatnonzero((side != 0).any(axis=0)):
@@ -153,6 +243,39 @@ def bad_columns(image: npt.NDArray[Any], use: Bools | None, threshold_sigma: flo
 def _defects(mask: Mask, pixels: int) -> Defects:
     count = int(np.count_nonzero(mask))
     return Defects(mask, count, count / max(pixels, 1))
+
+
+def _local_noise(rest: Floats, good: Bools, size: int) -> Floats:
+    """Clipped scatter of what is good in blocks of ``size`` pixels, smooth, (ny, nx)."""
+    blocks = block_statistics(rest, good, size)
+    scatter = interpolate_blocks(median_filter(fill_gaps(blocks.stdev)), blocks, rest.shape)
+    return np.maximum(scatter, np.float32(0))
+
+
+def _row_running_median(values: Floats) -> Floats:
+    """Median of each pixel and its neighbours in the row, 9 in all, mirrored at the ends."""
+    nx = values.shape[1]
+    reach = WINDOW_PX // 2
+    padded = np.pad(values, ((0, 0), (reach, reach)), mode="symmetric")
+    running: Floats = median([padded[:, k : k + nx] for k in range(WINDOW_PX)])
+    return running
+
+
+def _window_medians(
+    values: Floats, good: Bools, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+) -> Floats:
+    """Medians of what is good in the 9 x 9 pixels about some pixels, fewer at the edges."""
+    ny, nx = values.shape
+    reach = np.arange(WINDOW_PX) - WINDOW_PX // 2
+    down, across = (part.ravel() for part in np.meshgrid(reach, reach, indexing="ij"))
+    medians = np.empty(len(rows), np.float32)
+    for first in range(0, len(rows), CANDIDATES_AT_ONCE):
+        part = slice(first, first + CANDIDATES_AT_ONCE)
+        y, x = rows[part, None] + down, columns[part, None] + across
+        inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+        y, x = np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)
+        medians[part] = row_medians(values[y, x], inside & good[y, x])
+    return medians
 
 
 def _column_medians(values: Floats, good: Bools, edges: npt.NDArray[np.int64]) -> Doubles:

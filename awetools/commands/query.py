@@ -67,11 +67,12 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
       awe-query reduced "sky_adu > 100" --get path,filter,sky_adu,imstat.stdev
     """
     from ..core.kinds import KINDS
+    from ..core.kinds.foreign import IMPORTS
     from ..core.query import DEFAULT_COLUMNS, ask, fields_of, question_from_words
     from ..core.workspace import here
 
     if given["fields"]:
-        for row in fields_of(kind, KINDS):
+        for row in fields_of(kind, (*KINDS, *IMPORTS)):
             options.print_line("\t".join(row))
         return 0
     stores = here().stores
@@ -83,7 +84,7 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
         kind, conditions, columns, _split(given["order"]), given["limit"], given["newest"]
     )
     gone: list[str] = []
-    rows = ask(question, stores, KINDS, gone)
+    rows = ask(question, stores, (*KINDS, *IMPORTS), gone)
     if given["count"]:
         options.print_line(str(sum(1 for _ in rows)))
         return 0

@@ -37,10 +37,18 @@ class KindType(TextType):
 
     def names(self) -> list[str]:
         """Every name that is taken."""
-        from ..core.kinds import KINDS
         from ..core.meta import FRAME_TYPES
 
-        return [*(kind.name for kind in KINDS), *(("raw", *FRAME_TYPES) if self.raw else ())]
+        return [*self._summaries(), *(("raw", *FRAME_TYPES) if self.raw else ())]
+
+    def _summaries(self) -> dict[str, str]:
+        """The kinds with their summaries; where raw frames are asked for too, also those that are only imported."""
+        from ..core.kinds import KINDS
+        from ..core.kinds.foreign import IMPORTS
+
+        imported = {kind.name: kind.summary for kind in IMPORTS} if self.raw else {}
+        made = {kind.name: kind.summary for kind in KINDS}
+        return {**made, **{name: text for name, text in imported.items() if name not in made}}
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The kind's name as it is; raises UnknownName with the nearest one."""
@@ -53,10 +61,7 @@ class KindType(TextType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
         """The kinds that begin so, with their summaries."""
-        from ..core.kinds import KINDS
-
-        summaries = {kind.name: kind.summary for kind in KINDS}
-        return _items(self.names(), incomplete, summaries)
+        return _items(self.names(), incomplete, self._summaries())
 
 
 class CameraType(TextType):

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .camera_imports import ImportRule, compile_import
 from .camera_layout import AMPLIFIER_KEYS, TRIM_KEYS, WCS_KEYS, Layout, compile_layout, named
 from .camera_rules import (
     DateRule,
@@ -47,10 +48,13 @@ KEYS = (
     "trim",
     "wcs",
     "check",
+    "import",
     "settings",
 )
 # Lists of a table that extends another one come before those of the other.
-_LISTS = ("type", "layout", "check")
+_LISTS = ("type", "layout", "check", "import")
+# What a table says of products; raw frames that are registered mean the same without it.
+_NOT_OF_RAW_FRAMES = ("settings", "import")
 _SUBKEYS = {
     "site": ("longitude_deg",),
     "pointing": ("equinox",),
@@ -205,6 +209,11 @@ class Camera:
         return tuple(_check(item, where) for where, item in self.items("check"))
 
     @cached_property
+    def imports(self) -> tuple[ImportRule, ...]:
+        """How frames that were reduced elsewhere are read, in order."""
+        return tuple(compile_import(item, where) for where, item in self.items("import"))
+
+    @cached_property
     def trim(self) -> dict[str, Node]:
         """What is cut off the edges of the assembled detector."""
         return {
@@ -256,7 +265,9 @@ class Camera:
         """Compile everything; raises BadSettings, naming file and key, where that fails."""
         for name in ("recognise", "let", "fields", "obs_start", "obs_end", "longitude", "equinox", "types"):
             getattr(self, name)
-        for name in ("layouts", "checks", "trim", "detector_group", "detector_name", "skip", "wcs_frame"):
+        for name in ("layouts", "checks", "imports", "trim", "skip", "wcs_frame"):
+            getattr(self, name)
+        for name in ("detector_group", "detector_name"):
             getattr(self, name)
         for name in AMPLIFIER_KEYS:
             self.amplifier_rules(name, "A")
@@ -316,7 +327,7 @@ class Cameras:
     def digest(self) -> str:
         """SHA-256 of all that the tables say about headers: when it changes, frames may mean something else."""
         said = {
-            name: {key: value for key, value in camera.raw.items() if key != "settings"}
+            name: {key: value for key, value in camera.raw.items() if key not in _NOT_OF_RAW_FRAMES}
             for name, camera in self._by_name.items()
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import AweError, NoRecord, NoSuchFile
 from .files import Address, Stamp, parse_address, stamp_of
@@ -22,6 +22,9 @@ from .index import Index, Row, absolute, open_index
 from .products import state_of
 from .record import Record, read_record, sidecar
 from .store import Store, read_raw_record, store_of
+
+if TYPE_CHECKING:
+    from .fits import FitsFile, Hdu
 
 State = Literal["present", "moved", "changed", "deleted"]
 STATES: Mapping[str, State] = {
@@ -282,8 +285,11 @@ class Lookup:
         """The node that an input was: where it is now, or what is known of it."""
         name = (wanted.id, wanted.content, wanted.path)
         if name not in self._resolved:
-            is_raw = wanted.key is None
-            self._resolved[name] = self._resolve_raw(wanted) if is_raw else self._resolve_product(wanted)
+            if wanted.kind == "foreign":
+                self._resolved[name] = _resolve_foreign(wanted)
+            else:
+                is_raw = wanted.key is None
+                self._resolved[name] = self._resolve_raw(wanted) if is_raw else self._resolve_product(wanted)
         return self._resolved[name]
 
     def _resolve_product(self, wanted: Reference) -> Node:
@@ -492,6 +498,27 @@ def _raw_node(
     checked: bool = True,
 ) -> Node:
     return Node(wanted.content, wanted.content, wanted.kind, path, state, record_path, meta, checked=checked)
+
+
+def _resolve_foreign(wanted: Reference) -> Node:
+    """A file of another pipeline, which no store knows: it is read to tell whether it is still the same."""
+    from .fits import open_fits
+
+    state: State = "changed"
+    address = parse_address(wanted.path)
+    if not os.path.exists(address.path):
+        state = "deleted"
+    else:
+        with suppress(AweError), open_fits(address.path, spool=True) as fits:
+            if any(fits.content([hdu.index]) == wanted.content for hdu in _foreign_units(fits, address)):
+                state = "present"
+    return _raw_node(wanted, wanted.path, state, None, wanted.meta)
+
+
+def _foreign_units(fits: FitsFile, address: Address) -> list[Hdu]:
+    """The images and tables that an address may mean."""
+    named = [one for one in fits.hdus if address.detector in (one.name, str(one.index))]
+    return named or [one for one in fits.hdus if one.is_image or one.is_table]
 
 
 def _detector(record: Mapping[str, Any], content: str) -> Mapping[str, Any] | None:

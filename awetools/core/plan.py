@@ -15,6 +15,7 @@ from typing import Any
 
 from .choose import choose, conditions_of, mismatch, question_of
 from .errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
+from .foreignfiles import ForeignInput
 from .journal import verdicts
 from .kind import SAME_PRODUCT, Kind, Limit, Need, kind_named
 from .params import Resolved
@@ -36,7 +37,7 @@ class Input:
     """One input in its role; `question` is what was asked if it was chosen, None if it was named."""
 
     role: str
-    source: Source
+    source: Source | ForeignInput
     meta: Mapping[str, Any]
     question: Mapping[str, Any] | None = None
     accepted_flags: int = 0

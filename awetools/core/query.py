@@ -98,10 +98,11 @@ def question_from_words(
 def _measures(kind: str, kinds: Sequence[Kind]) -> list[str]:
     if kind in FRAME_TYPES or kind == "raw":
         return []
-    for one in kinds:
-        if one.name == kind:
-            return measure_names(one)
-    names = [*(one.name for one in kinds), *FRAME_TYPES, "raw"]
+    # What is imported shares its kind with what is made here, but measures more.
+    found = dict.fromkeys(name for one in kinds if one.name == kind for name in measure_names(one))
+    if found:
+        return list(found)
+    names = list(dict.fromkeys([*(one.name for one in kinds), *FRAME_TYPES, "raw"]))
     raise UnknownName(f"no kind {kind!r}{nearest(kind, names)}; there are: {', '.join(names)}")
 
 

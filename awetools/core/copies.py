@@ -1,0 +1,90 @@
+"""Files that are copies of products, not products: written whole, known again, and replaced only if they are ours."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import AweError, Unavailable, UsageError, WouldOverwrite
+from .files import write_whole
+from .record import sidecar
+
+if TYPE_CHECKING:
+    from .fits import CardTuple, Plane
+
+# The card that says who made a copy; a product has AWEKIND instead.
+COPY_CARD = "AWECOPY"
+FORCE_HINT = "--force replaces it"
+
+
+def write_copy(
+    path: Path, planes: Sequence[Plane], cards: Sequence[CardTuple], maker: str, force: bool = False
+) -> None:
+    """Write a FITS file whole, marked as a copy that `maker` made.
+
+    A copy that is as it was written is replaced, anything else only with `force`, a
+    product never. Raises WouldOverwrite, UsageError, Unavailable.
+    """
+    from .fits import write_fits
+
+    refuse_others(path, force)
+    _make_directory(path.parent)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write_fits(part, planes, [*cards, (COPY_CARD, maker, "a copy, not a product, made by this program")])
+        part.replace(path)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text_copy(path: Path, lines: Sequence[str], maker: str, force: bool = False) -> None:
+    """Write a text file whole, whose first line names `maker` and the hash of the others; raises as `write_copy`."""
+    refuse_others(path, force)
+    _make_directory(path.parent)
+    body = "".join(f"{line}\n" for line in lines)
+    write_whole(path, f"COMMENT   {maker} {_digest(body)}\n{body}".encode("ascii", "replace"))
+
+
+def refuse_others(path: Path, force: bool = False) -> None:
+    """Raise WouldOverwrite if a path holds anything but a copy of ours that nobody edited; a product always."""
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        raise WouldOverwrite(f"{path}: is a directory", hint=f"--out-dir {path}")
+    if os.path.lexists(sidecar(path)):
+        raise UsageError(f"{path}: is a product, and is not replaced by a copy", hint="-o ANOTHER.fits")
+    if not force and not _is_ours(path):
+        raise WouldOverwrite(
+            f"{path}: exists, and awetools did not write it, or it was edited", hint=FORCE_HINT
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        if path.suffix == ".head":
+            first, _, body = path.read_text(encoding="ascii").partition("\n")
+            return first.startswith("COMMENT   awe-") and first.split()[-1] == _digest(body)
+        from .fits import open_fits
+
+        with open_fits(path) as fits:
+            return COPY_CARD in fits.hdus[0].header and not fits.verify_checksums()
+    except (AweError, OSError, ValueError):
+        return False
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode("ascii", "replace")).hexdigest()[:16]
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None

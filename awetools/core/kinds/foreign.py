@@ -1,0 +1,432 @@
+"""Products of other pipelines: reduced frames, coadds and source lists that become products with a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..camera_imports import UNITS, UNKNOWN, WEIGHT_TYPES, mapping_of
+from ..errors import BadHeader, BadPixels, Mixture
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw
+from ..params import param
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..frame import Frame, Table
+
+# Weights whose pulls scatter by more than this, either way, are no inverse variances; nor are those
+# beyond the closer bound, if the plane fits the noise when it is read in another way.
+PULL_TOLERANCE, PULL_DOUBT, PULL_FIT = 4.0, 2.0, 1.25
+COADD_ZERO_POINT_MAG = 30.0
+NANOMAGGY_ZERO_POINT_MAG = 22.5
+
+
+@dataclass(frozen=True)
+class ImportParams:
+    """How the planes of a foreign image are read; what is `auto` or `unknown` is resolved from the camera table."""
+
+    unit: str = param("adu", "Unit of the foreign pixels.", choices=UNITS)
+    zero_point_mag: str = param(
+        UNKNOWN, "Magnitude of one foreign unit, or of one a second where pixels are counts; or unknown."
+    )
+    weight_type: str = param("none", "What the foreign weight plane is.", choices=WEIGHT_TYPES)
+    mask_bits: str = param("", "What the bits of the foreign mask mean, as 1:hot,2:saturated.")
+    mask_codes: str = param("", "What the codes of the foreign mask mean, as 1:hot,3:saturated.")
+    sky_mesh: int = param(64, "Size of the cells in which the smooth sky is measured.", unit="px", low=8)
+
+
+@dataclass(frozen=True)
+class SourcesParams:
+    """Source lists are taken as they are; there is nothing to choose."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From foreign pixels to ours: the factor, our zero point, and the gain in our unit."""
+
+    factor: float
+    zero_point_mag: float | None
+    gain_e_adu: float | None
+
+
+def import_reduced(foreign: Frame, weight: Frame | None, mask: Frame | None, params: ImportParams) -> Result:
+    """A reduced frame of another pipeline in ADU, with inverse variance and our mask bits.
+
+    foreign: the image. weight, mask: its planes. Counts/s become counts of the whole
+    exposure; electrons are kept as they are, at a gain of 1 e/ADU. Returns SCI, WEIGHT
+    and MASK as `make_reduced` does. Raises Mixture (shapes), BadHeader (no exposure time
+    for a rate), BadPixels (weights that cannot be, nothing left).
+    """
+    return _import_image(foreign, weight, mask, params, _scale_of_exposure(foreign.meta, params))
+
+
+def import_coadd(foreign: Frame, weight: Frame | None, mask: Frame | None, params: ImportParams) -> Result:
+    """A coadd of another pipeline in ADU/s, scaled to a zero point of 30 mag where its own is known.
+
+    foreign: the image. weight, mask: its planes. Returns SCI, WEIGHT and MASK; raises
+    as `import_reduced`.
+    """
+    return _import_image(foreign, weight, mask, params, _scale_of_rate(foreign.meta, params), coadd=True)
+
+
+def import_sources(foreign: Table, params: SourcesParams) -> Result:
+    """A source list of another pipeline, its columns as they are behind positions under our names.
+
+    foreign: the table. Returns it with X_PX and Y_PX (FITS pixels, from 1), or RA_DEG and
+    DEC_DEG, in front. Raises BadHeader where no column is a position, BadPixels where no row
+    has one.
+    """
+    import numpy as np
+
+    columns = dict(foreign.columns)
+    first: dict[str, np.ndarray] = {}
+    for ours, theirs in POSITION_COLUMNS:
+        found = _first_pair(columns, theirs)
+        if found is not None:
+            for name, column in zip(ours, found, strict=True):
+                first[name] = np.asarray(columns[column], dtype=np.float64)
+    if not first:
+        raise BadHeader(
+            f"no columns of positions among {', '.join(list(columns)[:12])}",
+            hint="X_IMAGE and Y_IMAGE, x and y, ALPHA_J2000 and DELTA_J2000, or ra and dec are known",
+        )
+    usable = np.logical_and.reduce([np.isfinite(values) for values in first.values()])
+    if not usable.any():
+        raise BadPixels("no source has a position that is a number")
+    kept = {name: values[usable] for name, values in {**first, **columns}.items()}
+    return Result(
+        table=kept,
+        units={"X_PX": "pix", "Y_PX": "pix", "RA_DEG": "deg", "DEC_DEG": "deg"},
+        measures={"sources": int(np.count_nonzero(usable)), "left_out": int(np.count_nonzero(~usable))},
+    )
+
+
+# Our names, and the pairs of columns that other programs use, the more accurate first; case does not matter.
+POSITION_COLUMNS = (
+    (
+        ("X_PX", "Y_PX"),
+        (
+            ("x_px", "y_px"),
+            ("xwin_image", "ywin_image"),
+            ("xpsf_image", "ypsf_image"),
+            ("x_image", "y_image"),
+            ("xwin", "ywin"),
+            ("x", "y"),
+            ("xcentroid", "ycentroid"),
+            ("x_fit", "y_fit"),
+        ),
+    ),
+    (
+        ("RA_DEG", "DEC_DEG"),
+        (
+            ("ra_deg", "dec_deg"),
+            ("alphawin_j2000", "deltawin_j2000"),
+            ("alpha_j2000", "delta_j2000"),
+            ("alphawin_sky", "deltawin_sky"),
+            ("alpha_sky", "delta_sky"),
+            ("raj2000", "dej2000"),
+            ("ra_icrs", "de_icrs"),
+            ("ra", "dec"),
+        ),
+    ),
+)
+
+
+def _first_pair(columns: Mapping[str, Any], pairs: Any) -> tuple[str, str] | None:
+    named = {name.lower(): name for name in reversed(list(columns))}
+    for one, other in pairs:
+        if (
+            one in named
+            and other in named
+            and all(
+                columns[named[name]].dtype.kind in "fiu" and columns[named[name]].ndim == 1
+                for name in (one, other)
+            )
+        ):
+            return named[one], named[other]
+    return None
+
+
+def _scale_of_exposure(meta: Mapping[str, Any], params: ImportParams) -> Scale:
+    """To the counts of the whole exposure; magnitude = zero point - 2.5 log10(ADU/s)."""
+    gain = _gain(meta)
+    zero_point = _zero_point(params)
+    rate = params.unit in ("adu/s", "e/s", "nmgy")
+    seconds = _exptime_s(meta, params.unit) if rate else 1.0
+    if params.unit == "nmgy":
+        bright = 10 ** (0.4 * (COADD_ZERO_POINT_MAG - NANOMAGGY_ZERO_POINT_MAG))
+        return Scale(bright * seconds, COADD_ZERO_POINT_MAG, None)
+    return Scale(seconds, zero_point, 1.0 if params.unit in ("e", "e/s") else gain)
+
+
+def _scale_of_rate(meta: Mapping[str, Any], params: ImportParams) -> Scale:
+    """To ADU/s at a zero point of 30 mag, where the foreign one is known."""
+    gain, zero_point = _gain(meta), _zero_point(params)
+    seconds = _exptime_s(meta, params.unit) if params.unit in ("adu", "e") else 1.0
+    if params.unit == "nmgy":
+        zero_point, gain = NANOMAGGY_ZERO_POINT_MAG, None
+    if params.unit in ("e", "e/s"):
+        gain = 1.0
+    factor = 1 / seconds
+    if zero_point is None:
+        return Scale(factor, None, None if gain is None else gain / factor)
+    factor *= 10 ** (0.4 * (COADD_ZERO_POINT_MAG - zero_point))
+    return Scale(factor, COADD_ZERO_POINT_MAG, None if gain is None else gain / factor)
+
+
+def _gain(meta: Mapping[str, Any]) -> float | None:
+    values = meta.get("gain_e_adu")
+    return float(values[0]) if values and len(values) == 1 and values[0] else None
+
+
+def _zero_point(params: ImportParams) -> float | None:
+    return None if params.zero_point_mag == UNKNOWN else float(params.zero_point_mag)
+
+
+def _exptime_s(meta: Mapping[str, Any], unit: str) -> float:
+    seconds = meta.get("exptime_s")
+    if not seconds or seconds <= 0:
+        raise BadHeader(
+            f"{meta.get('exposure')}: pixels in {unit} need an exposure time, and it is {seconds!r}",
+            hint="--set exptime_s=SECONDS",
+        )
+    return float(seconds)
+
+
+def _import_image(
+    foreign: Frame,
+    weight: Frame | None,
+    mask: Frame | None,
+    params: ImportParams,
+    scale: Scale,
+    coadd: bool = False,
+) -> Result:
+    import numpy as np
+
+    from ..pixels.foreign import good_pixels, pull_sigma, smooth_sky
+    from ..pixels.mask import Bit
+    from ..pixels.stats import clipped
+
+    _check_shapes(foreign, weight, mask)
+    with np.errstate(over="ignore", invalid="ignore"):
+        data = (foreign.data.astype(np.float64) * scale.factor).astype(np.float32)
+    bits = _mask(mask, data.shape, params)
+    bits[~np.isfinite(data)] |= Bit.OUTSIDE
+    np.nan_to_num(data, copy=False, nan=0, posinf=0, neginf=0)
+    saturation = _saturation(foreign.meta, scale.factor if coadd else 1.0)
+    if mask is None and saturation is not None:
+        bits[data >= saturation] |= Bit.SATURATED
+    inverse, dropped = _inverse(weight, bits, params, scale.factor, Bit.OUTSIDE if coadd else Bit.USER)
+    use = good_pixels(bits)
+    if not use.any():
+        raise BadPixels(f"{foreign.meta.get('exposure')}: no good pixel: all masked, or without weight")
+    sky = smooth_sky(data, use, params.sky_mesh)
+    residual = clipped((data - sky)[use])
+    inverse, said = _true_weight(_Background(data, sky, use, scale.factor), inverse, params, weight)
+    used = {"weight": said} if said else {}
+    if dropped:
+        used["mask"] = f"{dropped} pixels without weight that no mask names"
+    return Result(
+        planes={"SCI": data, "WEIGHT": inverse, "MASK": bits},
+        measures={
+            "sky_adu": float(np.median(sky[use])),
+            "sky_rms_adu": residual.stdev,
+            "saturated_pixels": int(np.count_nonzero(bits & Bit.SATURATED)),
+            "masked_pixels": int(np.count_nonzero(~use)),
+            "weight_pull_sigma": pull_sigma(data, sky, inverse),
+            "zero_point_mag": scale.zero_point_mag,
+        },
+        meta={
+            "gain_e_adu": _listed(scale.gain_e_adu),
+            "saturation_adu": _listed(saturation),
+            "overscan_mode": "none",
+        },
+        used=used,
+    )
+
+
+def _listed(value: float | None) -> list[float] | None:
+    """A value of the one amplifier that an assembled frame has, at the digits that mean something."""
+    return None if value is None else [float(f"{value:.9g}")]
+
+
+def _check_shapes(foreign: Frame, weight: Frame | None, mask: Frame | None) -> None:
+    ny, nx = foreign.data.shape
+    for role, plane in (("weight", weight), ("mask", mask)):
+        if plane is not None and plane.data.shape != (ny, nx):
+            rows, columns = plane.data.shape
+            raise Mixture(f"the {role} is {columns} x {rows} pixels, but the image is {nx} x {ny}")
+
+
+def _mask(mask: Frame | None, shape: tuple[int, ...], params: ImportParams) -> np.ndarray:
+    import numpy as np
+
+    from ..pixels.foreign import mapped_mask
+
+    if mask is None:
+        return np.zeros(shape, dtype=np.int16)
+    codes = bool(params.mask_codes)
+    meanings = mapping_of(params.mask_codes or params.mask_bits, "mask", bits=not codes)
+    return mapped_mask(mask.data, meanings, bits=not codes)
+
+
+def _saturation(meta: Mapping[str, Any], factor: float) -> float | None:
+    values = [float(value) for value in meta.get("saturation_adu") or [] if value]
+    return min(values) * factor if values else None
+
+
+def _inverse(
+    weight: Frame | None, bits: np.ndarray, params: ImportParams, factor: float, unnamed: int
+) -> tuple[np.ndarray, int]:
+    """The weight in our unit, 0 where masked; pixels without weight get the bit `unnamed` where they have none."""
+    import numpy as np
+
+    from ..pixels.foreign import good_pixels, inverse_variance
+
+    if weight is None or params.weight_type == "none":
+        return good_pixels(bits).astype(np.float32), 0
+    inverse = inverse_variance(weight.data, params.weight_type) / np.float32(factor * factor)
+    without = (inverse <= 0) & good_pixels(bits)
+    bits[without] |= np.int16(unnamed)
+    inverse[~good_pixels(bits)] = 0
+    return inverse, int(np.count_nonzero(without))
+
+
+@dataclass(frozen=True)
+class _Background:
+    """What weights are compared with: the image in our unit, its sky, which pixels count, the factor to our unit."""
+
+    data: np.ndarray
+    sky: np.ndarray
+    use: np.ndarray
+    factor: float
+
+
+def _true_weight(
+    image: _Background, inverse: np.ndarray, params: ImportParams, weight: Frame | None
+) -> tuple[np.ndarray, str]:
+    """Weights at the scale of the background's own noise, and what was done; raises BadPixels if they cannot be."""
+    import numpy as np
+
+    from ..pixels.foreign import pull_sigma
+
+    measured = pull_sigma(image.data, image.sky, inverse)
+    if weight is None or params.weight_type in ("none", "relative"):
+        if not np.isfinite(measured) or measured <= 0:
+            raise BadPixels("the background is constant, so its noise cannot stand in for a weight")
+        what = "relative weights" if weight is not None and params.weight_type == "relative" else "no weights"
+        text = f"{what}: scaled by {1 / measured**2:.6g} to the noise of the background"
+        return (inverse / np.float32(measured**2)).astype(np.float32), text
+    if not np.isfinite(measured) or _misfit(measured) <= PULL_DOUBT:
+        return inverse, ""
+    convention, pulls = _fitting(image, weight)
+    fits = _misfit(pulls) <= PULL_FIT and convention != params.weight_type
+    if fits or _misfit(measured) > PULL_TOLERANCE:
+        raise BadPixels(
+            f"read as {params.weight_type}, the weight plane makes the background scatter by {measured:.3g} "
+            f"sigma instead of 1{f'; as {convention} by {pulls:.3g}' if fits else ''}",
+            hint=f"--weight-type {convention if fits else 'relative'}",
+        )
+    return inverse, ""
+
+
+def _misfit(pulls: float) -> float:
+    """By which factor pulls scatter too much or too little."""
+    return max(pulls, 1 / pulls) if pulls > 0 else float("inf")
+
+
+def _fitting(image: _Background, weight: Frame) -> tuple[str, float]:
+    """The convention under which a weight plane fits the noise best, and its pulls."""
+    import numpy as np
+
+    from ..pixels.foreign import inverse_variance, pull_sigma
+
+    found = {}
+    for convention in ("weight", "variance", "rms"):
+        inverse = inverse_variance(weight.data, convention) / np.float32(image.factor**2)
+        used = np.where(image.use, inverse, 0).astype(np.float32)
+        found[convention] = pull_sigma(image.data, image.sky, used)
+    best = min(found, key=lambda name: _misfit(found[name]))
+    return best, found[best]
+
+
+IMAGE_NEEDS = (
+    Need("foreign", "foreign", raw(), help="Image of another pipeline."),
+    Need("weight", "foreign", raw(), optional=True, help="Its weight, variance or rms."),
+    Need("mask", "foreign", raw(), optional=True, help="Its quality mask."),
+)
+IMAGE_MEASURES = (
+    Measure("sky_adu", "Median of the smooth sky."),
+    Measure("sky_rms_adu", "Clipped standard deviation about the smooth sky."),
+    Measure("saturated_pixels", "Number of saturated pixels."),
+    Measure("masked_pixels", "Number of pixels that must not be used."),
+    Measure(
+        "weight_pull_sigma",
+        "Clipped rms of the background times the root of the weight; 1 where weights are true.",
+    ),
+    Measure("zero_point_mag", "Magnitude of one ADU/s, as the other pipeline gives it."),
+)
+
+REDUCED = Kind(
+    name="reduced",
+    command="awe-import",
+    class_name="ImportedReduced",
+    summary="A reduced frame of another pipeline.",
+    description="In ADU of the whole exposure, with inverse variance and our mask bits.",
+    needs=IMAGE_NEEDS,
+    match=(*DETECTOR_MATCH, "filter"),
+    group=["exposure"],
+    reads=["gain_e_adu", "saturation_adu", "exptime_s"],
+    validity=None,
+    params=ImportParams,
+    measures=IMAGE_MEASURES,
+    limits=[Limit("good_fraction", low=0.5)],
+    recipe=import_reduced,
+    revision=1,
+)
+
+COADD = Kind(
+    name="coadd",
+    command="awe-import",
+    class_name="ImportedCoadd",
+    summary="A coadd of another pipeline.",
+    description="In ADU/s, at a zero point of 30 mag where its own is known.",
+    needs=IMAGE_NEEDS,
+    match=("instrument", "detector", "nx", "ny", "filter"),
+    group=["exposure"],
+    reads=["gain_e_adu", "saturation_adu", "exptime_s"],
+    validity=None,
+    params=ImportParams,
+    measures=IMAGE_MEASURES,
+    limits=[],
+    recipe=import_coadd,
+    revision=1,
+    unit="adu/s",
+)
+
+SOURCES = Kind(
+    name="sources",
+    command="awe-import",
+    class_name="ImportedSources",
+    summary="A source list of another pipeline.",
+    description="Its columns as they are, with positions under our names.",
+    needs=(Need("foreign", "foreign", raw(), help="Binary table of another pipeline."),),
+    match=("instrument", "detector", "filter"),
+    group=["exposure"],
+    reads=[],
+    validity=None,
+    params=SourcesParams,
+    measures=(
+        Measure("sources", "Number of sources."),
+        Measure("left_out", "Number of rows without a position."),
+    ),
+    limits=[Limit("sources", low=1)],
+    recipe=import_sources,
+    revision=1,
+    unit="",
+)
+
+# What awe-import makes; its kinds share their names with what awetools makes itself.
+IMPORTS: tuple[Kind, ...] = (REDUCED, COADD, SOURCES)

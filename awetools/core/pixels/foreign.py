@@ -1,0 +1,101 @@
+"""Weights and masks of other pipelines in our conventions: inverse variance, our mask bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadPixels
+from .mask import Bit, bad
+from .smooth import background
+from .stats import clipped
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+# Variances of 1e30, and the like, are how a plane without zeros says "no weight".
+NEGLIGIBLE = 1e-10
+# Below this many pixels nothing is known of the noise.
+FEWEST_PIXELS = 25
+
+
+def inverse_variance(plane: npt.NDArray[Any], convention: str) -> Floats:
+    """A weight plane of a convention as inverse variance, 0 where it gives none; float32 (ny, nx).
+
+    convention: 'weight' or 'relative' (inverse variance, true or up to a factor),
+    'variance', 'rms'; in the unit of the image, to its power. What is not finite, not
+    above 0, or below 1e-10 of the median counts as no weight. Raises BadPixels for
+    negative values, which no such plane has, and where nothing is left.
+    """
+    values = plane.astype(np.float64)
+    finite = np.isfinite(values)
+    negative = int(np.count_nonzero(values[finite] < 0))
+    if negative:
+        raise BadPixels(
+            f"the {convention} plane has {negative} negative values, down to {values[finite].min():.4g}",
+            hint="--weight-type says what the plane is: weight, variance, rms, relative",
+        )
+    usable = finite & (values > 0)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        if convention == "variance":
+            values = 1 / values
+        elif convention == "rms":
+            values = 1 / np.square(values)
+    usable &= np.isfinite(values)
+    if usable.any():
+        usable &= values > NEGLIGIBLE * np.median(values[usable])
+    if not usable.any():
+        raise BadPixels(f"the {convention} plane has no value above 0", hint="--weight-type none")
+    result: Floats = np.where(usable, values, 0).astype(np.float32)
+    return result
+
+
+def mapped_mask(plane: npt.NDArray[Any], meanings: Mapping[int, int], bits: bool) -> npt.NDArray[np.int16]:
+    """A foreign mask in our bits, int16 (ny, nx).
+
+    meanings: foreign number to our bits; with `bits` the foreign numbers are bits that
+    may be set together, else codes of which a pixel has one. Foreign bits and codes
+    that are not among them are USER; 0 is good unless meanings say otherwise.
+    """
+    values = np.nan_to_num(plane, nan=0).astype(np.int64)
+    out = np.zeros(values.shape, dtype=np.int16)
+    if not bits:
+        for code in np.unique(values):
+            meaning = meanings.get(int(code), int(Bit.USER) if code else 0)
+            out[values == code] = meaning
+        return out
+    known = 0
+    for bit, meaning in meanings.items():
+        known |= bit
+        out[(values & bit) != 0] |= np.int16(meaning)
+    out[(values & ~known) != 0] |= np.int16(Bit.USER)
+    return out
+
+
+def smooth_sky(data: Floats, use: Bools, mesh_px: int) -> Floats:
+    """The smooth sky of an image (ny, nx), or its clipped median where it is too small for a mesh."""
+    try:
+        return background(data, use, mesh_px)
+    except BadPixels:
+        return np.full(data.shape, clipped(data[use]).median, dtype=np.float32)
+
+
+def pull_sigma(data: Floats, sky: Floats, weight: Floats) -> float:
+    """Clipped rms of (data - sky) sqrt(weight) over the pixels that have a weight; 1 where weights are true.
+
+    Resampled images stay below 1, because their neighbours share noise; nan with fewer than 25 pixels.
+    """
+    use = weight > 0
+    if np.count_nonzero(use) < FEWEST_PIXELS:
+        return float("nan")
+    pulls = (data[use] - sky[use]) * np.sqrt(weight[use])
+    return float(clipped(pulls).stdev)
+
+
+def good_pixels(mask: npt.NDArray[np.int16]) -> Bools:
+    """True where a pixel may be used."""
+    good: Bools = ~bad(mask)
+    return good

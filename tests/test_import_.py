@@ -1,0 +1,539 @@
+"""awe-import: what other pipelines made becomes products of the right numbers, or a clear error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from awetools.core.camera_imports import compile_import, mapping_of
+from awetools.core.errors import BadPixels, BadSettings
+from awetools.core.fits import open_fits
+from awetools.core.frame import Frame, Table
+from awetools.core.kinds.foreign import (
+    ImportParams,
+    SourcesParams,
+    import_coadd,
+    import_reduced,
+    import_sources,
+)
+from awetools.core.pixels.foreign import inverse_variance, mapped_mask
+from awetools.core.products import open_product
+from awetools.core.store import init_store
+from tests.foreign_frames import CARDS, NOISE, SHAPE, SKY, STARS, star_field, write_foreign, write_plane
+from tests.support import InProcess, Ran, awe, data_path, write_raw
+from tests.test_schema import PRODUCT, problems
+
+WEIGHTS = {
+    "weight": lambda variance: 1 / variance,
+    "variance": lambda variance: variance,
+    "rms": np.sqrt,
+}
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    monkeypatch.chdir(tmp_path)
+    return InProcess(capfd)
+
+
+def imported(run: InProcess, *arguments: object) -> Path:
+    ran = run("import_", *arguments)
+    assert ran.code == 0, ran.err
+    return Path(ran.out.splitlines()[-1])
+
+
+def refused(ran: Ran, slug: str, *words: str) -> None:
+    assert f"awe-import: {slug}: " in ran.err, ran.err
+    assert ran.code in (2, 4) and ran.out == ""
+    for word in words:
+        assert word in ran.err, ran.err
+
+
+def planes_of(path: Path) -> dict[str, np.ndarray]:
+    with open_fits(path) as fits:
+        return {hdu.name: fits.image(hdu.index) for hdu in fits.hdus if hdu.is_image}
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    return json.loads(path.with_name(path.name + ".json").read_text())
+
+
+def variance() -> np.ndarray:
+    """That of the frame, 2% more from left to right."""
+    return np.broadcast_to(NOISE**2 * np.linspace(0.99, 1.01, SHAPE[1]), SHAPE).astype(np.float32)
+
+
+# Weights
+
+
+@pytest.mark.parametrize("convention", WEIGHTS)
+def test_every_convention_gives_the_same_weights(run: InProcess, tmp_path: Path, convention: str) -> None:
+    frame = write_foreign(tmp_path / "f.fits", planes={"W": WEIGHTS[convention](variance())})
+    path = imported(
+        run, "--as", "reduced", "--weight", "W", "--weight-type", convention, frame, "-o", "p.fits"
+    )
+    weight = planes_of(path)["WEIGHT"]
+    assert np.allclose(weight, 1 / variance(), rtol=1e-5)
+    assert record_of(path)["quality"]["measures"]["weight_pull_sigma"] == pytest.approx(1, abs=0.06)
+
+
+def test_relative_weights_are_scaled_to_the_noise_and_that_is_said(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "f.fits", planes={"W": 4e3 / variance()})
+    arguments = ("--as", "reduced", "--weight", "W", "--weight-type", "relative", frame, "-o", "p.fits")
+    ran = run("import_", *arguments)
+    assert "scaled by" in ran.err
+    assert np.allclose(planes_of(Path("p.fits"))["WEIGHT"], 1 / variance(), rtol=0.1)
+    assert "scaled by" in record_of(Path("p.fits"))["recipe"]["instead"]["weight"]
+
+
+def test_without_weights_the_noise_gives_one(run: InProcess, tmp_path: Path) -> None:
+    path = imported(run, "--as", "reduced", write_foreign(tmp_path / "f.fits"), "-o", "p.fits")
+    weight = planes_of(path)["WEIGHT"]
+    assert weight.min() == weight.max() == pytest.approx(1 / NOISE**2, rel=0.1)
+    assert record_of(path)["recipe"]["without"] == ["weight", "mask"]
+
+
+@pytest.mark.parametrize("true", WEIGHTS)
+@pytest.mark.parametrize("said", WEIGHTS)
+def test_a_wrong_convention_is_refused_and_the_right_one_named(
+    run: InProcess, tmp_path: Path, true: str, said: str
+) -> None:
+    if true == said:
+        return
+    frame = write_foreign(tmp_path / "f.fits", planes={"W": WEIGHTS[true](variance())})
+    ran = run("import_", "--as", "reduced", "--weight", "W", "--weight-type", said, frame, "-o", "p.fits")
+    refused(ran, "bad-pixels", f"read as {said}", f"--weight-type {true}")
+    assert not Path("p.fits").exists()
+
+
+def test_a_wrong_convention_is_told_in_counts_a_second_too(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(
+        tmp_path / "f.fits", star_field() / 100, {"W": variance() / 1e4}, {"BUNIT": "counts/s"}
+    )
+    refused(
+        run("import_", "--as", "reduced", frame, "--weight", "W", "-o", "p.fits"), "bad-pixels", "variance"
+    )
+
+
+def test_weights_that_are_not_numbers_are_no_weight(run: InProcess, tmp_path: Path) -> None:
+    plane = 1 / variance()
+    plane[10, 20], plane[30, 40] = np.nan, np.inf
+    frame = write_foreign(tmp_path / "f.fits", planes={"WEIGHT": plane})
+    path = imported(run, "--as", "reduced", frame, "-o", "p.fits")
+    planes = planes_of(path)
+    masked = np.argwhere(planes["MASK"] != 0)
+    assert (
+        masked.tolist() == [[10, 20], [30, 40]] and (planes["MASK"][masked[:, 0], masked[:, 1]] == 128).all()
+    )
+    assert ((planes["WEIGHT"] == 0) == (planes["MASK"] != 0)).all()
+
+
+def test_negative_weights_are_refused(run: InProcess, tmp_path: Path) -> None:
+    plane = 1 / variance()
+    plane[:3] *= -1
+    frame = write_foreign(tmp_path / "f.fits", planes={"WEIGHT": plane})
+    refused(run("import_", "--as", "reduced", frame, "-o", "p.fits"), "bad-pixels", "528 negative")
+
+
+@given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=30), st.sampled_from(sorted(WEIGHTS)))
+def test_inverse_variance_inverts_each_convention(values: list[float], convention: str) -> None:
+    truth = np.array([values])
+    assert np.allclose(inverse_variance(WEIGHTS[convention](truth), convention), 1 / truth, rtol=1e-5)
+
+
+def test_huge_variances_and_zeros_are_no_weight() -> None:
+    plane = np.array([[100.0, 1e30, 0.0, np.nan, 90.0]])
+    assert (inverse_variance(plane, "variance") > 0).tolist() == [[True, False, False, False, True]]
+    with pytest.raises(BadPixels):
+        inverse_variance(np.zeros((2, 2)), "weight")
+
+
+# Masks
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=50))
+def test_mask_bits_are_mapped_and_unknown_ones_are_user(values: list[int]) -> None:
+    out = mapped_mask(
+        np.array([values]), mapping_of("1:hot,2:saturated,8:cosmic+user,16:good", "", True), True
+    )
+    for value, got in zip(values, out[0], strict=True):
+        assert bool(got & 1) == bool(value & 1)
+        assert bool(got & 4) == bool(value & 2)
+        assert bool(got & 8) == bool(value & 8)
+        assert bool(got & 128) == bool(value & (8 | 4 | 32 | 64 | 128))
+        assert not got & ~(1 | 4 | 8 | 128)
+
+
+def test_mask_codes_are_mapped_one_by_one() -> None:
+    out = mapped_mask(np.array([[0, 1, 2, 3, 9]]), mapping_of("1:hot,3:saturated,2:", "", False), False)
+    assert out.tolist() == [[0, 1, 0, 4, 128]]
+
+
+@pytest.mark.parametrize("text", ["1", "x:hot", "3:hot", "1:hott", "0:hot"])
+def test_malformed_mask_bits_are_refused(text: str) -> None:
+    with pytest.raises(BadSettings):
+        mapping_of(text, "mask", bits=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"weigth": "W"}, "weigth"),
+        ({"mask_bits": {"3": "hot"}}, "not one bit"),
+        ({"mask_codes": {"3": "hto"}}, "nearest: hot"),
+        ({"mask_bits": "1:hot"}, "a table such as"),
+        ({"weight_type": "sigma"}, "sigma"),
+        ({"weight": 3}, "EXTNAME"),
+        ({"weight": {"match": "(", "take": ""}}, "regular expression"),
+        ({"when": "a ="}, "when"),
+    ],
+)
+def test_a_mistake_in_a_camera_table_names_its_place(rule: dict[str, object], words: str) -> None:
+    with pytest.raises(BadSettings, match="here") as caught:
+        compile_import(rule, "here")
+    assert words in caught.value.message
+
+
+def test_a_table_of_ones_own_comes_before_the_generic_one(run: InProcess, tmp_path: Path) -> None:
+    init_store(tmp_path)
+    (tmp_path / ".awe/cameras").mkdir(exist_ok=True)
+    (tmp_path / ".awe/cameras/othercam.toml").write_text(
+        'extends = "generic"\npriority = 70\nrecognise = "INSTRUME = \'othercam\'"\n'
+        '[[import]]\ntitle = "theirs"\nwhen = "FILTER = \'r\'"\nunit = { value = "adu" }\n'
+        'weight = { match = "^s_", take = "e_" }\nweight_type = "rms"\n'
+        'mask = "QUALITY"\nmask_codes = { 7 = "trail" }\n'
+    )
+    quality = np.zeros(SHAPE, np.uint8)
+    quality[3, 3:9] = 7
+    frame = write_foreign(tmp_path / "s_1.fits", planes={"QUALITY": quality}, cards={"BUNIT": None})
+    write_plane(tmp_path / "e_1.fits", np.full(SHAPE, NOISE, np.float32))
+    path = imported(run, "--as", "reduced", frame)
+    planes = planes_of(path)
+    assert (planes["MASK"] == 16).sum() == 6
+    assert planes["WEIGHT"].max() == pytest.approx(1 / NOISE**2)
+    assert record_of(path)["recipe"]["parameters"]["weight_type"]["origin"] == "camera othercam: theirs"
+
+
+def test_masks_reach_the_product_and_take_the_weight(run: InProcess, tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, np.int32)
+    mask[5, 6], mask[7, 8], mask[9, 10] = 1, 2, 4
+    frame = write_foreign(tmp_path / "f.fits")
+    beside = write_plane(tmp_path / "f.mask.fits", mask)
+    bits = "1:hot,2:interpolated,4:cosmic"
+    path = imported(run, "--as", "reduced", "--mask", beside, "--mask-bits", bits, frame, "-o", "p.fits")
+    planes = planes_of(path)
+    assert (planes["MASK"][5, 6], planes["MASK"][7, 8], planes["MASK"][9, 10]) == (1, 64, 8)
+    assert planes["WEIGHT"][5, 6] == planes["WEIGHT"][9, 10] == 0 < planes["WEIGHT"][7, 8]
+    assert record_of(path)["quality"]["measures"]["masked_pixels"] == 2
+
+
+def test_a_mask_of_another_shape_is_refused(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "f.fits", planes={"DQ": np.zeros((10, 20), np.int16)})
+    ran = run("import_", "--as", "reduced", "--mask", "DQ", frame, "-o", "p.fits")
+    refused(ran, "mixture", "20 x 10", "176 x 160")
+    ran = run("import_", "--as", "reduced", "--mask", "DX", frame, "-o", "p.fits")
+    refused(ran, "no-such-extension", "DX", "DQ")
+
+
+# Units
+
+
+@pytest.mark.parametrize(
+    ("unit", "card", "scale", "gain"),
+    [
+        ("adu/s", "counts/s", 100, [1.5]),
+        ("e/s", None, 100, [1.0]),
+        ("e", "electrons", 1, [1.0]),
+        ("adu", "DN", 1, [1.5]),
+    ],
+)
+def test_units_become_counts_of_the_exposure(
+    run: InProcess, tmp_path: Path, unit: str, card: str | None, scale: float, gain: list[float]
+) -> None:
+    data, weight = star_field() / scale, scale**2 / variance()
+    cards = {"BUNIT": card, "EGAIN": 1.5}
+    frame = write_foreign(tmp_path / "f.fits", data, {"WEIGHT": weight}, cards)
+    given_unit = [] if card else ["--unit", unit]
+    path = imported(run, "--as", "reduced", *given_unit, frame, "-o", "p.fits")
+    planes, record = planes_of(path), record_of(path)
+    assert np.allclose(planes["SCI"], star_field(), rtol=1e-5)
+    assert np.allclose(planes["WEIGHT"], 1 / variance(), rtol=1e-5)
+    assert record["meta"]["gain_e_adu"] == gain
+    assert record["quality"]["measures"]["sky_adu"] == pytest.approx(SKY, abs=2)
+    assert record["recipe"]["parameters"]["unit"]["value"] == unit
+
+
+def test_a_missing_unit_is_asked_for(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "f.fits", cards={"BUNIT": None})
+    refused(run("import_", "--as", "reduced", frame, "-o", "p.fits"), "bad-header", "BUNIT", "--unit")
+    frame = write_foreign(tmp_path / "g.fits", cards={"BUNIT": "MJy/sr"})
+    refused(run("import_", "--as", "reduced", frame, "-o", "p.fits"), "bad-header", "MJy/sr")
+
+
+def test_a_rate_without_an_exposure_time_is_refused(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "f.fits", cards={"BUNIT": "counts/s", "EXPTIME": None})
+    refused(run("import_", "--as", "reduced", frame, "-o", "p.fits"), "bad-header", "--set exptime_s")
+    path = imported(run, "--as", "reduced", "--set", "exptime_s=2", frame, "-o", "p.fits")
+    assert record_of(path)["quality"]["measures"]["sky_adu"] == pytest.approx(2 * SKY, abs=4)
+
+
+def test_a_coadd_is_scaled_to_a_zero_point_of_30() -> None:
+    image = star_field()
+    meta = {"exptime_s": 100.0, "gain_e_adu": [2.0], "saturation_adu": [40000.0]}
+    frame = Frame(image, meta=meta)
+    nanomaggies = import_coadd(frame, None, None, ImportParams(unit="nmgy"))
+    assert np.allclose(nanomaggies.planes["SCI"], image * 1000, rtol=1e-5)
+    assert nanomaggies.measures["zero_point_mag"] == 30 and nanomaggies.meta["gain_e_adu"] is None
+    known = import_coadd(frame, None, None, ImportParams(unit="adu/s", zero_point_mag="25"))
+    assert np.allclose(known.planes["SCI"], image * 100, rtol=1e-5)
+    assert known.meta["gain_e_adu"] == [0.02] and known.meta["saturation_adu"] == [4e6]
+    counts = import_coadd(frame, None, None, ImportParams(unit="adu"))
+    assert np.allclose(counts.planes["SCI"], image / 100, rtol=1e-5)
+    assert counts.measures["zero_point_mag"] is None
+
+
+def test_pixels_without_a_value_are_outside() -> None:
+    image = star_field()
+    image[3, 4], image[5, 6] = np.nan, np.inf
+    result = import_reduced(Frame(image), None, None, ImportParams())
+    assert result.planes["SCI"][3, 4] == result.planes["WEIGHT"][5, 6] == 0
+    assert (result.planes["MASK"] == 32).sum() == 2
+    with pytest.raises(BadPixels):
+        import_reduced(Frame(np.full(SHAPE, np.nan, np.float32)), None, None, ImportParams())
+    with pytest.raises(BadPixels):
+        import_reduced(Frame(np.zeros(SHAPE, np.float32)), None, None, ImportParams())
+
+
+# What is not to be imported
+
+
+def test_raw_frames_and_products_are_refused(run: InProcess, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    counts = rng.normal(1000, 5, (64, 64)).round().astype(np.uint16)
+    bias = write_raw(tmp_path / "bias.fits", counts)
+    refused(
+        run("import_", "--as", "reduced", "--unit", "adu", bias, "-o", "p.fits"), "wrong-kind", "raw_bias"
+    )
+    science = write_raw(tmp_path / "s.fits", counts, {"IMAGETYP": "object", "EXPTIME": 10.0, "OBJECT": "x"})
+    ran = run("import_", "--as", "reduced", "--unit", "adu", science, "-o", "p.fits")
+    refused(ran, "wrong-kind", "--processed")
+    path = imported(run, "--as", "reduced", "--unit", "adu", "--processed", science, "-o", "p.fits")
+    refused(
+        run("import_", "--as", "reduced", path, "-o", "q.fits"), "wrong-kind", "product of awetools already"
+    )
+    cards = {"IMAGETYP": "object", "EXPTIME": 10.0, "BIASSEC": "[57:64,1:64]", "TRIMSEC": "[1:56,1:64]"}
+    overscan = write_raw(tmp_path / "o.fits", counts.astype(np.float32), cards)
+    refused(
+        run("import_", "--as", "reduced", "--unit", "adu", overscan, "-o", "q.fits"), "wrong-kind", "overscan"
+    )
+
+
+def test_one_bad_file_does_not_stop_the_others(run: InProcess, tmp_path: Path) -> None:
+    good = write_foreign(tmp_path / "good.fits")
+    ran = run("import_", "--as", "reduced", good, tmp_path / "none.fits", "--out-dir", "out", "-j2")
+    assert ran.code == 4 and ran.lines == ["out/good.fits"] and "no-such-file" in ran.err
+    refused(run("import_", "--as", "reduced", good, good, "-o", "p.fits"), "usage", "--out-dir")
+
+
+# Source lists
+
+
+def table(**columns: object) -> Table:
+    return Table({name: np.asarray(values) for name, values in columns.items()})
+
+
+def test_positions_of_source_lists_get_our_names() -> None:
+    found = import_sources(
+        table(NUMBER=[1, 2], X_IMAGE=[10.0, 11.0], Y_IMAGE=[5.0, np.nan], ra=[1.0, 2.0], dec=[3.0, 4.0]),
+        SourcesParams(),
+    )
+    assert found.table is not None and found.measures == {"sources": 1, "left_out": 1}
+    assert list(found.table)[:4] == ["X_PX", "Y_PX", "RA_DEG", "DEC_DEG"]
+    assert found.table["X_PX"].tolist() == [10.0] and found.table["NUMBER"].tolist() == [1]
+
+
+def test_a_source_list_without_positions_is_refused(run: InProcess, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    columns = [fits.Column("FLUX", "D", array=[1.0]), fits.Column("NAME", "4A", array=["a"])]
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(tmp_path / "t.fits")
+    refused(
+        run("import_", "--as", "sources", tmp_path / "t.fits", "-o", "p.fits"), "bad-header", "FLUX, NAME"
+    )
+    frame = write_foreign(tmp_path / "f.fits")
+    refused(run("import_", "--as", "sources", frame, "-o", "p.fits"), "no-image", "no binary table")
+    refused(run("import_", "--as", "sources", "--unit", "adu", frame, "-o", "p.fits"), "usage")
+
+
+# Records, and the tools that read them
+
+
+def test_an_import_is_a_product_like_others(tmp_path: Path) -> None:
+    init_store(tmp_path / "store")
+    root = tmp_path / "store"
+    frame = write_foreign(tmp_path / "f.fits", planes={"WEIGHT": 1 / variance()})
+    path = Path(awe("import", "--as", "reduced", frame, cwd=root).strip())
+    assert path.parent == root / "reduced/2024-03-02"
+    assert problems(PRODUCT, record_of(path)) == []
+    assert awe("query", "reduced", "filter=r", "weight_pull_sigma<2", cwd=root).split() == [str(path)]
+    assert awe("verify", cwd=root) == ""
+    lineage = awe("lineage", path, cwd=root)
+    assert lineage.count("foreign f.fits") == 2 and lineage.count("present") == 3
+    before = path.stat().st_mtime_ns
+    assert awe("import", "--as", "reduced", "-u", frame, cwd=root).strip() == str(path)
+    assert path.stat().st_mtime_ns == before
+    write_foreign(frame, star_field(4), {"WEIGHT": 1 / variance()})
+    assert "changed" in awe("lineage", path, cwd=root)
+    again = awe("import", "--as", "reduced", "-u", frame, cwd=root).strip()
+    assert again != str(path)
+    assert record_of(Path(again))["recipe_key"] != record_of(path)["recipe_key"]
+
+
+def test_the_key_depends_on_what_decides_the_product(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "f.fits")
+    first = open_product(imported(run, "--as", "reduced", frame, "-o", "a.fits"))
+    same = open_product(imported(run, "--as", "reduced", frame, "-o", "b.fits"))
+    other = open_product(imported(run, "--as", "reduced", "--unit", "e", frame, "-o", "c.fits"))
+    zero_point = open_product(imported(run, "--as", "reduced", "--zero-point", "25", frame, "-o", "d.fits"))
+    assert first.key == same.key and len({first.key, other.key, zero_point.key}) == 3
+    assert first.content == same.content
+    assert run("import_", "--as", "reduced", "--check", frame, "-o", "a.fits").code == 0
+    assert run("import_", "--as", "reduced", "--check", "--unit", "e", frame, "-o", "a.fits").code == 3
+
+
+def test_the_images_of_one_file_become_products_each(run: InProcess, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    header = fits.Header({key: value for key, value in CARDS.items() if key != "DETECTOR"})
+    units = [fits.PrimaryHDU(header=header)]
+    units += [fits.ImageHDU(star_field(n), name=f"CCD{n}") for n in (1, 2)]
+    fits.HDUList(units).writeto(tmp_path / "m.fits")
+    ran = run("import_", "--as", "reduced", tmp_path / "m.fits", "--out-dir", "out")
+    assert ran.lines == ["out/m_CCD1.fits", "out/m_CCD2.fits"], ran.err
+    assert np.allclose(planes_of(Path("out/m_CCD2.fits"))["SCI"], star_field(2))
+    path = imported(run, "--as", "reduced", f"{tmp_path}/m.fits[CCD2]", "-o", "two.fits")
+    assert record_of(path)["meta"]["detector"] == "CCD2"
+
+
+def test_planes_of_a_mosaic_lie_in_files_beside_it(run: InProcess, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    cards = {
+        **CARDS,
+        "INSTRUME": "DECam",
+        "PROCTYPE": "InstCal",
+        "PLVER": "V5.0",
+        "BUNIT": None,
+        "DETECTOR": None,
+    }
+    primary = fits.Header({key: value for key, value in cards.items() if value is not None})
+    names = ("N4", "S4")
+    quality = [np.full(SHAPE, 0, np.int32) for _ in names]
+    for number, plane in enumerate(quality):
+        plane[10 + number, 20:25] = 5
+    files = {
+        "ooi": [star_field(number) for number in range(2)],
+        "oow": [np.full(SHAPE, 1 / NOISE**2, np.float32)] * 2,
+        "ood": quality,
+    }
+    for sort, planes in files.items():
+        # The order of the extensions of one file need not be that of another.
+        order = [1, 0] if sort == "ood" else [0, 1]
+        units = [fits.ImageHDU(planes[number], name=names[number]) for number in order]
+        fits.HDUList([fits.PrimaryHDU(header=primary), *units]).writeto(tmp_path / f"c4d_{sort}_r.fits")
+    ran = run("import_", "--as", "reduced", tmp_path / "c4d_ooi_r.fits", "--out-dir", "out")
+    assert ran.lines == ["out/c4d_ooi_r_N4.fits", "out/c4d_ooi_r_S4.fits"], ran.err
+    for number, line in enumerate(ran.lines):
+        struck = np.argwhere(planes_of(Path(line))["MASK"] == 8)
+        assert struck.tolist() == [[10 + number, column] for column in range(20, 25)]
+        inputs = record_of(Path(line))["recipe"]["inputs"]
+        assert [one["path"].split("[")[-1] for one in inputs] == [f"{names[number]}]"] * 3
+    ran = run("import_", "--as", "reduced", tmp_path / "c4d_ooi_r.fits", "-o", "one.fits")
+    refused(ran, "mixture", "2 images")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "slug", "word"),
+    [
+        (["-o", "q.txt"], "usage", ".fits"),
+        (["-o", "q.fits", "--out-dir", "d"], "usage", "exclude"),
+        (["-o", "q.fits", "--zero-point", "nan"], "bad-value", "zero_point_mag"),
+        (
+            ["-o", "q.fits", "--mask", "WEIGHT", "--mask-bits", "1:hot", "--mask-codes", "1:hot"],
+            "usage",
+            "codes",
+        ),
+        (["-o", "q.fits", "--mask", "WEIGHT", "--mask-bits", "3:hot"], "bad-value", "not one bit"),
+        (["-o", "q.fits", "--set", "foo=1"], "unknown-name", "foo"),
+        (["-o", "q.fits", "--set", "foo"], "usage", "FIELD=VALUE"),
+        (["-o", "frame.fits"], "usage", "is an input"),
+        (["-o", "mine.fits"], "would-overwrite", "mine.fits"),
+        (["-o", "q.fits", "--weight", "none.fits"], "no-such-extension", "none.fits"),
+        ([], "usage", "-o FILE"),
+    ],
+)
+def test_senseless_requests_are_refused_in_words(
+    run: InProcess, tmp_path: Path, arguments: list[str], slug: str, word: str
+) -> None:
+    frame = write_foreign(tmp_path / "frame.fits", planes={"WEIGHT": np.ones(SHAPE, np.float32)})
+    (tmp_path / "mine.fits").write_text("mine")
+    refused(run("import_", "--as", "reduced", frame, *arguments), slug, word)
+    assert (tmp_path / "mine.fits").read_text() == "mine" and not (tmp_path / "q.fits").exists()
+
+
+def test_a_plane_that_is_named_is_taken_as_an_image(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "f.fits", planes={"WEIGHT": star_field(9)})
+    path = imported(run, "--as", "reduced", "--weight", "none", f"{frame}[WEIGHT]", "-o", "p.fits")
+    assert np.array_equal(planes_of(path)["SCI"], star_field(9))
+
+
+# Real frames
+
+
+def test_community_pipeline_stamps_come_with_their_planes(run: InProcess) -> None:
+    folder = data_path("legacysurvey-cutouts")
+    frames = sorted(folder.glob("virgo*/*_ooi_*")) + sorted(folder.glob("field-177*/*_ooi_*"))
+    assert len(frames) == 13
+    ran = run("import_", "--as", "reduced", *frames, "--out-dir", "out")
+    assert ran.code == 0 and len(ran.lines) == 13, ran.err
+    for line in ran.lines:
+        record = record_of(Path(line))
+        measures = record["quality"]["measures"]
+        assert 0.95 < measures["weight_pull_sigma"] < 1.1, line
+        assert record["recipe"]["without"] == [] and "TPV" in record["meta"]["wcs"]["CTYPE1"]
+        assert record["meta"]["wcs"]["PV1_7"] != 0
+    saturated = record_of(Path("out/c4d_170316_062107_ooi_z_ls9.N2.fits"))["quality"]["measures"]
+    assert saturated["masked_pixels"] == 177
+    # What the survey measured: magnitudes of one ADU/s, within the errors of the header's value.
+    assert saturated["zero_point_mag"] == pytest.approx(24.9, abs=0.2)
+
+
+def test_a_reduced_frame_and_its_sources_of_las_cumbres(run: InProcess) -> None:
+    frame = data_path("single-frames/lco-0m4-banzai-e91-20160625.fits.fz")
+    path = imported(run, "--as", "reduced", frame, "-o", "lco.fits")
+    record = record_of(path)
+    assert record["meta"]["nx"] == 1523 and record["meta"]["gain_e_adu"] == [1.0]
+    assert record["quality"]["measures"]["sky_adu"] == pytest.approx(533, abs=1)
+    sources = record_of(imported(run, "--as", "sources", frame, "-o", "sources.fits"))
+    assert sources["quality"]["measures"]["sources"] == 37 and sources["meta"]["filter"] == "w"
+
+
+@pytest.mark.parametrize("name", ["dss-poss1-wcstest", "dss-ukst-test1"])
+def test_photographic_plates_are_taken_as_they_are(run: InProcess, name: str) -> None:
+    frame = data_path(f"single-frames/{name}.fits.gz")
+    record = record_of(imported(run, "--as", "reduced", frame, "-o", "dss.fits"))
+    assert record["meta"]["wcs"]["CTYPE1"] == "RA---TAN" and record["meta"]["night"].startswith("19")
+
+
+def test_stars_are_where_and_as_bright_as_they_were(run: InProcess, tmp_path: Path) -> None:
+    path = imported(run, "--as", "reduced", write_foreign(tmp_path / "f.fits"), "-o", "p.fits")
+    image = planes_of(path)["SCI"] - SKY
+    x, y = STARS[7]
+    box = image[y - 9 : y + 8, x - 9 : x + 8]
+    assert box.sum() == pytest.approx(60000, abs=5 * 17 * NOISE)

@@ -101,17 +101,27 @@ def read_names(names: Sequence[str], null: bool) -> list[str]:
         raise UsageError("an input has an empty name: is a variable of the shell empty?")
     if names and "-" not in names:
         return list(names)
-    if sys.stdin is None or (sys.stdin.isatty() and not names):
-        raise UsageError("no input: give file names, or pipe them in", hint="awe-query lists files that fit")
-    text = sys.stdin.buffer.read()
-    parts = [os.fsdecode(part) for part in text.split(b"\0" if null else b"\n")]
-    piped = [_name(part) for part in parts if part.strip()]
-    if not piped:
-        raise EmptyInput("standard input was empty: the command before this one failed or found nothing")
+    piped = names_in(read_input(terminal=bool(names)), null)
     listed: list[str] = []
     for name in names or ("-",):
         listed += piped if name == "-" else [name]
     return listed
+
+
+def read_input(terminal: bool = False) -> bytes:
+    """All of standard input; raises EmptyInput if it holds nothing, UsageError on a terminal unless allowed."""
+    if sys.stdin is None or (sys.stdin.isatty() and not terminal):
+        raise UsageError("no input: give file names, or pipe them in", hint="awe-query lists files that fit")
+    text = sys.stdin.buffer.read()
+    if not text.replace(b"\0", b"").strip():
+        raise EmptyInput("standard input was empty: the command before this one failed or found nothing")
+    return text
+
+
+def names_in(text: bytes, null: bool) -> list[str]:
+    """The names that a text lists, one a line or NUL-separated; a line of JSON gives its path."""
+    parts = [os.fsdecode(part) for part in text.split(b"\0" if null else b"\n")]
+    return [_name(part) for part in parts if part.strip()]
 
 
 def _name(line: str) -> str:

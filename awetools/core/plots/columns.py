@@ -1,0 +1,165 @@
+"""Plots of columns of numbers: of what `awe-query` prints, and of the measures of products."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EmptyInput, TooFew, UnknownName, UsageError, nearest
+from .figure import Curve, Panel, Plot, label_of
+
+Value = float | str | None
+Rows = Sequence[Mapping[str, Value]]
+
+# More curves than that cannot be told apart; then a column of texts is passed over.
+MOST_GROUPS = 12
+# A column whose texts are dates is an axis of time.
+LEAST_DATE = len("2024-03-02")
+
+
+def rows_from_text(text: str) -> list[dict[str, Value]]:
+    """Rows of numbers and texts: TAB-separated with a header line, or a JSON object a line.
+
+    Empty cells and null are None. Raises UsageError for a line that does not fit, EmptyInput.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise EmptyInput("standard input was empty: the command before this one failed or found nothing")
+    if lines[0].lstrip().startswith("{"):
+        return [_object(line) for line in lines]
+    names = lines[0].split("\t")
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        cells = line.split("\t")
+        if len(cells) != len(names):
+            raise UsageError(
+                f"standard input: line {number} has {len(cells)} columns, the header {len(names)}"
+            )
+        rows.append({name: _cell(cell) for name, cell in zip(names, cells, strict=True)})
+    return rows
+
+
+def columns_plot(
+    rows: Rows,
+    x: str | None = None,
+    y: Sequence[str] = (),
+    by: str | None = None,
+    log: str = "",
+) -> Plot:
+    """Columns against one of them: a panel a column, a curve a group.
+
+    ``x``: by default the first column (with a single column the number of the row);
+    dates are an axis of time. ``y``: by default every other column of numbers. ``by``:
+    the column whose values are groups, by default the first column of a few texts that
+    repeat. ``log``: axes that are logarithmic, of ``x`` and ``y``. Rows without a value
+    are left out of its panel. Raises UnknownName, TooFew.
+    """
+    if not rows:
+        raise TooFew("there is a header but no row")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in (*(one for one in (x, by) if one), *y):
+        if name not in names:
+            raise UnknownName(f"no column {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
+    wanted = list(y)
+    if x is None:
+        left = [name for name in names if name not in y and name != by]
+        x = left[0] if len(names) > 1 and left else None
+    if not wanted:
+        wanted = [name for name in names if name not in (x, by) and _is_number(rows, name)]
+    if not wanted:
+        raise TooFew(f"no column of numbers to plot against {x or 'the row'}; there are: {', '.join(names)}")
+    by = by or _grouping(rows, [name for name in names if name != x and name not in wanted])
+    panels = [_panel(rows, x, name, by, log) for name in wanted]
+    if not any(panel.curves for panel in panels):
+        raise TooFew(f"no row has {x or 'a number'} and {' or '.join(wanted)}")
+    columns = 1 if len(panels) <= 3 else 3
+    return Plot(panels, columns=columns, heights=(1.25,) if len(panels) == 1 else ())
+
+
+def _panel(rows: Rows, x: str | None, y: str, by: str | None, log: str) -> Panel:
+    groups: dict[str, list[tuple[Value, float]]] = {}
+    for number, row in enumerate(rows, 1):
+        value, at = row.get(y), float(number) if x is None else row.get(x)
+        if isinstance(value, float) and math.isfinite(value) and at is not None:
+            groups.setdefault(_text(row.get(by)) if by else "", []).append((at, value))
+    every = [at for points in groups.values() for at, _ in points]
+    curves = []
+    for number, (label, points) in enumerate(sorted(groups.items()) if by else groups.items()):
+        places = axis([one for one, _ in points], every)
+        values = np.array([one for _, one in points])
+        if places.dtype.kind in "Mf":
+            order = np.argsort(places, kind="stable")
+            places, values = places[order], values[order]
+        curves.append(Curve(label, places, values, "points", number))
+    return Panel(
+        "row" if x is None else label_of(x),
+        label_of(y),
+        "",
+        curves,
+        log_x="x" in log,
+        log_y="y" in log,
+    )
+
+
+def axis(values: Sequence[Value], every: Sequence[Value] | None = None) -> npt.NDArray[Any]:
+    """The values of an axis as numbers, dates (datetime64) or texts, whichever fits all of them."""
+    every = values if every is None else every
+    if all(isinstance(one, float) for one in every):
+        return np.array(values, np.float64)
+    texts = [_text(one) for one in values]
+    try:
+        if all(len(_text(one)) >= LEAST_DATE for one in every):
+            np.array([_text(one) for one in every], "datetime64[ms]")
+            return np.array(texts, "datetime64[ms]")
+    except ValueError:
+        pass
+    return np.array(texts, object)
+
+
+def _grouping(rows: Rows, names: Sequence[str]) -> str | None:
+    for name in names:
+        values = {_text(row.get(name)) for row in rows if isinstance(row.get(name), str)}
+        if 1 < len(values) <= MOST_GROUPS and len(values) < len(rows):
+            return name
+    return None
+
+
+def _is_number(rows: Rows, name: str) -> bool:
+    values = [row.get(name) for row in rows]
+    return any(isinstance(one, float) for one in values) and not any(isinstance(one, str) for one in values)
+
+
+def _object(line: str) -> dict[str, Value]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"standard input: not a JSON object: {line[:80]}")
+    return {str(name): _value(value) for name, value in found.items()}
+
+
+def _value(value: object) -> Value:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    return json.dumps(value)
+
+
+def _cell(text: str) -> Value:
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Value) -> str:
+    return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else value

@@ -4,6 +4,9 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
+# In the order of a reduction; measure.py is what they share.
+BENCHMARKS := $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py))
+
 .DELETE_ON_ERROR:
 .PHONY: test lint demo docs man bench clean
 
@@ -25,8 +28,8 @@ docs: .venv/.docs-ready
 man: .venv/.ready
 	$(BIN)/python -m awetools.commands.manpage man
 
-bench: .venv/.ready
-	set -e; for one in benchmarks/*.py; do PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python $$one; done
+bench: .venv/.bench-ready
+	set -e; for one in $(BENCHMARKS); do PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python $$one; done
 
 clean:
 	rm -rf .venv build demo docs/_build docs/reference awetools.egg-info
@@ -40,4 +43,8 @@ clean:
 
 .venv/.docs-ready: .venv/.ready
 	$(BIN)/python -m pip install -q -e '.[docs]'
+	touch $@
+
+.venv/.bench-ready: .venv/.ready
+	$(BIN)/python -m pip install -q -e '.[bench]'
 	touch $@

@@ -15,6 +15,7 @@ from .build import How, Loader, build
 from .errors import AweError, Mixture, NotUpToDate, UsageError
 from .files import Address, allow_open_files, parse_address, unpack_to_disk
 from .kind import Kind
+from .memory import keep_freed_memory
 from .parallel import run_forked
 from .plan import (
     Plan,
@@ -89,6 +90,7 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
         request.parameters,
         request.accept_flags,
     )
+    keep_freed_memory()
     if request.kind.primary.many:
         yield from _run_groups(request, wish)
     else:

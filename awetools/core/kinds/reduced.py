@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BadHeader, BadPixels
-from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw, valid_at
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, MetaByRole, Need, Result, raw, valid_at
 from ..params import param
 from .declare import overscan_mode_param
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..frame import Frame, RawFrame, Table
+    from .common import Trimmed
+
+# Rows of a frame that stay in the processor's cache.
+BLOCK_ROWS = 64
+# Every so many rows and columns give the mean response to 1e-5, every so many rows the noise to 1e-3.
+SAMPLE_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -22,129 +28,315 @@ class ReducedParams:
 
     overscan_mode: str = overscan_mode_param()
     saturation_grow: int = param(
-        1, "Neighbours of a saturated pixel that are masked with it.", unit="px", low=0, high=10
+        1,
+        "Pixels masked at both ends of a saturated run, and how far nearly saturated neighbours are.",
+        unit="px",
+        low=0,
+        high=10,
+    )
+    bleed_direction: str = param(
+        "columns", "Along what the charge of saturated pixels bleeds.", choices=("columns", "rows")
     )
     sky_mesh: int = param(64, "Size of the cells in which the smooth sky is measured.", unit="px", low=8)
+    cosmic_rays: bool = param(True, "Find and mask cosmic rays.")
+    cosmic_sigma: float = param(
+        4.5, "A cosmic ray is this much sharper than its surroundings.", unit="sigma", low=1
+    )
+    cosmic_contrast: float = param(
+        2.0,
+        "Least contrast of a cosmic ray with the structure around it; 2.5 to 5 where stars are sharper than 2.2 px.",
+        low=0.1,
+    )
+    trails: bool = param(True, "Find and mask the trails of satellites and aeroplanes.")
+    trail_sigma: float = param(
+        8.0, "Significance, over the scatter of all lines, of a trail.", unit="sigma", low=4
+    )
 
 
 def make_reduced(
     raw: RawFrame,
     bias: Frame | None,
+    dark: Frame | None,
     flat: Frame | None,
     hotpix: Frame | None,
+    coldpix: Frame | None,
+    fringe: Frame | None,
+    gain: Table | None,
     readnoise: Table | None,
     params: ReducedParams,
 ) -> Result:
     """Take the detector's signature out of one science exposure.
 
-    raw: the exposure, ADU. bias: SCI (ADU). flat: SCI of mean 1. hotpix: MASK.
-    readnoise: a row an amplifier. Overscan, trimming, bias and flat in this order.
-    Returns SCI (ADU, the sky is left in), WEIGHT (ADU^-2, the inverse variance of
-    the background, pixels.weight) and MASK (bits 1 hot, 4 saturated, 32 no data,
-    512 not calibrated). SCI keeps its value under the mask; where it is not finite
-    it is 0. Raises BadHeader (no exposure time, gain or read
-    noise), BadPixels (nothing left).
+    raw: the exposure, ADU. bias: SCI (ADU). dark: SCI (ADU/s; or ADU with the bias in
+    it, if its meta says `holds_bias`). flat: SCI of mean 1. hotpix: MASK. coldpix: MASK.
+    fringe: SCI, the pattern relative to the sky (pixels.fringe). gain: a row an amplifier,
+    else the camera table. readnoise: a row an amplifier, else the bias's meta or the
+    camera table. Overscan, trimming, bias, dark, flat and fringes in this order; then
+    saturated pixels with their bleeding (pixels.saturate), cosmic rays (pixels.cosmic)
+    and trails (pixels.trails). Returns SCI (ADU, the sky is left in), WEIGHT (ADU^-2,
+    the inverse variance of the background, pixels.weight) and MASK (pixels.mask). SCI
+    keeps its value under the mask; where it is not finite it is 0. Raises BadHeader (no
+    exposure time, gain or read noise), BadPixels (nothing left).
     """
     import numpy as np
 
     from ..pixels.mask import Bit, bad
+    from ..pixels.saturate import saturated
     from ..pixels.smooth import background
     from ..pixels.stats import clipped
     from ..pixels.weight import background_weight
-    from .common import READ_NOISE_HINT, amplifier_map, gain_of, read_noise_of, trim
+    from .common import amplifier_map, gain_of, saturation_of, trim
 
-    exptime_s = raw.meta.get("exptime_s")
-    if not exptime_s or exptime_s <= 0:
-        raise BadHeader(
-            f"{raw.meta.get('exposure')}: the exposure time is {exptime_s!r}",
-            hint="awe-ingest --set exptime_s=SECONDS FILE",
-        )
-    amplifiers = raw.amplifiers
-    gain = amplifier_map(amplifiers, gain_of(raw.meta, amplifiers), raw.shape)
-    values = read_noise_of(readnoise, [bias.meta if bias else {}, raw.meta], amplifiers)
-    if values is None:
-        raise BadHeader("the read noise is not known", hint=READ_NOISE_HINT)
-    read_noise = amplifier_map(amplifiers, values, raw.shape)
-
+    exptime_s = _exptime_s(raw)
+    gain_e_adu = amplifier_map(raw.amplifiers, gain_of(gain, raw.meta, raw.amplifiers), raw.shape)
+    noises = _read_noises(raw, bias, readnoise)
     trimmed = trim(raw, params.overscan_mode)
-    data = trimmed.image()
-    response = np.float32(1) if flat is None else flat.data
-    # What is not finite, or leaves the range of the numbers, is masked as no data.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if bias is not None:
-            data -= bias.data
-        data /= response
-    mask = _mask(raw, data, flat, hotpix, params)
-    np.nan_to_num(data, copy=False, nan=0, posinf=0, neginf=0)
-
+    data, mask = _calibrated(trimmed, exptime_s, bias, dark, flat, gain)
+    for defects in (hotpix, coldpix):
+        if defects is not None:
+            mask |= defects.data
+    counts, limit_adu = raw.rows(0, raw.shape[0]), saturation_of(raw.meta, raw.amplifiers)
+    limits = amplifier_map(raw.amplifiers, limit_adu, raw.shape)
+    mask[saturated(counts, limits, None, params.saturation_grow, params.bleed_direction)] |= Bit.SATURATED
     use = ~bad(mask)
     if not use.any():
-        raise BadPixels(f"{raw.meta.get('exposure')}: no good pixel: all saturated, masked or not finite")
-    with np.errstate(over="ignore", invalid="ignore"):
-        effective_gain = float(
-            np.mean((gain * response)[use] if flat is not None else gain, dtype=np.float64)
-        )
-    if not np.isfinite(effective_gain):
-        raise BadPixels(
-            f"{raw.meta.get('exposure')}: the flat has responses that are no numbers where it is not masked",
-            hint="awe-imstat shows the flat's pixels",
-        )
+        raise BadPixels(f"{_name(raw)}: no good pixel: all saturated, masked or not finite")
+    effective_gain = _effective_gain(raw, gain_e_adu, flat, use)
     sky = background(data, use, params.sky_mesh)
+    fringe_adu = None
+    if fringe is not None:
+        fringe_adu = _less_fringes(raw, data, fringe, use)
+        sky = background(data, use, params.sky_mesh)
     weight = background_weight(
         sky,
-        gain_e_adu=gain,
-        read_noise_adu=read_noise,
+        gain_e_adu=gain_e_adu,
+        read_noise_adu=amplifier_map(raw.amplifiers, noises, raw.shape),
         flat=flat.data if flat else None,
+        dark_adu_s=dark.data if dark and not _holds_bias(dark) else None,
+        exptime_s=1.0 if _holds_bias(dark) else exptime_s,
         bias_weight=bias.weight if bias else None,
+        dark_weight=dark.weight if dark else None,
         flat_weight=flat.weight if flat else None,
         bad=~use,
     )
-    residual = clipped((data - sky)[use])
+    residual = data - sky
+    residual_sigma = residual * np.sqrt(weight)
+    if (mask & Bit.SATURATED).any():
+        tails = saturated(counts, limits, residual_sigma, params.saturation_grow, params.bleed_direction)
+        mask[tails] |= Bit.SATURATED
+    if params.cosmic_rays:
+        _mask_cosmic_rays(data, sky, effective_gain, float(np.mean(noises)), mask, params)
+    trails = _mask_trails(residual_sigma, mask, params) if params.trails else None
+    use = ~bad(mask)
+    weight *= use
+
+    marked = mask[mask != 0]
+
+    def count(bits: int) -> int:
+        return int(np.count_nonzero(marked & bits))
+
     return Result(
         planes={"SCI": data, "WEIGHT": weight, "MASK": mask},
         measures={
             "sky_adu": float(np.median(sky[::4, ::4])),
-            "sky_rms_adu": residual.stdev,
-            "saturated_pixels": int(np.count_nonzero(mask & Bit.SATURATED)),
-            "hot_pixels": int(np.count_nonzero(mask & Bit.HOT)),
-            "uncalibrated_pixels": int(np.count_nonzero(mask & (Bit.UNCALIBRATED | Bit.OUTSIDE))),
+            "sky_rms_adu": clipped(residual[::SAMPLE_STEP][use[::SAMPLE_STEP]]).stdev,
+            "fringe_adu": fringe_adu,
+            "saturated_pixels": count(Bit.SATURATED),
+            "nonlinear_pixels": count(Bit.NONLINEAR),
+            "hot_pixels": count(Bit.HOT),
+            "cold_pixels": count(Bit.COLD),
+            "cosmic_pixels": count(Bit.COSMIC) if params.cosmic_rays else None,
+            "trail_pixels": count(Bit.TRAIL) if params.trails else None,
+            "trails": trails,
+            "uncalibrated_pixels": count(Bit.UNCALIBRATED | Bit.OUTSIDE),
             "overscan_level_adu": trimmed.level_adu,
             "overscan_slope_adu": trimmed.slope_adu,
             "overscan_noise_adu": trimmed.noise_adu,
         },
         meta={
             "gain_e_adu": [round(effective_gain, 6)],
-            "read_noise_adu": [round(float(np.mean(values)), 5)],
-            "saturation_adu": [_lowest_saturation(raw, bias, trimmed.level_adu)],
+            "read_noise_adu": [round(float(np.mean(noises)), 5)],
+            "saturation_adu": [_lowest_saturation(raw, bias, dark, trimmed.level_adu)],
+            "nonlinear_adu": None,
         },
-        used={}
-        if readnoise is not None
-        else {"readnoise": "taken from the bias" if bias else "from the camera table"},
+        used=_used(raw, bias, gain, readnoise),
     )
 
 
-def _mask(
-    raw: RawFrame, data: np.ndarray, flat: Frame | None, hotpix: Frame | None, params: ReducedParams
-) -> np.ndarray:
+def _name(raw: RawFrame) -> str:
+    return str(raw.meta.get("exposure"))
+
+
+def _exptime_s(raw: RawFrame) -> float:
+    seconds = raw.meta.get("exptime_s")
+    if not seconds or seconds <= 0:
+        raise BadHeader(
+            f"{_name(raw)}: the exposure time is {seconds!r}", hint="awe-ingest --set exptime_s=SECONDS FILE"
+        )
+    return float(seconds)
+
+
+def _holds_bias(dark: Frame | None) -> bool:
+    return dark is not None and bool(dark.meta.get("holds_bias"))
+
+
+def _read_noises(raw: RawFrame, bias: Frame | None, readnoise: Table | None) -> list[float]:
+    from .common import READ_NOISE_HINT, read_noise_of
+
+    values = read_noise_of(readnoise, [bias.meta if bias else {}, raw.meta], raw.amplifiers)
+    if values is None:
+        raise BadHeader(f"{_name(raw)}: the read noise is not known", hint=READ_NOISE_HINT)
+    return values
+
+
+def _calibrated(
+    trimmed: Trimmed,
+    exptime_s: float,
+    bias: Frame | None,
+    dark: Frame | None,
+    flat: Frame | None,
+    gain: Table | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exposure less bias and dark, divided by the flat, ADU, and the mask of what that cannot mend."""
     import numpy as np
 
     from ..pixels.mask import Bit
-    from ..pixels.saturate import saturated
-    from .common import amplifier_map, saturation_of
+    from .common import amplifier_map, nonlinear_of, raw_levels_of
 
-    mask = np.zeros(raw.shape, dtype=np.int16)
-    limit = amplifier_map(raw.amplifiers, saturation_of(raw.meta, raw.amplifiers), raw.shape)
-    counts = raw.rows(0, raw.shape[0])
-    mask[saturated(counts, limit, params.saturation_grow)] |= Bit.SATURATED
-    mask[~np.isfinite(data)] |= Bit.OUTSIDE
-    if flat is not None and flat.mask is not None:
-        mask |= flat.mask & np.int16(Bit.UNCALIBRATED | Bit.OUTSIDE)
-    if hotpix is not None:
-        mask |= hotpix.data.astype(np.int16)
-    return mask
+    raw, shape = trimmed.frame, trimmed.frame.shape
+    data, mask = np.empty(shape, np.float32), np.zeros(shape, np.int16)
+    nonlinear = raw_levels_of(raw.meta, "nonlinear_adu", raw.amplifiers)
+    above_zero = nonlinear_of(gain, raw.amplifiers)
+    for y0 in range(0, shape[0], BLOCK_ROWS):
+        rows = slice(y0, min(shape[0], y0 + BLOCK_ROWS))
+        part, bits = trimmed.rows(rows.start, rows.stop, data[rows]), mask[rows]
+
+        def mark(where: np.ndarray, bit: Bit, bits: np.ndarray = bits) -> None:
+            np.bitwise_or(bits, np.int16(bit), out=bits, where=where)
+
+        mark(_reaches(trimmed, part, rows, nonlinear), Bit.NONLINEAR)
+        _less_bias_and_dark(part, rows, bias, dark, exptime_s)
+        if np.isfinite(above_zero).any():
+            mark(part >= amplifier_map(raw.amplifiers, above_zero, shape, y0, rows.stop), Bit.NONLINEAR)
+        # What is not finite, or leaves the range of the numbers, is masked as no data.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if flat is not None:
+                part /= flat.data[rows]
+        mark(~np.isfinite(part), Bit.OUTSIDE)
+        for frame in (bias, dark):
+            if frame is not None and frame.weight is not None:
+                mark(frame.weight[rows] <= 0, Bit.UNCALIBRATED)
+        if flat is not None and flat.mask is not None:
+            bits |= flat.mask[rows] & np.int16(Bit.UNCALIBRATED | Bit.OUTSIDE)
+        np.nan_to_num(part, copy=False, nan=0, posinf=0, neginf=0)
+    return data, mask
 
 
-def _lowest_saturation(raw: RawFrame, bias: Frame | None, overscan_adu: float) -> float | None:
+def _reaches(trimmed: Trimmed, part: np.ndarray, rows: slice, limits_adu: list[float]) -> np.ndarray:
+    """True where the raw counts of these trimmed rows are at or above the limit of their amplifier."""
+    import numpy as np
+
+    found = np.zeros(part.shape, bool)
+    for amp, levels, limit in zip(trimmed.frame.amplifiers, trimmed.levels, limits_adu, strict=True):
+        low, high = max(rows.start, amp.target.y0), min(rows.stop, amp.target.y1)
+        if low >= high or not np.isfinite(limit):
+            continue
+        box = (slice(low - rows.start, high - rows.start), slice(amp.target.x0, amp.target.x1))
+        # The same subtraction as that of the counts, so that counts of just the limit are found.
+        above = np.float32(limit) - levels[low - amp.target.y0 : high - amp.target.y0]
+        found[box] = part[box] >= above[:, None]
+    return found
+
+
+def _less_bias_and_dark(
+    part: np.ndarray, rows: slice, bias: Frame | None, dark: Frame | None, exptime_s: float
+) -> None:
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bias is not None and not _holds_bias(dark):
+            part -= bias.data[rows]
+        if dark is not None:
+            part -= dark.data[rows] * np.float32(1.0 if _holds_bias(dark) else exptime_s)
+
+
+def _effective_gain(raw: RawFrame, gain_e_adu: np.ndarray, flat: Frame | None, use: np.ndarray) -> float:
+    """Mean of gain x response over the good pixels, e/ADU of the flat-fielded frame."""
+    import numpy as np
+
+    step = slice(None, None, SAMPLE_STEP if use[::SAMPLE_STEP, ::SAMPLE_STEP].any() else None)
+    values = np.broadcast_to(gain_e_adu, use.shape)[step, step]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if flat is not None:
+            values = values * flat.data[step, step]
+        found = float(np.mean(values[use[step, step]], dtype=np.float64))
+    if not np.isfinite(found):
+        raise BadPixels(
+            f"{_name(raw)}: the flat has responses that are no numbers where it is not masked",
+            hint="awe-imstat shows the flat's pixels",
+        )
+    return found
+
+
+def _less_fringes(raw: RawFrame, data: np.ndarray, fringe: Frame, use: np.ndarray) -> float:
+    """Subtract the fringe pattern, scaled to the frame's own sky, and return its rms, ADU."""
+    import numpy as np
+
+    from ..pixels.fringe import fit_fringe
+    from ..pixels.objects import object_mask
+
+    fit = fit_fringe(data, fringe.data, use & ~object_mask(data, use))
+    data -= np.float32(fit.scale) * fringe.data
+    return abs(fit.scale) * float(np.std(fringe.data, dtype=np.float64))
+
+
+def _mask_cosmic_rays(
+    data: np.ndarray,
+    sky: np.ndarray,
+    gain_e_adu: float,
+    read_noise_adu: float,
+    mask: np.ndarray,
+    params: ReducedParams,
+) -> None:
+    from ..pixels.cosmic import find_cosmic_rays
+    from ..pixels.mask import Bit, bad
+
+    found = find_cosmic_rays(
+        data,
+        background_adu=sky,
+        gain_e_adu=gain_e_adu,
+        read_noise_adu=read_noise_adu,
+        bad=bad(mask),
+        sigclip=params.cosmic_sigma,
+        objlim=params.cosmic_contrast,
+    )
+    mask[found.mask] |= Bit.COSMIC
+
+
+def _mask_trails(residual_sigma: np.ndarray, mask: np.ndarray, params: ReducedParams) -> int:
+    """Mark the trails in the mask; how many there are."""
+    from ..pixels.mask import Bit, bad
+    from ..pixels.trails import find_trails
+
+    found = find_trails(residual_sigma, ~bad(mask), threshold_sigma=params.trail_sigma)
+    mask[found.mask] |= Bit.TRAIL
+    return len(found.lines)
+
+
+def _used(raw: RawFrame, bias: Frame | None, gain: Table | None, readnoise: Table | None) -> dict[str, str]:
+    """Where the noise model comes from, where no product was given."""
+    used = {}
+    if gain is None:
+        used["gain"] = f"from the camera table {raw.meta.get('camera')}"
+    if readnoise is None:
+        from_bias = bias is not None and bias.meta.get("read_noise_adu")
+        used["readnoise"] = "taken from the bias" if from_bias else "from the camera table"
+    return used
+
+
+def _lowest_saturation(
+    raw: RawFrame, bias: Frame | None, dark: Frame | None, overscan_adu: float
+) -> float | None:
     """The level above zero at which the first amplifier saturates, ADU of the reduced frame."""
     import numpy as np
 
@@ -153,36 +345,54 @@ def _lowest_saturation(raw: RawFrame, bias: Frame | None, overscan_adu: float) -
     lowest = min(saturation_of(raw.meta, raw.amplifiers))
     if not np.isfinite(lowest):
         return None
-    pedestal = overscan_adu + (float(np.median(bias.data)) if bias else 0.0)
+    pedestal_frame = dark if _holds_bias(dark) else bias
+    pedestal = overscan_adu + (float(np.median(pedestal_frame.data[::4, ::4])) if pedestal_frame else 0.0)
     return round(lowest - pedestal, 1)
+
+
+def _bias_is_in_the_dark(inputs: MetaByRole) -> str:
+    if not inputs.get("dark", {}).get("holds_bias"):
+        return ""
+    return "the dark was made without a bias, and holds it"
 
 
 REDUCED = Kind(
     name="reduced",
     command="awe-reduce",
     class_name="Reduced",
-    summary="Reduce raw science exposures: overscan, trim, bias, flat, masks and weight.",
-    description="""One exposure makes one reduced frame: overscan and bias subtracted, divided by the
-flat, with a mask of hot, saturated and uncalibrated pixels, and a weight that is the inverse variance of the
-background: read noise, smooth sky, and the noise of bias and flat. The sky is left in. Any number of
-exposures can be given; each becomes one product.""",
+    summary="Reduce raw science exposures: take the detector out, mask and weigh the pixels.",
+    description="""One exposure makes one reduced frame: overscan, bias and dark current subtracted, divided
+by the flat, with a mask of hot, cold, saturated (and bleeding), nonlinear and uncalibrated pixels, cosmic
+rays and the trails of satellites, and a weight that is the inverse variance of the background: read noise,
+smooth sky, dark current, and the noise of the calibrations. The sky is left in. Any number of exposures can be given;
+each becomes one product. awe-mask(1) says which bits a pixel has, and why.""",
     needs=[
         Need("raw", "raw_science", raw(), help="Raw science exposures."),
-        Need("bias", "bias", valid_at(), help="Master bias."),
+        Need("bias", "bias", valid_at(), help="Master bias.", unless=_bias_is_in_the_dark),
+        Need("dark", "dark", valid_at(), optional=True, help="Dark current."),
         Need("flat", "flat", valid_at(), help="Master flat."),
         Need("hotpix", "hotpix", valid_at(), optional=True, help="Hot pixels."),
+        Need("coldpix", "coldpix", valid_at(), optional=True, help="Cold pixels."),
+        Need("fringe", "fringe", valid_at(), optional=True, help="Fringes of the night sky."),
+        Need("gain", "gain", valid_at(), optional=True, help="Gain of the amplifiers."),
         Need("readnoise", "readnoise", valid_at(), optional=True, help="Read noise of the amplifiers."),
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],
-    reads=["sections", "gain_e_adu", "read_noise_adu", "saturation_adu", "exptime_s"],
+    reads=["sections", "gain_e_adu", "read_noise_adu", "saturation_adu", "nonlinear_adu", "exptime_s"],
     validity=None,
     params=ReducedParams,
     measures=[
         Measure("sky_adu", "Median of the smooth sky."),
         Measure("sky_rms_adu", "Clipped standard deviation about the smooth sky."),
-        Measure("saturated_pixels", "Number of saturated pixels, with their neighbours."),
+        Measure("fringe_adu", "Amplitude (rms) of the fringes that were subtracted."),
+        Measure("saturated_pixels", "Number of saturated pixels, with their bleeding and neighbours."),
+        Measure("nonlinear_pixels", "Number of pixels whose counts are beyond the linear range."),
         Measure("hot_pixels", "Number of hot pixels."),
+        Measure("cold_pixels", "Number of cold pixels."),
+        Measure("cosmic_pixels", "Number of pixels hit by cosmic rays."),
+        Measure("trail_pixels", "Number of pixels under trails."),
+        Measure("trails", "Number of trails of satellites and aeroplanes."),
         Measure("uncalibrated_pixels", "Number of pixels without data or calibration."),
         Measure("overscan_level_adu", "Mean level of the overscan."),
         Measure("overscan_slope_adu", "Mean change of the overscan from the first row to the last."),
@@ -190,6 +400,6 @@ exposures can be given; each becomes one product.""",
     ],
     limits=[Limit("good_fraction", low=0.5)],
     recipe=make_reduced,
-    revision=1,
+    revision=2,
     example="ls raw/*.fits | awe-reduce --bias bias.fits --flat flat_R.fits --out-dir reduced",
 )

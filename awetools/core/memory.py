@@ -1,0 +1,23 @@
+"""How the C library's allocator treats large arrays: what a frame frees, the next one gets."""
+
+from __future__ import annotations
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+LARGEST_INT = (1 << 31) - 1
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep freed memory, where it is glibc's; elsewhere do nothing.
+
+    By default every large array is mapped and unmapped, and the system clears its pages
+    each time: a third of the CPU time of a batch of frames (measured).
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, LARGEST_INT)

@@ -22,6 +22,8 @@ _WHERE = {
     "make_bias": "core.kinds.bias",
     "ReadnoiseParams": "core.kinds.readnoise",
     "make_readnoise": "core.kinds.readnoise",
+    "GainParams": "core.kinds.gain",
+    "make_gain": "core.kinds.gain",
     "HotpixParams": "core.kinds.hotpix",
     "make_hotpix": "core.kinds.hotpix",
     "DomeflatParams": "core.kinds.domeflat",

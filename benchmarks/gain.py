@@ -106,7 +106,9 @@ def run(name: str, words: tuple[str, ...], work: Path, runs: int, table: Table) 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the cheapest counts")
     parser.add_argument("--quick", action="store_true", help="two nights only")
     options = parser.parse_args()

@@ -84,9 +84,7 @@ def scenes(directory: Path) -> Iterator[Scene]:
         image -= fits.getdata(truth / f"bias_{detector}.fits")
         image /= fits.getdata(truth / f"flat_adu_{row['filter']}_{detector}.fits")
         level = float(header["SATURATE"])
-        good = (fits.getdata(truth / f"pixmask_{detector}.fits") == 0) & ~saturated(
-            counts, level
-        )
+        good = (fits.getdata(truth / f"pixmask_{detector}.fits") == 0) & ~saturated(counts, level)
         image -= background(image, good)
         image /= np.float32(clipped(image[good]).stdev)
         yield Scene(stem, counts, level, image, good, mask)
@@ -130,11 +128,7 @@ def measure(directories: list[Path], drawn: int) -> None:
         for scene in scenes(directory):
             truth = (scene.truth & SATURATED) > 0
             bleeding.add(*_masked(lambda s=scene: saturated(s.counts, s.level_adu), truth))
-            tails.add(
-                *_masked(
-                    lambda s=scene: saturated(s.counts, s.level_adu, s.residual_sigma), truth
-                )
-            )
+            tails.add(*_masked(lambda s=scene: saturated(s.counts, s.level_adu, s.residual_sigma), truth))
             truth = (scene.truth & TRAIL) > 0
             found, cpu = timed(lambda s=scene: find_trails(s.residual_sigma, s.good))
             if truth.any():

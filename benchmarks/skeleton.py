@@ -14,60 +14,17 @@ import os
 import platform
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from measure import BIN, Cost, cost, median_cost, shell_environment
 
 from awetools.core.fits import Plane, write_fits
-
-BIN = Path(sys.executable).parent
-
-
-class Cost(NamedTuple):
-    """Wall and CPU seconds and peak memory of one process and its children."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-
-
-def cost(command: Sequence[str | Path], cwd: Path, stdin: str | None = None) -> Cost:
-    """Run a command that must succeed, and say what it took."""
-    start = time.monotonic()
-    process = subprocess.Popen(
-        [str(one) for one in command],
-        cwd=cwd,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env=_environment(),
-    )
-    assert process.stdin is not None
-    process.stdin.write((stdin or "").encode())
-    process.stdin.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} ended with {process.returncode}")
-    return Cost(time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-
-
-def median_cost(command: Sequence[str | Path], cwd: Path, runs: int = 9) -> Cost:
-    """The medians over several runs, after a warm-up."""
-    cost(command, cwd)
-    costs = [cost(command, cwd) for _ in range(runs)]
-    return Cost(*(statistics.median(values) for values in zip(*costs, strict=True)))
 
 
 def row(name: str, one: Cost, remark: str = "") -> None:
@@ -152,7 +109,7 @@ def writers(work: Path, quick: bool) -> None:
             [BIN / "awe-bias", "-q", "-o", f"bias{number}.fits", *sorted((work / "frames").iterdir())],
             cwd=work,
             stdout=subprocess.DEVNULL,
-            env=_environment(),
+            env=shell_environment(),
         )
         for number in range(count)
     ]

@@ -20,7 +20,7 @@ from awetools.core.products import ProductInput, open_product
 from awetools.core.query import Question, ask
 from awetools.core.store import Store
 
-BAD_TRUTH = 4 | 8 | 16
+HOT, COSMIC, TRAIL = 1, 8, 16
 
 
 def products(store: Store, kind: str) -> list[ProductInput]:
@@ -60,6 +60,18 @@ def check_readnoise(root: Path, product: ProductInput) -> bool:
     return line(product, "read noise / truth, worst amplifier", ratio[np.argmax(abs(ratio - 1))], 0.99, 1.01)
 
 
+def check_gain(root: Path, product: ProductInput) -> bool:
+    amplifiers = detector_truth(root, product.meta["detector"])["amplifiers"]
+    truth = np.array([one["gain_e_adu"] for one in amplifiers])
+    with fits.open(product.path) as hdus:
+        ratio = np.asarray(hdus[1].data["GAIN_E_ADU"]) / truth
+        error = np.asarray(hdus[1].data["GAIN_ERROR_E_ADU"]) / truth
+    worst = int(np.argmax(abs(ratio - 1)))
+    # A small detector has few pixels: its gain is as good as its error says.
+    allowed = max(0.01, 3 * float(error[worst]))
+    return line(product, "gain / truth, worst amplifier", ratio[worst], 1 - allowed, 1 + allowed)
+
+
 def check_bias(root: Path, product: ProductInput) -> bool:
     truth = image(root / "truth" / f"bias_{product.meta['detector']}.fits")
     found, weight = image(product.path), image(product.path, "WEIGHT")
@@ -74,6 +86,19 @@ def check_bias(root: Path, product: ProductInput) -> bool:
     )
 
 
+def found_and_true(mask: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Which part of the truth a mask has, and which part of the mask is true."""
+    both = np.count_nonzero(mask & truth)
+    return both / max(np.count_nonzero(truth), 1), both / max(np.count_nonzero(mask), 1)
+
+
+def check_hotpix(root: Path, product: ProductInput) -> bool:
+    name = product.meta["detector"]
+    truth = image(root / "truth" / f"pixmask_{name}.fits") & HOT != 0
+    _, true = found_and_true(image(product.path) & HOT != 0, truth)
+    return line(product, "hot pixels: part of those masked that is true", true, 0.95, 1)
+
+
 def check_flat(root: Path, product: ProductInput) -> bool:
     name = f"flat_adu_{product.meta['filter']}_{product.meta['detector']}.fits"
     truth, found, mask = image(root / "truth" / name), image(product.path), image(product.path, "MASK")
@@ -83,17 +108,18 @@ def check_flat(root: Path, product: ProductInput) -> bool:
         & (image(root / "truth" / f"pixmask_{product.meta['detector']}.fits") == 0)
     )
     ratio = np.where(good, found / np.where(truth > 0, truth, 1), np.nan)
-    ratio /= lamp(root, product, ratio.shape)
+    ratio /= light(root, product, ratio.shape)
     ratio /= np.nanmean(ratio)
     ny, nx = (32 * (size // 32) for size in ratio.shape)
     blocks = np.nanmean(ratio[:ny, :nx].reshape(ny // 32, 32, nx // 32, 32), axis=(1, 3))
     return line(product, "flat / truth at 32 px, gradient out, rms %", 100 * float(np.nanstd(blocks)), 0, 0.1)
 
 
-def lamp(root: Path, product: ProductInput, shape: tuple[int, int]) -> np.ndarray:
-    """The mean light of the dome lamp over the detector, as it was injected: a gradient and a bowl."""
+def light(root: Path, product: ProductInput, shape: tuple[int, int]) -> np.ndarray:
+    """The light that a flat takes for even, as it was injected: that of the twilight, else of the dome's lamp."""
     run = json.loads((root / "run.json").read_text())
-    wanted = ("DOMEFLAT", product.meta["filter"])
+    twilights = [one for one in run["exposures"] if one["obstype"] == "SKYFLAT"]
+    wanted = ("SKYFLAT" if twilights else "DOMEFLAT", product.meta["filter"])
     lamps = [one["lamp"] for one in run["exposures"] if (one["obstype"], one["filter"]) == wanted]
     levels = np.array([one["level_adu"] for one in lamps])
     gx, gy, bowl = np.average([[*one["gradient"], one["bowl"]] for one in lamps], axis=0, weights=levels)
@@ -114,14 +140,23 @@ def check_reduced(root: Path, product: ProductInput) -> bool:
         root / "truth" / f"pixmask_{product.meta['detector']}.fits"
     )
     found, weight, mask = image(product.path), image(product.path, "WEIGHT"), image(product.path, "MASK")
-    light = lamp(root, product, truth.shape)
-    light /= light.mean()
-    found, weight = found * light, weight / light**2
+    even = light(root, product, truth.shape)
+    even /= even.mean()
+    found, weight = found * even, weight / even**2
     sky = float(np.median(truth))
     good = (weight > 0) & (mask == 0) & (flaws == 0) & (truth < 1.01 * sky + 1)
     residual = (found - truth)[good]
     pulls = (residual - np.median(residual)) * np.sqrt(weight[good])
-    return line(product, "width of the pulls on sky, lamp's gradient out", width(pulls), 0.98, 1.02)
+    cosmic, trail = (
+        found_and_true(mask & bit != 0, (flaws & bit != 0) & (mask & ~bit == 0)) for bit in (COSMIC, TRAIL)
+    )
+    ok = line(product, "width of the pulls on sky, gradient of the flats out", width(pulls), 0.98, 1.02)
+    # The truth is every pixel above 2 sigma, and a small frame has few rays.
+    ok &= line(product, "cosmic rays: part of the truth that is masked", cosmic[0], 0.7, 1)
+    if (flaws & TRAIL).any():
+        ok &= line(product, "trail: part of the truth that is masked", trail[0], 0.95, 1)
+        ok &= line(product, "trail: part of the mask that is true", trail[1], 0.9, 1)
+    return ok
 
 
 def main(directory: str) -> int:
@@ -129,7 +164,9 @@ def main(directory: str) -> int:
     store = Store(root)
     checks: dict[str, Any] = {
         "readnoise": check_readnoise,
+        "gain": check_gain,
         "bias": check_bias,
+        "hotpix": check_hotpix,
         "flat": check_flat,
         "reduced": check_reduced,
     }

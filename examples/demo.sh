@@ -16,7 +16,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 say "a raw night: two detectors, two filters"
 awe-simulate "$demo" --detectors 2 --shape 512x1024 --filters R,V --biases 10 --flats 6 \
-  --twilights 0 --darks 2 --exposures 2 --seed 3 -j2 >/dev/null
+  --twilights 5 --darks 3 --exposures 2 --seed 3 -j2 >/dev/null
 cd "$demo"
 
 say "a store, and its raw frames"
@@ -24,11 +24,17 @@ awe-init >/dev/null
 awe-ingest -q -j2 raw/ >/dev/null
 awe-query raw --get frame_type,detector,filter --format csv | tail -n +2 | sort | uniq -c
 
-say "calibrations: read noise, bias, hot pixels, dome flats, flats"
+say "the detector: read noise, bias, gain, dark current, hot pixels"
 awe-query raw_bias     | awe-readnoise
 awe-query raw_bias     | awe-bias -j2
-awe-query bias         | awe-hotpix
+awe-query raw_domeflat | awe-gain -j2
+awe-query raw_dark     | awe-dark -j2
+awe-query dark         | awe-hotpix
+
+say "the light: dome and twilight flats, cold pixels, flats"
 awe-query raw_domeflat | awe-domeflat -j2
+awe-query raw_twiflat  | awe-twiflat -j2
+awe-query domeflat     | awe-coldpix
 awe-query domeflat     | awe-flat
 
 say "science frames, reduced"
@@ -40,6 +46,7 @@ say "how well it agrees with the truth"
 say "pictures"
 awe-query reduced --limit 2 | awe-preview -q --mask --out-dir pictures
 awe-query flat    --limit 1 | awe-preview -q --out-dir pictures
+awe-query gain    --limit 1 | awe-plot -q -o pictures/gain.png
 
 say "what to type next"
 cat <<NEXT

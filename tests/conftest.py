@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from awetools.core.index import rebuild
+from awetools.core.pixels.kernels import SWITCH
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store
 from tests.support import awe
 
 SMALL_NIGHT = NightSpec(
     detectors=2,
-    exposures=2,
+    exposures=3,
     biases=4,
     flats=4,
     twilights=1,
-    darks=1,
+    darks=3,
     shape=(160, 192),
     filters=("R", "V"),
     seed=5,
@@ -32,6 +33,17 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.delenv("AWE_PATH", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", params=["compiled", "numpy"])
+def each_kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The tests of a module run twice: with the C kernels, and with their numpy twins."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setenv(SWITCH, "numpy")
+        else:
+            patch.delenv(SWITCH, raising=False)
         yield
 
 
@@ -60,12 +72,20 @@ def _reduced(_ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, source in (
         ("readnoise", "raw_bias"),
         ("bias", "raw_bias"),
-        ("hotpix", "bias"),
+        ("gain", "raw_domeflat"),
+        ("dark", "raw_dark"),
+        ("hotpix", "dark"),
         ("domeflat", "raw_domeflat"),
+        ("coldpix", "domeflat"),
         ("flat", "domeflat"),
         ("reduce", "raw_science"),
+        ("twiflat", "raw_twiflat"),
+        ("nightflat", "raw_science"),
+        ("fringe", "raw_science"),
     ):
-        awe(kind, "-q", stdin=awe("query", source, cwd=root), cwd=root)
+        # The frames are so small that objects cover most of some.
+        crowded = ("--max-masked-fraction", "1") if kind in ("nightflat", "fringe") else ()
+        awe(kind, "-q", *crowded, stdin=awe("query", source, cwd=root), cwd=root)
     return root
 
 

@@ -82,7 +82,7 @@ class InProcess:
 
         command = importlib.import_module(f"awetools.commands.{name}").command
         self.capfd.readouterr()
-        code = run(command, [str(one) for one in arguments], f"awe-{name}")
+        code = run(command, [str(one) for one in arguments], f"awe-{name.rstrip('_')}")
         out, err = self.capfd.readouterr()
         return Ran(code, out, err)
 

@@ -35,6 +35,9 @@ PLAIN = {
     "saturated_pixels",
     "unstable_pixels",
 }
+PLAIN |= {"dead_amplifiers"}
+PLAIN |= {"cold_pixels", "cold_columns"}
+PLAIN |= {"nonlinear_pixels", "cosmic_pixels", "trail_pixels", "trails"}
 PLAIN |= {"uncalibrated_pixels", "min_response", "max_response"}
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -208,7 +211,8 @@ def takes_names(tool: Any) -> bool:
 
 @pytest.mark.parametrize("tool", [tool for tool in TOOLS if takes_names(tool)], ids=lambda tool: tool.name)
 def test_empty_standard_input_is_exit_4(tool: Any, tmp_path: Path) -> None:
-    arguments = ["--role", "bias"] if tool.name == "why" else []
+    needed = {"why": ["--role", "bias"], "import": ["--as", "reduced"]}
+    arguments = needed.get(tool.name, [])
     awe("init", cwd=tmp_path)
     ran = program(tool.name, *arguments, stdin="", cwd=tmp_path)
     assert ran.code == 4 and "empty-input" in ran.err, ran.err

@@ -71,7 +71,7 @@ def pull(result: Result, true: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("times", [[300.0] * 3, [300.0] * 8, [10.0, 60.0, 60.0, 300.0, 300.0]])
 def test_the_dark_current_comes_out_with_its_noise(times: list[float]) -> None:
     rate = dark_rate()
-    result = make_dark(exposures(times, rate), master_bias(), None, None, PARAMS)
+    result = make_dark(exposures(times, rate), bias=master_bias(), params=PARAMS)
     errors = pull(result, rate)
     assert abs(errors.mean()) < 0.05
     assert 0.9 < errors.std() < 1.15
@@ -87,7 +87,7 @@ def test_the_dark_current_comes_out_with_its_noise(times: list[float]) -> None:
 
 def test_cosmic_rays_go_even_with_three_exposures() -> None:
     rate = np.full(SHAPE, 0.05)
-    result = make_dark(exposures([600.0] * 3, rate, cosmic_fraction=0.01), master_bias(), None, None, PARAMS)
+    result = make_dark(exposures([600.0] * 3, rate, cosmic_fraction=0.01), bias=master_bias(), params=PARAMS)
     # Where two of three were hit nothing helps: 0.03% of the pixels.
     errors = pull(result, rate)
     assert (np.abs(errors) > 5).sum() <= 3 * 3e-4 * errors.size
@@ -97,7 +97,7 @@ def test_cosmic_rays_go_even_with_three_exposures() -> None:
 def test_cosmic_rays_of_a_long_exposure_go_among_short_ones() -> None:
     rate = np.full(SHAPE, 0.05)
     frames = exposures([60.0, 60.0, 300.0], rate, cosmic_fraction=0.005)
-    result = make_dark(frames, master_bias(), None, None, PARAMS)
+    result = make_dark(frames, bias=master_bias(), params=PARAMS)
     off = np.abs(result.planes["SCI"] - rate)
     # The short exposures tell what is above some 4 of their sigma (0.06 ADU/s) from dark current.
     assert (off > 0.4).sum() <= 1e-4 * off.size
@@ -108,31 +108,31 @@ def test_a_gain_and_a_read_noise_that_are_given_are_used() -> None:
     frames = exposures([300.0] * 4, np.full(SHAPE, 0.05), {"saturation_adu": [60000.0]})
     bias = replace(master_bias(), meta={})
     with pytest.raises(BadHeader, match="gain"):
-        make_dark(frames, bias, None, None, PARAMS)
+        make_dark(frames, bias=bias, params=PARAMS)
     gain = Table({"AMP": np.array(["A"]), "GAIN_E_ADU": np.array([GAIN])})
     noise = Table({"AMP": np.array(["A"]), "READ_NOISE_ADU": np.array([READ_NOISE])})
-    result = make_dark(frames, bias, noise, gain, PARAMS)
+    result = make_dark(frames, bias=bias, readnoise=noise, gain=gain, params=PARAMS)
     assert result.measures["read_noise_adu"] == READ_NOISE and result.used == {}
     # The shot noise of 15 ADU of dark current is in the noise of pairs.
     for given in (bias, None):
-        result = make_dark(frames, given, None, gain, PARAMS)
+        result = make_dark(frames, bias=given, gain=gain, params=PARAMS)
         both = np.sqrt(READ_NOISE**2 + 15 / GAIN)
         assert result.measures["read_noise_adu"] == pytest.approx(both, rel=0.03)
         assert "pairs" in result.used["readnoise"]
     with pytest.raises(BadHeader, match="no two darks have one time"):
         times = [10.0, 60.0, 300.0]
-        make_dark(exposures(times, dark_rate(), {"gain_e_adu": [GAIN]}), bias, None, None, PARAMS)
+        make_dark(exposures(times, dark_rate(), {"gain_e_adu": [GAIN]}), bias=bias, params=PARAMS)
 
 
 def test_without_a_bias_it_is_kept_and_times_must_agree() -> None:
     rate = dark_rate()
-    result = make_dark(exposures([120.0] * 4, rate), None, None, None, PARAMS)
+    result = make_dark(exposures([120.0] * 4, rate), params=PARAMS)
     errors = pull(result, BIAS + 120 * rate)
     assert abs(errors.mean()) < 0.05 and 0.9 < errors.std() < 1.1
     assert result.unit == "adu" and result.meta == {"holds_bias": 1, "exptime_s": 120.0}
     assert result.measures["dark_current_e_s"] is None
     with pytest.raises(Mixture, match=r"d2: exptime_s is 60, but d0 has 120.*without a bias"):
-        make_dark(exposures([120.0, 120.0, 60.0], rate), None, None, None, PARAMS)
+        make_dark(exposures([120.0, 120.0, 60.0], rate), params=PARAMS)
 
 
 def test_what_holds_its_bias_serves_equal_times_only() -> None:
@@ -152,14 +152,14 @@ def test_a_dark_without_exposure_time_is_named(seconds: Any) -> None:
         {**META, "exposure": "d9", "obs_start": "2024-03-02T09", "exptime_s": seconds},
     )
     with pytest.raises(BadHeader, match="d9: the exposure time of a dark") as failed:
-        make_dark(FrameSet((*frames.frames, nameless)), master_bias(), None, None, PARAMS)
+        make_dark(FrameSet((*frames.frames, nameless)), bias=master_bias(), params=PARAMS)
     assert "awe-ingest --set exptime_s=SECONDS" in failed.value.hint
 
 
 def test_saturated_hot_pixels_come_from_the_short_exposures_or_are_masked() -> None:
     rate = np.full(SHAPE, 0.05)
     rate[20, 30], rate[40, 50] = 1000.0, 20000.0
-    result = make_dark(exposures([10.0, 10.0, 300.0, 300.0], rate), master_bias(), None, None, PARAMS)
+    result = make_dark(exposures([10.0, 10.0, 300.0, 300.0], rate), bias=master_bias(), params=PARAMS)
     data, weight = result.planes["SCI"], result.planes["WEIGHT"]
     assert data[20, 30] == pytest.approx(1000, rel=0.02) and weight[20, 30] > 0
     assert data[40, 50] > 5000 and weight[40, 50] == 0
@@ -174,7 +174,7 @@ def test_light_in_a_dark_leaves_it_out_by_name() -> None:
     lit = frames[1].rows(0, SHAPE[0]) + np.uint16(400)
     frames[1] = RawFrame.of_array(lit, frames[1].meta)
     for bias in (master_bias(), None):
-        result = make_dark(FrameSet(tuple(frames)), bias, None, None, PARAMS)
+        result = make_dark(FrameSet(tuple(frames)), bias=bias, params=PARAMS)
         (left,) = result.left_out
         assert left.number == 1 and "ADU" in left.reason
         assert (result.measures["frames"], result.measures["left_out"]) == (3, 1)
@@ -182,7 +182,7 @@ def test_light_in_a_dark_leaves_it_out_by_name() -> None:
         brighter = frames[number].rows(0, SHAPE[0]) + np.uint16(3000 * (number + 1))
         frames[number] = RawFrame.of_array(brighter, frames[number].meta)
     with pytest.raises(TooFew, match="do not agree: d"):
-        make_dark(FrameSet(tuple(frames)), master_bias(), None, None, PARAMS)
+        make_dark(FrameSet(tuple(frames)), bias=master_bias(), params=PARAMS)
 
 
 def test_saturated_darks_are_refused() -> None:
@@ -191,14 +191,14 @@ def test_saturated_darks_are_refused() -> None:
         for n in range(3)
     )
     with pytest.raises(BadPixels):
-        make_dark(FrameSet(frames), master_bias(), None, None, PARAMS)
+        make_dark(FrameSet(frames), bias=master_bias(), params=PARAMS)
 
 
 def test_a_pixel_without_bias_has_no_weight() -> None:
     bias = master_bias()
     assert bias.weight is not None
     bias.weight[5, 6] = 0
-    result = make_dark(exposures([300.0] * 3, dark_rate()), bias, None, None, PARAMS)
+    result = make_dark(exposures([300.0] * 3, dark_rate()), bias=bias, params=PARAMS)
     assert result.planes["WEIGHT"][5, 6] == 0
     assert np.count_nonzero(result.planes["WEIGHT"] == 0) == 1
 
@@ -206,9 +206,9 @@ def test_a_pixel_without_bias_has_no_weight() -> None:
 @pytest.mark.parametrize("memory", [1 << 20, 1 << 26])
 def test_the_bits_do_not_depend_on_the_memory_or_the_order(memory: int) -> None:
     frames = exposures([60.0, 300.0, 300.0, 10.0], dark_rate())
-    first = make_dark(frames, master_bias(), None, None, PARAMS)
+    first = make_dark(frames, bias=master_bias(), params=PARAMS)
     turned = FrameSet(tuple(reversed(frames.frames)), memory)
-    second = make_dark(turned, master_bias(), None, None, PARAMS)
+    second = make_dark(turned, bias=master_bias(), params=PARAMS)
     for name in ("SCI", "WEIGHT"):
         np.testing.assert_array_equal(first.planes[name], second.planes[name])
 
@@ -218,9 +218,9 @@ def test_offsets_of_the_bias_are_measured_where_the_times_differ() -> None:
     low = Frame(bias.data - np.float32(2), bias.weight, None, bias.meta)
     rate = np.full(SHAPE, 0.2)
     times = [10.0, 60.0, 60.0, 300.0, 300.0]
-    result = make_dark(exposures(times, rate), low, None, None, PARAMS)
+    result = make_dark(exposures(times, rate), bias=low, params=PARAMS)
     assert result.measures["offset_adu"] == pytest.approx(2, abs=0.3)
-    assert make_dark(exposures([60.0] * 3, rate), low, None, None, PARAMS).measures["offset_adu"] is None
+    assert make_dark(exposures([60.0] * 3, rate), bias=low, params=PARAMS).measures["offset_adu"] is None
 
 
 def test_low_pixels_of_a_dark_are_cold_and_amplifier_edges_are_not() -> None:

@@ -158,26 +158,24 @@ def test_the_chain_from_arrays() -> None:
     noise = awetools.make_readnoise(biases, awetools.ReadnoiseParams())
     assert noise.table is not None
     assert noise.table["READ_NOISE_ADU"][0] == pytest.approx(read_noise, rel=0.01)
-    bias = awetools.make_bias(biases, awetools.Table(noise.table), awetools.BiasParams())
+    bias = awetools.make_bias(biases, readnoise=awetools.Table(noise.table), params=awetools.BiasParams())
     assert np.std(bias.planes["SCI"] - pattern) == pytest.approx(read_noise / 3, rel=0.05)
     master = awetools.Frame(
         bias.planes["SCI"], bias.planes["WEIGHT"], None, {**meta, **bias.meta, **noise.meta}
     )
     domes = FrameSet.of_arrays([frame(20000) for _ in range(5)], meta)
-    dome = awetools.make_domeflat(domes, master, None, None, awetools.DomeflatParams())
+    dome = awetools.make_domeflat(domes, bias=master, params=awetools.DomeflatParams())
     flat = awetools.make_flat(
-        awetools.Frame(dome.planes["SCI"], dome.planes["WEIGHT"], dome.planes["MASK"], meta),
-        awetools.FlatParams(),
+        domeflat=awetools.Frame(dome.planes["SCI"], dome.planes["WEIGHT"], dome.planes["MASK"], meta),
+        params=awetools.FlatParams(),
     )
     assert np.std(flat.planes["SCI"] / truth * truth.mean() - 1) < 0.003
     science = RawFrame.of_array(frame(500), {**meta, "exptime_s": 60.0})
     reduced = awetools.make_reduced(
         science,
-        master,
-        awetools.Frame(flat.planes["SCI"], flat.planes["WEIGHT"], flat.planes["MASK"], meta),
-        None,
-        None,
-        awetools.ReducedParams(),
+        bias=master,
+        flat=awetools.Frame(flat.planes["SCI"], flat.planes["WEIGHT"], flat.planes["MASK"], meta),
+        params=awetools.ReducedParams(),
     )
     data, weight = reduced.planes["SCI"], reduced.planes["WEIGHT"]
     assert np.mean(data) == pytest.approx(500 * truth.mean(), rel=0.002)

@@ -34,9 +34,7 @@ SECTIONS = [
     for name, x0, x1 in (("A", 1, NX // 2), ("B", NX // 2 + 1, NX))
 ]
 PARAMS = GainParams(overscan_mode="none")
-NOISE = Table(
-    {"AMP": np.array(["A", "B"]), "READ_NOISE_ADU": np.array([READ_NOISE_ADU, READ_NOISE_ADU])}, {}
-)
+NOISE = Table({"AMP": np.array(["A", "B"]), "READ_NOISE_ADU": np.array([READ_NOISE_ADU, READ_NOISE_ADU])}, {})
 
 
 def flat(number: int, electrons: float, exptime_s: float = 5.0, **meta: Any) -> RawFrame:

@@ -71,11 +71,17 @@ def test_all_ancestors_of_a_reduced_frame(reduced_store: Store, run: InProcess) 
         "raw_bias",
         "readnoise",
         "hotpix",
+        "dark",
+        "raw_dark",
+        "gain",
+        "coldpix",
         "flat",
         "domeflat",
         "raw_domeflat",
     }
-    assert kinds.count("raw_bias") == kinds.count("raw_domeflat") == 4 and kinds.count("raw_science") == 1
+    # The gain is made of the flats of both filters.
+    assert kinds.count("raw_bias") == 4 and kinds.count("raw_domeflat") == 8
+    assert kinds.count("raw_science") == 1
     assert {one["state"] for one in found.values()} == {"present"}
     assert all(Path(one["path"]).exists() and Path(one["record"]).exists() for one in found.values())
     # Every parent that is named is there, and the steps fit.

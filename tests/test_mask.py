@@ -184,7 +184,7 @@ def test_a_saturated_pixel_shows_its_raw_value(run: InProcess, tmp_path: Path) -
     raw = write_raw(tmp_path / "raw.fits", data, cards)
     out = tmp_path / "reduced.fits"
     awe("reduce", "-q", "--no-bias", "--no-flat", raw, "-o", out, cwd=tmp_path)
-    first, beside = rows_at(run, out, "51,41", "52,41")
+    first, beside = rows_at(run, out, "51,41", "51,42")
     assert first["name"] == beside["name"] == "saturated" and first["kind"] == "reduced"
     assert "raw value 60000 ADU, at or above the limit of 50000 ADU" in first["detail"]
     assert "below the limit" in beside["detail"] and "saturation_grow" in beside["detail"]

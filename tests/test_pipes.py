@@ -48,7 +48,7 @@ def test_the_whole_chain_as_one_pipe_of_paths(store: Store) -> None:
     awe-query raw_science | awe-reduce -q -j2 | awe-imstat --json | wc -l
     """
     ran = shell(script, store.root)
-    assert (ran.code, ran.out.strip()) == (0, "8"), ran.err
+    assert (ran.code, ran.out.strip()) == (0, "12"), ran.err
 
 
 def test_json_lines_pipe_as_paths_do(store: Store) -> None:
@@ -85,7 +85,7 @@ def test_gnu_parallel_over_frames(reduced_store: Store) -> None:
     ls red/*.fits | wc -l
     """
     ran = shell(script, reduced_store.root)
-    assert (ran.code, ran.out.splitlines()[-1].strip()) == (0, "2"), ran.err
+    assert (ran.code, ran.out.splitlines()[-1].strip()) == (0, "3"), ran.err
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -110,7 +110,7 @@ def test_make_reduces_a_night_and_redoes_only_what_an_edit_touches(night: Path, 
     first = shell(f"{make} -j2", root)
     assert first.code == 0, first.err
     made = digests(root)
-    assert len(made) == 1 + 1 + 2 * 2 + 4, sorted(made)
+    assert len(made) == 1 + 1 + 2 * 2 + 6, sorted(made)
 
     silent = shell(make, root)
     assert "awe-" not in silent.out and "Nothing to be done" in silent.out, silent.out
@@ -132,7 +132,7 @@ def test_make_reduces_a_night_and_redoes_only_what_an_edit_touches(night: Path, 
     changed = {name for name, digest in digests(root).items() if made[name] != digest}
     kinds = {name.split("_")[0].split("/")[0] for name in changed}
     assert kinds == {"domeflat", "flat", "reduced"}
-    assert len(changed) == 1 + 1 + 2, changed
+    assert len(changed) == 1 + 1 + 3, changed
     assert "Nothing to be done" in shell(make, root).out
 
     data = bytearray(bias.read_bytes())

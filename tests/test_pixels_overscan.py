@@ -17,6 +17,8 @@ from tests.support import data_path
 Array = npt.NDArray[Any]
 MEASURING = [mode for mode in MODES if mode != "none"]
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 
 def strip(
     level: Array | float, shape: tuple[int, int], noise: float, seed: int = 1

@@ -27,6 +27,8 @@ SHAPE = (300, 257)
 Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
 SMOOTHERS = [(background, 32), (lowpass, 31)]
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 
 def holes(seed: int = 1) -> npt.NDArray[np.bool_]:
     use = np.random.default_rng(seed).random(SHAPE) < 0.7

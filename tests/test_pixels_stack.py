@@ -17,6 +17,8 @@ from awetools.core.errors import BadValue, Mixture, TooFew
 from awetools.core.pixels import stack as module
 from awetools.core.pixels.stack import clipped_mean, median, sigma_clipped_by_scatter
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 Array = npt.NDArray[Any]
 
 

@@ -23,6 +23,8 @@ from awetools.core.pixels.stats import (
 )
 from tests.support import data_path
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 SMALL = st.floats(-1e4, 1e4, width=32)
 
 

@@ -111,9 +111,11 @@ def test_edited(made: list[Path], run: InProcess) -> None:
 
 def test_better(reduced_store: Store, run: InProcess) -> None:
     science = awe("query", "raw_science", "detector=sim1", "filter=R", "--limit", "1").strip()
+    # The store's fringes were made after its reduced frames.
     ran = run(
         "reduce",
         "--why",
+        "--no-fringe",
         "-o",
         awe("query", "reduced", "detector=sim1", "filter=R", "--limit", "1").strip(),
         science,
@@ -121,7 +123,7 @@ def test_better(reduced_store: Store, run: InProcess) -> None:
     assert ran.out.rstrip().endswith("up to date")
     awe("bias", "-q", "--clip-sigma", "5", stdin=awe("query", "raw_bias", "detector=sim1"))
     target = awe("query", "reduced", "detector=sim1", "filter=R", "--limit", "1").strip()
-    reason = run("reduce", "--why", "-o", target, science).out
+    reason = run("reduce", "--why", "--no-fringe", "-o", target, science).out
     assert "better: bias" in reason
 
 

@@ -214,24 +214,25 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.pixels.kernels import not_built
     from .progress import progress
 
-    codes, actions = [], Counter[str]()
+    codes, actions, said = [], Counter[str](), Counter[str]()
     total = len(request.addresses) if not request.kind.primary.many else None
     with progress(total, request.kind.command, messenger) as step:
         for outcome in run(request):
             step()
             if isinstance(outcome, Failure):
                 messenger.error(outcome.error, outcome.about)
-                for text in outcome.notes:
-                    messenger.note(text)
+                _say_notes(outcome.notes, said, messenger)
                 codes.append(outcome.error.exit_code if isinstance(outcome.error, AweError) else 1)
                 continue
             for text in outcome.warnings:
                 messenger.warning(text)
-            for text in outcome.notes:
-                messenger.note(text)
+            _say_notes(outcome.notes, said, messenger)
             codes.append(0)
             actions[outcome.action] += 1
             _print_outcome(outcome, messenger, given)
+    for about, count in said.items():
+        if count > 1:
+            messenger.note(f"{about}: the same for {count - 1} more (-v names each)")
     if slower := not_built():
         messenger.note(f"runs slower: the C kernels {', '.join(slower)} are not built; numpy does their work")
     failed = sum(1 for code in codes if code)
@@ -239,6 +240,18 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
         counts = [WORDS[action].format(count) for action, count in actions.items()]
         messenger.note(", ".join([*counts, *([f"{failed} of {len(codes)} failed"] if failed else [])]))
     return worst(codes)
+
+
+def _say_notes(notes: Sequence[str], said: Counter[str], messenger: Messenger) -> None:
+    """Say what goes without an optional input once a role, and count the rest."""
+    for text in notes:
+        about = text.partition(":")[0] if text.startswith("without ") else ""
+        if about and said[about]:
+            messenger.detail(text)
+        else:
+            messenger.note(text)
+        if about:
+            said[about] += 1
 
 
 def _print_outcome(outcome: Any, messenger: Messenger, given: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,15 +25,35 @@ class Tool:
 
 
 def _tools(*names: str) -> tuple[Tool, ...]:
-    return tuple(Tool(name, f"awetools.commands.{name}") for name in names)
+    # The module of a name that Python keeps for itself ends in an underscore.
+    modules = (f"{name}_" if iskeyword(name) else name for name in names)
+    return tuple(
+        Tool(name, f"awetools.commands.{module}") for name, module in zip(names, modules, strict=True)
+    )
 
 
 # In the order in which a night's work meets them.
 GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
     ("Begin", _tools("simulate", "init", "ingest", "header")),
-    ("Make products", _tools("readnoise", "bias", "hotpix", "domeflat", "flat", "reduce")),
-    ("Look", _tools("imstat", "preview", "query")),
-    ("Trace and keep", _tools("lineage", "why", "index", "verify")),
+    (
+        "Make products",
+        _tools(
+            "readnoise",
+            "bias",
+            "gain",
+            "dark",
+            "hotpix",
+            "domeflat",
+            "twiflat",
+            "coldpix",
+            "nightflat",
+            "flat",
+            "fringe",
+            "reduce",
+        ),
+    ),
+    ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query")),
+    ("Trace and keep", _tools("lineage", "why", "index", "verify", "import", "export")),
 )
 TOOLS: tuple[Tool, ...] = tuple(tool for _, tools in GROUPS for tool in tools)
 

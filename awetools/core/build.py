@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import BadPixels, OutsideLimits
 from .files import unpack_to_disk
+from .foreignfiles import ForeignInput
 from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameSet, Table
 from .kind import Result
 from .plan import Input, Plan
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .fits import CardTuple, Plane
 
 # Calibrations are kept between the frames of a batch, so that each is opened once.
-KEPT_PRODUCTS = 6
+KEPT_PRODUCTS = 10
 
 
 @dataclass
@@ -144,6 +145,8 @@ def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> 
     if isinstance(one.source, RawInput):
         fits = stack.enter_context(one.source.open(spool))
         return raw_frame_of(replace(one.source, meta=one.meta), fits)
+    if isinstance(one.source, ForeignInput):
+        return one.source.load()
     return loader.load(one.source)
 
 
@@ -195,22 +198,22 @@ def _plain(value: object) -> float | int | None:
 
 def planes_of(plan: Plan, result: Result) -> list[Plane]:
     """The planes of a result, as the FITS writer takes them; float planes are checked to be finite."""
-    import numpy as np
-
     from .fits import Plane
     from .pixels.mask import BIT_NAMES
+    from .pixels.stats import all_finite
 
     if result.table is not None:
         return [Plane(name=plan.kind.name.upper(), table=dict(result.table), units=dict(result.units))]
+    unit = plan.kind.unit if result.unit is None else result.unit
     planes = []
     for name, data in result.planes.items():
-        if data.dtype.kind == "f" and not np.isfinite(data).all():
+        if data.dtype.kind == "f" and not all_finite(data):
             raise RuntimeError(f"{plan.kind.name}: the recipe left values in {name} that are not finite")
         cards: list[CardTuple] = []
         if name == "SCI":
-            cards.append(("BUNIT", plan.kind.unit, "unit of the pixels"))
+            cards.append(("BUNIT", unit, "unit of the pixels"))
         if name == "WEIGHT":
-            cards.append(("BUNIT", f"{plan.kind.unit}-2" if plan.kind.unit else "", "inverse variance"))
+            cards.append(("BUNIT", _inverse_square(unit), "inverse variance"))
         if name == "MASK":
             cards += [
                 (f"MBIT{bit.bit_length() - 1:02d}", text, f"mask bit {int(bit)}")
@@ -218,6 +221,14 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
             ]
         planes.append(Plane(name=name, data=data, cards=cards))
     return planes
+
+
+def _inverse_square(unit: str) -> str:
+    """The unit of a weight: adu-2, or s2/adu2 where the pixels are in adu/s."""
+    above, _, below = unit.partition("/")
+    if below:
+        return f"{below}2/{above}2"
+    return f"{above}-2" if above else ""
 
 
 def header_cards(plan: Plan) -> list[CardTuple]:

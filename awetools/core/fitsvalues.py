@@ -12,6 +12,7 @@ import numpy as np
 from .errors import BadHeader
 from .fitsbytes import Hdu
 from .fitsheader import Header, bitpix_of, count_of, number_of
+from .pixels.kernels import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,9 +26,23 @@ FLIPPED = {(8, -(2**7)): "i1", (16, 2**15): "u2", (32, 2**31): "u4", (64, 2**63)
 STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
+def swapped(source: Array, target: Array, flip: str = "") -> bool:
+    """Turn the bytes of each number round; False where there is no kernel for it.
+
+    Both arrays are contiguous, of one size and item size; they may be one memory. flip: whose sign bit is
+    turned over besides, `target` (a stored number becomes a native one) or `source`.
+    """
+    compiled = kernel("bytes") if source.itemsize in (2, 4, 8) and sys.byteorder == "little" else None
+    if compiled is None or not source.size:
+        return False
+    sign = {"": 0, "source": 1 << 7, "target": 1 << (8 * source.itemsize - 1)}[flip]
+    compiled.swap(source.reshape(-1).view("u1"), target.reshape(-1).view("u1"), source.itemsize, sign)
+    return True
+
+
 def _native(stored: Array) -> Array:
     """The same numbers in this machine's byte order, in place."""
-    if stored.itemsize > 1 and sys.byteorder == "little":
+    if stored.itemsize > 1 and sys.byteorder == "little" and not swapped(stored, stored):
         stored.byteswap(inplace=True)
     return stored.view(stored.dtype.newbyteorder("="))
 
@@ -35,6 +50,10 @@ def _native(stored: Array) -> Array:
 def physical_values(stored: Array, hdu: Hdu) -> Array:
     """The values of stored (big-endian) pixels, in the smallest type that holds them; the array may be reused."""
     scale, zero, blank = hdu.bscale, hdu.bzero, hdu.blank
+    if blank is None and scale == 1 and (hdu.bitpix, zero) in FLIPPED:
+        native = stored.view(FLIPPED[hdu.bitpix, int(zero)])
+        if swapped(stored, native, flip="target"):
+            return native
     numbers = _native(stored)
     if blank is None and scale == 1:
         if zero == 0:

@@ -18,7 +18,7 @@ import numpy as np
 from .errors import BeingWritten, Unavailable
 from .fitsbytes import ONES, STRIP_BYTES, filled_bytes, ones_sum
 from .fitsheader import Header, HeaderValue, content_of, format_card, header_bytes, parse_header
-from .fitsvalues import FLIPPED, STORED, with_sign_flipped
+from .fitsvalues import FLIPPED, STORED, swapped, with_sign_flipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Plane:
 
     Images are float32, float64, int16, int32, int64, uint8 or, by zero points, int8, uint16, uint32, uint64;
     table columns also logical and text, with vectors along their further axes. Floats must be finite.
+    The first plane may have neither: then the primary unit is empty and the images are extensions.
     """
 
     name: str
@@ -157,6 +158,8 @@ def _encoded_sum(value: int) -> bytes:
 
 def _units_to_write(planes: Sequence[Plane], primary_cards: Sequence[CardTuple]) -> list[_Unit]:
     first = next((plane for plane in planes if plane.data is not None), None)
+    if planes and planes[0].data is None and planes[0].table is None:
+        first, planes = None, planes[1:]
     others = [plane for plane in planes if plane is not first]
     begin: list[CardTuple] = [("SIMPLE", True, "FITS standard 4.0")]
     extend: list[CardTuple] = [("EXTEND", True, "extensions follow")] if others else []
@@ -216,7 +219,7 @@ def _bitpix_and_zero(values: Array, name: str) -> tuple[int, int]:
 
 
 def _step(row_bytes: int) -> int:
-    """Rows a strip: about 4 MiB, and a multiple of four, so that strips are whole 32-bit words."""
+    """Rows a strip: what stays in the cache, and a multiple of four, so that strips are whole 32-bit words."""
     return max(4, STRIP_BYTES // max(1, row_bytes) // 4 * 4)
 
 
@@ -224,6 +227,10 @@ def _stored_numbers(values: Array) -> Array:
     """The numbers as FITS stores them: big-endian, less their zero point."""
     bitpix, zero = _BITPIX_AND_ZERO[values.dtype.str[1:]]
     dtype = np.dtype(STORED[bitpix])
+    if values.dtype.isnative and values.flags.c_contiguous:
+        stored = np.empty(values.shape, dtype)
+        if swapped(values, stored, flip="source" if zero else ""):
+            return stored
     if zero:
         values = with_sign_flipped(values.astype(values.dtype.newbyteorder("=")), dtype.str[1:])
     return values.astype(dtype, order="C")

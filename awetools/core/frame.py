@@ -16,6 +16,8 @@ import numpy as np
 from .sections import Amplifier, Section, amplifiers_from_meta
 
 DEFAULT_MEMORY_BYTES = 1 << 30
+# Rows that are read at a time where only some of their columns are kept: they stay in the processor's cache.
+READ_PIXELS = 1 << 18
 
 ReadRows = Callable[[int, int, int], np.ndarray]
 
@@ -65,34 +67,66 @@ class RawFrame:
 
     def rows(self, y0: int, y1: int) -> np.ndarray:
         """Rows y0 to y1 of the assembled, trimmed detector, in the raw file's own number type."""
-        blocks = [self._block(amp, y0, y1) for amp in self.amplifiers]
-        placed = [block for block in blocks if block is not None]
+        placed = []
+        for number, ys, xs, raw in self.raw_rows(y0, y1):
+            amp = self.amplifiers[number]
+            block = raw[:, amp.data.x0 : amp.data.x1]
+            placed.append(
+                (ys, xs, block[:: -1 if amp.target.flip_y else 1, :: -1 if amp.target.flip_x else 1])
+            )
         if len(placed) == 1:
-            return placed[0][1]
-        out = np.empty((y1 - y0, self.shape[1]), dtype=np.result_type(*(block for _, block in placed)))
-        for (ys, xs), block in placed:
+            return placed[0][2]
+        out = np.empty((y1 - y0, self.shape[1]), dtype=np.result_type(*(block for _, _, block in placed)))
+        for ys, xs, block in placed:
             out[ys, xs] = block
         return out
 
+    def raw_rows(self, y0: int, y1: int) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
+        """For each amplifier that has a part of rows y0 to y1: its number, that part's place, the raw rows it is in.
+
+        The place are rows (counted from y0) and columns of the assembled detector. The
+        raw rows have all their columns, in the order of the file; those that amplifiers
+        share are read once.
+        """
+        read: dict[tuple[int, int, int], np.ndarray] = {}
+        for number, amp in enumerate(self.amplifiers):
+            target = amp.target
+            low, high = max(y0, target.y0), min(y1, target.y1)
+            if low >= high:
+                continue
+            first = amp.data.y0 + (target.y1 - high if target.flip_y else low - target.y0)
+            where = (amp.hdu, first, first + high - low)
+            if where not in read:
+                read[where] = self.read_rows(*where)
+            yield number, slice(low - y0, high - y0), slice(target.x0, target.x1), read[where]
+
     def overscan(self, amp: Amplifier) -> np.ndarray | None:
         """The overscan columns of an amplifier (rows of its data section, in target order), or None."""
-        if amp.overscan is None:
-            return None
-        y0, y1 = amp.data.y0, amp.data.y1
-        block = self.read_rows(amp.hdu, y0, y1)[:, amp.overscan.x0 : amp.overscan.x1]
-        return block[::-1] if amp.target.flip_y else block
+        return self.overscans([amp])[0]
 
-    def _block(self, amp: Amplifier, y0: int, y1: int) -> tuple[tuple[slice, slice], np.ndarray] | None:
-        low, high = max(y0, amp.target.y0), min(y1, amp.target.y1)
-        if low >= high:
-            return None
-        if amp.target.flip_y:
-            first = amp.data.y0 + amp.target.y1 - high
-        else:
-            first = amp.data.y0 + low - amp.target.y0
-        block = self.read_rows(amp.hdu, first, first + high - low)[:, amp.data.x0 : amp.data.x1]
-        block = block[:: -1 if amp.target.flip_y else 1, :: -1 if amp.target.flip_x else 1]
-        return (slice(low - y0, high - y0), slice(amp.target.x0, amp.target.x1)), block
+    def overscans(self, amplifiers: Sequence[Amplifier]) -> list[np.ndarray | None]:
+        """The overscan of each of these amplifiers, as `overscan` has it; rows that they share are read once."""
+        strips: dict[int, np.ndarray] = {}
+        sharing: dict[tuple[int, int, int], list[int]] = {}
+        for number, amp in enumerate(amplifiers):
+            if amp.overscan is not None:
+                sharing.setdefault((amp.hdu, amp.data.y0, amp.data.y1), []).append(number)
+        for (hdu, y0, y1), numbers in sharing.items():
+            first = self.read_rows(hdu, y0, min(y1, y0 + 1))
+            step = max(1, READ_PIXELS // max(1, first.shape[1]))
+            for y in range(y0, y1, step):
+                rows = self.read_rows(hdu, y, min(y1, y + step))
+                for number in numbers:
+                    columns = amplifiers[number].overscan
+                    assert columns is not None
+                    if number not in strips:
+                        strips[number] = np.empty((y1 - y0, columns.x1 - columns.x0), rows.dtype)
+                    strips[number][y - y0 : y - y0 + len(rows)] = rows[:, columns.x0 : columns.x1]
+        flips = [amp.target.flip_y for amp in amplifiers]
+        return [
+            None if number not in strips else strips[number][:: -1 if flip else 1]
+            for number, flip in enumerate(flips)
+        ]
 
 
 def raw_frame(meta: Mapping[str, Any], amplifiers: tuple[Amplifier, ...], read_rows: ReadRows) -> RawFrame:
@@ -144,8 +178,8 @@ class FrameSet:
         ny, nx = self.shape
         room = max(self.memory_bytes - fixed_bytes, self.memory_bytes // 8)
         rows = max(16, min(ny, room // (bytes_a_pixel * nx * max(1, len(self)))))
-        # Blocks beyond a few MB leave the processor's cache and gain nothing.
-        rows = min(rows, max(16, (1 << 22) // (nx * max(1, len(self)))))
+        # Blocks beyond some MB leave the processor's cache and gain nothing.
+        rows = min(rows, max(16, (1 << 23) // (nx * max(1, len(self)))))
         for y0 in range(0, ny, rows):
             yield y0, min(ny, y0 + rows)
 

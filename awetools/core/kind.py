@@ -134,7 +134,8 @@ class Result:
     planes: EXTNAME to 2-D array; the first is the primary image. table: column
     to 1-D array. units: column to unit. meta: fields that the recipe knows
     better than its inputs. used: role to a sentence, when a recipe worked
-    without an optional input and took a value from elsewhere.
+    without an optional input and took a value from elsewhere. unit: that of the
+    pixels, where it is not the kind's.
     """
 
     planes: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class Result:
     left_out: Sequence[LeftOut] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
     used: Mapping[str, str] = field(default_factory=dict)
+    unit: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ memory) is one failed result, not a hang; on an interrupt no child is left.
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import AweError, Unavailable
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 T = TypeVar("T")
 
@@ -23,6 +23,9 @@ class _Worker(Generic[T]):
     """A forked child that answers numbers with the results of `work`."""
 
     def __init__(self, work: Callable[[int], T]) -> None:
+        # Late, like all of it: most programs run in one process.
+        import multiprocessing
+
         context = multiprocessing.get_context("fork")
         self.pipe, child = context.Pipe()
         self.process = context.Process(target=_serve, args=(work, child, self.pipe), daemon=True)
@@ -48,6 +51,8 @@ def run_forked(work: Callable[[int], T], count: int, processes: int) -> Iterator
 
 
 def _run_many(work: Callable[[int], T], count: int, processes: int) -> Iterator[T | Exception]:
+    from multiprocessing.connection import wait
+
     waiting = iter(range(count))
     done: dict[int, T | Exception] = {}
     workers: list[_Worker[T]] = [_Worker(work) for _ in range(processes)]
@@ -133,5 +138,7 @@ def _answer(work: Callable[[int], T], number: int) -> T | Exception:
     except OSError as error:
         return Unavailable(str(error))
     except Exception as error:
+        import traceback
+
         # A traceback cannot be sent between processes, its text can.
         return RuntimeError("".join(traceback.format_exception(error)))

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from ..kind import Kind
 from .bias import BIAS
+from .coldpix import COLDPIX
+from .dark import DARK
 from .domeflat import DOMEFLAT
 from .flat import FLAT
+from .fringe import FRINGE
+from .gain import GAIN
 from .hotpix import HOTPIX
+from .nightflat import NIGHTFLAT
 from .readnoise import READNOISE
 from .reduced import REDUCED
+from .twiflat import TWIFLAT
 
-KINDS: tuple[Kind, ...] = (READNOISE, BIAS, HOTPIX, DOMEFLAT, FLAT, REDUCED)
+KINDS: tuple[Kind, ...] = (
+    READNOISE,
+    BIAS,
+    GAIN,
+    DARK,
+    HOTPIX,
+    DOMEFLAT,
+    TWIFLAT,
+    COLDPIX,
+    NIGHTFLAT,
+    FLAT,
+    FRINGE,
+    REDUCED,
+)

@@ -20,31 +20,38 @@ if TYPE_CHECKING:
 # Rows of each amplifier from which the noise is estimated where no readnoise product is given:
 # 128 rows of 1000 pixels in five pairs give it to 0.1%.
 NOISE_ROWS = 128
+# What the program itself holds besides its frames.
+PROGRAM_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
 class BiasParams:
     """Parameters of `make_bias`."""
 
+    combine: str = param(
+        "clipped",
+        "Mean of what the clip leaves, or the median of all exposures.",
+        choices=("clipped", "median"),
+    )
     clip_sigma: float = param(
         3.0, "Reject pixels this far from the median, by the noise model.", unit="sigma", low=1
     )
     overscan_mode: str = overscan_mode_param()
 
 
-def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Result:
+def make_bias(raw: FrameSet, *, readnoise: Table | None = None, params: BiasParams) -> Result:
     """Stack overscan-corrected zero-second exposures into one frame.
 
     raw: at least three biases of one detector, ADU. readnoise: a table with a
     row an amplifier, else the noise is estimated from pairs of these biases.
-    Returns SCI (ADU), the mean of the pixels within clip_sigma of the median, and
-    WEIGHT (ADU^-2), its inverse variance by the noise model, 0 where no frame had
-    a finite value or all frames disagree (SCI is then their median). Raises
-    BadPixels for identical or saturated frames.
+    Returns SCI (ADU), the mean of the pixels within clip_sigma of the median or the
+    median itself, and WEIGHT (ADU^-2), its inverse variance by the noise model, 0
+    where no frame had a finite value or (clipped) all frames disagree (SCI is then
+    their median). Raises BadPixels for identical or saturated frames.
     """
     import numpy as np
 
-    from ..pixels.stats import clipped
+    from ..pixels.stats import clipped, middle
     from .common import in_time_order, noise_of_pairs, read_noise_of, saturation_of, trim
 
     trimmed = [trim(frame, params.overscan_mode) for frame in in_time_order(raw)]
@@ -52,10 +59,11 @@ def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Res
     noise = read_noise_of(readnoise, [], raw.amplifiers)
     if noise is None:
         pairs = noise_of_pairs(trimmed, raw.amplifiers, rows=NOISE_ROWS)
-        noise = [float(value) for value in np.median(pairs, axis=0)]
+        noise = [float(value) for value in middle(pairs)]
         used["readnoise"] = "estimated from pairs of these biases"
-    data, weight, rejected = _stack(raw, trimmed, noise, params.clip_sigma)
-    level = clipped(data[weight > 0])
+    data, weight, rejected = _stack(raw, trimmed, noise, params)
+    level = clipped(data, use=weight > 0)
+    row_structure, column_structure = _structure(data, level)
     overscan_level = float(np.mean([one.level_adu for one in trimmed]))
     if level.median + overscan_level >= min(saturation_of(raw.frames[0].meta, raw.amplifiers)):
         raise BadPixels(f"the biases are saturated: their level is {level.median + overscan_level:.0f} ADU")
@@ -65,8 +73,8 @@ def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Res
             "level_adu": level.median,
             "stdev_adu": level.stdev,
             "read_noise_adu": float(np.mean(noise)),
-            "row_structure_adu": _structure(data, level, axis=1),
-            "column_structure_adu": _structure(data, level, axis=0),
+            "row_structure_adu": row_structure,
+            "column_structure_adu": column_structure,
             "overscan_level_adu": overscan_level,
             "overscan_slope_adu": float(np.mean([one.slope_adu for one in trimmed])),
             "overscan_noise_adu": float(np.mean([one.noise_adu for one in trimmed])),
@@ -80,38 +88,58 @@ def make_bias(raw: FrameSet, readnoise: Table | None, params: BiasParams) -> Res
 
 
 def _stack(
-    raw: FrameSet, trimmed: list[Trimmed], noise: list[float], clip_sigma: float
+    raw: FrameSet, trimmed: list[Trimmed], noise: list[float], params: BiasParams
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Clipped mean and inverse variance (ny, nx), and how many pixels were rejected."""
+    """Clipped mean or median and its inverse variance (ny, nx), and how many pixels were rejected."""
     import numpy as np
 
-    from ..pixels.stack import clipped_mean
+    from ..pixels.stack import clipped_mean, median_equivalent
     from .common import DIGITISATION_VARIANCE_ADU2, amplifier_map
 
     data = np.zeros(raw.shape, dtype=np.float32)
     weight = np.zeros(raw.shape, dtype=np.float32)
     rejected = 0
-    for y0, y1 in raw.strips(bytes_a_pixel=16, fixed_bytes=data.nbytes * 2):
-        stack = np.empty((len(trimmed), y1 - y0, raw.shape[1]), dtype=np.float32)
+    stack = np.empty((len(trimmed), 0, raw.shape[1]), dtype=np.float32)
+    for y0, y1 in raw.strips(bytes_a_pixel=16, fixed_bytes=data.nbytes * 2 + PROGRAM_BYTES):
+        if stack.shape[1] != y1 - y0:
+            stack = np.empty((len(trimmed), y1 - y0, raw.shape[1]), dtype=np.float32)
         for number, one in enumerate(trimmed):
-            stack[number] = one.rows(y0, y1)
+            one.rows(y0, y1, stack[number])
         noise_adu = amplifier_map(raw.amplifiers, noise, raw.shape, y0, y1)
-        use = np.isfinite(stack)
-        combined = clipped_mean(stack, noise_adu, clip_sigma, None if use.all() else use)
-        data[y0:y1] = combined.mean
-        weight[y0:y1] = combined.count / (noise_adu**2 + DIGITISATION_VARIANCE_ADU2)
-        rejected += combined.rejected
+        if params.combine == "median":
+            held: np.ndarray = median_equivalent(_median(stack, data[y0:y1]))
+        else:
+            combined = clipped_mean(stack, noise_adu, params.clip_sigma, out=data[y0:y1])
+            held, rejected = combined.count, rejected + combined.rejected
+        np.divide(held, noise_adu**2 + DIGITISATION_VARIANCE_ADU2, out=weight[y0:y1])
     return data, weight, rejected
 
 
-def _structure(data: np.ndarray, level: Clipped, axis: int) -> float:
-    """Clipped standard deviation of the means of rows (axis 1) or columns (axis 0), outliers cut off, ADU."""
+def _median(stack: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Fill `out` with the median of the finite values, 0 where there is none; their number, as it broadcasts."""
     import numpy as np
 
-    from ..pixels.stats import clipped
+    from ..pixels.stack import median
+    from ..pixels.stats import row_medians
 
-    low, high = level.median - 5 * level.stdev, level.median + 5 * level.stdev
-    return clipped(np.clip(data, np.float32(low), np.float32(high)).mean(axis=axis, dtype=np.float64)).stdev
+    median(stack, out)
+    bad = ~np.isfinite(out)
+    if not bad.any():
+        return np.array(len(stack))
+    values = np.ascontiguousarray(stack[:, bad].T)
+    finite = np.isfinite(values)
+    out[bad] = np.nan_to_num(row_medians(values, finite), nan=0.0)
+    count = np.full(out.shape, len(stack))
+    count[bad] = finite.sum(axis=1)
+    return count
+
+
+def _structure(data: np.ndarray, level: Clipped) -> tuple[float, float]:
+    """Clipped standard deviation of the means of rows and of columns, outliers cut off, ADU."""
+    from ..pixels.stats import clipped, line_means
+
+    rows, columns = line_means(data, level.median - 5 * level.stdev, level.median + 5 * level.stdev)
+    return clipped(rows).stdev, clipped(columns).stdev
 
 
 BIAS = Kind(
@@ -121,7 +149,8 @@ BIAS = Kind(
     summary="Make a master bias from raw bias exposures of one detector.",
     description="""Each exposure has its overscan subtracted, is trimmed, and stacked: pixels further than
 clip_sigma from the median are rejected by the noise model (the read noise and digitisation), and the rest
-are averaged. The read noise comes from a readnoise product, else from pairs of the same exposures.""",
+are averaged (--combine clipped), or the median of all is taken (--combine median). The read noise comes
+from a readnoise product, else from pairs of the same exposures.""",
     needs=[
         Need("raw", "raw_bias", group(), many=True, at_least=3, help="Raw bias exposures of one detector."),
         Need("readnoise", "readnoise", valid_at(), optional=True, help="Read noise of the amplifiers."),
@@ -146,6 +175,6 @@ are averaged. The read noise comes from a readnoise product, else from pairs of 
     ],
     limits=[Limit("good_fraction", low=0.5)],
     recipe=make_bias,
-    revision=1,
+    revision=2,
     example="awe-query raw_bias night=2017-03-02 | awe-bias -o bias.fits",
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import BadHeader, BadPixels
 from ..frame import Frame, FrameSet, RawFrame, Table, over_amplifiers
-from ..pixels.overscan import overscan_rows
+from ..pixels.overscan import less_levels, overscan_rows
 from ..pixels.stats import pair_noise
 from ..sections import Amplifier, Section, amplifiers_from_meta
 
@@ -42,17 +42,17 @@ class Trimmed:
     slope_adu: float
     noise_adu: float
 
-    def rows(self, y0: int, y1: int) -> np.ndarray:
-        """Rows of the trimmed detector, float32 ADU."""
-        # What is beyond single precision becomes infinite, and is treated like all that is not finite.
-        with np.errstate(over="ignore"):
-            out = self.frame.rows(y0, y1).astype(np.float32)
-        for amp, levels in zip(self.frame.amplifiers, self.levels, strict=True):
-            low, high = max(y0, amp.target.y0), min(y1, amp.target.y1)
-            if low < high:
-                part = out[low - y0 : high - y0, amp.target.x0 : amp.target.x1]
-                part -= levels[low - amp.target.y0 : high - amp.target.y0, None]
-        return out
+    def rows(self, y0: int, y1: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows of the trimmed detector, float32 ADU; written to `out` (float32, contiguous) where given."""
+        width = self.frame.shape[1]
+        result = np.empty((y1 - y0, width), np.float32) if out is None else out
+        for number, ys, xs, raw in self.frame.raw_rows(y0, y1):
+            amp = self.frame.amplifiers[number]
+            first = y0 + ys.start - amp.target.y0
+            levels = self.levels[number][first : first + ys.stop - ys.start]
+            turned = (amp.target.flip_x, amp.target.flip_y)
+            less_levels(raw, (amp.data.x0, amp.data.x1), turned, levels, result, (ys.start, xs.start))
+        return result
 
     def image(self) -> np.ndarray:
         """The whole trimmed detector, float32 ADU."""
@@ -62,9 +62,10 @@ class Trimmed:
 def trim(frame: RawFrame, mode: str) -> Trimmed:
     """Measure the overscan of every amplifier by a mode (pixels.overscan) and return the trimmed frame."""
     levels, found = [], []
-    for amp in frame.amplifiers:
+    amplifiers = frame.amplifiers
+    strips = [None] * len(amplifiers) if mode == "none" else frame.overscans(amplifiers)
+    for amp, strip in zip(amplifiers, strips, strict=True):
         rows = amp.target.y1 - amp.target.y0
-        strip = None if mode == "none" else frame.overscan(amp)
         if strip is None:
             levels.append(np.zeros(rows, dtype=np.float32))
             continue
@@ -84,6 +85,22 @@ def trim(frame: RawFrame, mode: str) -> Trimmed:
     )
 
 
+def holds_bias(dark: Frame | None) -> bool:
+    """Whether a dark was made without a bias, and so has it in it."""
+    return dark is not None and bool(dark.meta.get("holds_bias"))
+
+
+def less_bias_and_dark(
+    data: np.ndarray, rows: slice, bias: Frame | None, dark: Frame | None, exptime_s: float
+) -> None:
+    """Subtract bias and dark current from these rows of a trimmed exposure, float32 ADU, in place."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bias is not None and not holds_bias(dark):
+            data -= bias.data[rows]
+        if dark is not None:
+            data -= dark.data[rows] * np.float32(1.0 if holds_bias(dark) else exptime_s)
+
+
 def in_time_order(frames: FrameSet) -> list[RawFrame]:
     """The frames by their start, so that a pair is two neighbours in time."""
     return sorted(frames, key=lambda frame: str(frame.meta.get("obs_start")))
@@ -100,26 +117,31 @@ def noise_of_pairs(trimmed: Sequence[Trimmed], amplifiers: Sequence[Amplifier], 
         pairs.append((trimmed[-1], trimmed[0]))
     out = np.zeros((len(pairs), len(amplifiers)))
     for number, (one, other) in enumerate(pairs):
-        for column, amp in enumerate(amplifiers):
-            a, b = _sample(one, amp, rows), _sample(other, amp, rows)
-            use = np.isfinite(a) & np.isfinite(b)
-            out[number, column] = pair_noise(a, b, use) if use.any() else 0.0
-            if out[number, column] <= 0:
+        for column, (a, b) in enumerate(zip(_samples(one, rows), _samples(other, rows), strict=True)):
+            out[number, column] = pair_noise(a, b)
+            if not out[number, column] > 0:
                 raise BadPixels(
-                    f"amplifier {amp.name}: two frames are constant or identical "
+                    f"amplifier {amplifiers[column].name}: two frames are constant or identical "
                     f"({one.frame.meta.get('exposure')}, {other.frame.meta.get('exposure')})",
                     hint="awe-imstat shows their pixels",
                 )
     return out
 
 
-def _sample(trimmed: Trimmed, amp: Amplifier, rows: int) -> np.ndarray:
-    height = amp.target.y1 - amp.target.y0
-    columns = slice(amp.target.x0, amp.target.x1)
-    if not rows or rows >= height:
-        return trimmed.rows(amp.target.y0, amp.target.y1)[:, columns]
-    starts = np.linspace(0, height - 16, rows // 16).astype(int) + amp.target.y0
-    return np.concatenate([trimmed.rows(y, y + 16)[:, columns] for y in starts])
+def _samples(trimmed: Trimmed, rows: int) -> list[np.ndarray]:
+    """Rows of each amplifier, spread evenly in blocks of 16 (0: all); those that amplifiers share are read once."""
+    read: dict[tuple[int, int], np.ndarray] = {}
+    for amp in trimmed.frame.amplifiers:
+        y0, y1 = amp.target.y0, amp.target.y1
+        if (y0, y1) in read:
+            continue
+        if not rows or rows >= y1 - y0:
+            read[y0, y1] = trimmed.rows(y0, y1)
+            continue
+        starts = np.linspace(0, y1 - y0 - 16, rows // 16).astype(int) + y0
+        read[y0, y1] = np.concatenate([trimmed.rows(y, y + 16) for y in starts.tolist()])
+    targets = [amp.target for amp in trimmed.frame.amplifiers]
+    return [read[one.y0, one.y1][:, one.x0 : one.x1] for one in targets]
 
 
 def read_noise_of(
@@ -127,11 +149,7 @@ def read_noise_of(
 ) -> list[float] | None:
     """Read noise of each amplifier, ADU: from a readnoise product, else the first meta that has it, else None."""
     if readnoise is not None:
-        names = [str(name) for name in readnoise.columns["AMP"]]
-        wanted = [amp.name for amp in amplifiers]
-        if names != wanted:
-            raise BadHeader(f"the readnoise product has amplifiers {names}, the frame {wanted}")
-        return [float(value) for value in readnoise.columns["READ_NOISE_ADU"]]
+        return _of_amplifiers(readnoise, "readnoise", "READ_NOISE_ADU", amplifiers)
     for meta in others:
         values = meta.get("read_noise_adu")
         if values and len(values) == len(amplifiers) and all(value for value in values):
@@ -139,8 +157,13 @@ def read_noise_of(
     return None
 
 
-def gain_of(meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> list[float]:
-    """Gain of each amplifier, e/ADU; raises BadHeader where neither header nor camera table gives it."""
+def gain_of(gain: Table | None, meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> list[float]:
+    """Gain of each amplifier, e/ADU: from a gain product, else the meta (header or camera table).
+
+    Raises BadHeader where neither gives it, or the product has other amplifiers.
+    """
+    if gain is not None:
+        return _of_amplifiers(gain, "gain", "GAIN_E_ADU", amplifiers)
     values = meta.get("gain_e_adu")
     if not values or len(values) != len(amplifiers) or not all(values):
         raise BadHeader(
@@ -155,9 +178,31 @@ def gain_of(meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> list[fl
     return [float(value) for value in values]
 
 
+def nonlinear_of(gain: Table | None, amplifiers: Sequence[Amplifier]) -> list[float]:
+    """Level above zero at which each amplifier is off by 1%, ADU; infinite where it is not known to be."""
+    if gain is None:
+        return [float("inf")] * len(amplifiers)
+    values = _of_amplifiers(gain, "gain", "NONLINEAR_ADU", amplifiers)
+    return [value if value > 0 else float("inf") for value in values]
+
+
+def _of_amplifiers(table: Table, kind: str, column: str, amplifiers: Sequence[Amplifier]) -> list[float]:
+    """A column of a table of numbers that has a row an amplifier; BadHeader if they are not those of the frame."""
+    names = [str(name) for name in table.columns["AMP"]]
+    wanted = [amp.name for amp in amplifiers]
+    if names != wanted:
+        raise BadHeader(f"the {kind} product has amplifiers {names}, the frame {wanted}")
+    return [float(value) for value in table.columns[column]]
+
+
 def saturation_of(meta: Mapping[str, Any], amplifiers: Sequence[Amplifier]) -> list[float]:
     """Saturation of each amplifier, ADU in the raw frame; infinite where it is not known."""
-    values = meta.get("saturation_adu")
+    return raw_levels_of(meta, "saturation_adu", amplifiers)
+
+
+def raw_levels_of(meta: Mapping[str, Any], name: str, amplifiers: Sequence[Amplifier]) -> list[float]:
+    """A level of each amplifier, ADU in the raw frame, from a field of the meta; infinite where it is not known."""
+    values = meta.get(name)
     if not values or len(values) != len(amplifiers):
         return [float("inf")] * len(amplifiers)
     return [float(value) if value else float("inf") for value in values]

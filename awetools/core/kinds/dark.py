@@ -60,7 +60,12 @@ class DarkParams:
 
 
 def make_dark(
-    raw: FrameSet, bias: Frame | None, readnoise: Table | None, gain: Table | None, params: DarkParams
+    raw: FrameSet,
+    *,
+    bias: Frame | None = None,
+    readnoise: Table | None = None,
+    gain: Table | None = None,
+    params: DarkParams,
 ) -> Result:
     """Stack exposures without light into the dark current of every pixel.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..kind import MetaByRole
 from ..meta import OVERSCAN_MODES
 from ..params import param
 
@@ -20,3 +21,10 @@ def overscan_mode_param() -> Any:
         "How the overscan is subtracted; auto: as the camera table says, none where there is no overscan.",
         choices=("auto", *OVERSCAN_MODES),
     )
+
+
+def bias_is_in_the_dark(inputs: MetaByRole) -> str:
+    """Why a kind that takes a dark needs no bias besides, if so (`Need.unless`)."""
+    if not inputs.get("dark", {}).get("holds_bias"):
+        return ""
+    return "the dark was made without one, and holds it"

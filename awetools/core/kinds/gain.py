@@ -56,7 +56,13 @@ class GainParams:
     overscan_mode: str = overscan_mode_param()
 
 
-def make_gain(raw: FrameSet, bias: Frame | None, readnoise: Table | None, params: GainParams) -> Result:
+def make_gain(
+    raw: FrameSet,
+    *,
+    bias: Frame | None = None,
+    readnoise: Table | None = None,
+    params: GainParams,
+) -> Result:
     """Measure the gain of each amplifier by photon transfer, and its linearity if the lamp was stable.
 
     raw: flats of one detector, of any filters and levels, of a lamp or of
@@ -185,7 +191,9 @@ with one row an amplifier, the points of both curves in it.""",
         Measure("gain_e_adu", "Gain at zero level, mean over the amplifiers with light."),
         Measure("gain_error_e_adu", "Standard error of the gain, the largest of the amplifiers."),
         Measure("read_noise_e", "Read noise, mean over the amplifiers."),
-        Measure("change_fraction", "Change of variance by photons / level up to the highest pair; the largest."),
+        Measure(
+            "change_fraction", "Change of variance by photons / level up to the highest pair; the largest."
+        ),
         Measure("nonlinearity_fraction", "Largest deviation from linear within the levels measured."),
         Measure("nonlinearity_error_fraction", "Standard error of the deviation at the highest level."),
         Measure("nonlinear_adu", "Lowest level above zero at which the deviation passes 1%, if it does."),

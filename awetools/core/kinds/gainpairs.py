@@ -120,9 +120,7 @@ def box_of(amp: Amplifier) -> tuple[slice, slice]:
     return slice(amp.target.y0, amp.target.y1), slice(amp.target.x0, amp.target.x1)
 
 
-def background_of(
-    shape: tuple[int, int], bias: Frame | None, read_noise: Sequence[float]
-) -> Background:
+def background_of(shape: tuple[int, int], bias: Frame | None, read_noise: Sequence[float]) -> Background:
     """The bias, and the pixels that it does not exclude."""
     good = np.ones(shape, dtype=bool)
     if bias is not None and bias.weight is not None:
@@ -151,7 +149,9 @@ def exposure_of(place: int, trimmed: Trimmed, background: Background, params: Ga
 def judged(exposures: Sequence[Exposure], min_level_adu: float) -> list[Exposure]:
     """The exposures with the reason why one is left out; an amplifier that is constant in all has no light."""
     stuck = {
-        number for number in range(len(exposures[0].cut)) if all(CONSTANT in one.cut[number] for one in exposures)
+        number
+        for number in range(len(exposures[0].cut))
+        if all(CONSTANT in one.cut[number] for one in exposures)
     }
     found = []
     for one in exposures:
@@ -245,8 +245,7 @@ def points_of(
             continue
         reasons.append(f"{one.name} and {other.name}: {reason}")
         refused += [
-            replace(part, reason=f"with {mate.name}: {reason}")
-            for part, mate in ((one, other), (other, one))
+            replace(part, reason=f"with {mate.name}: {reason}") for part, mate in ((one, other), (other, one))
         ]
     if not kept:
         raise BadPixels("; ".join(reasons), hint="awe-imstat shows their pixels")
@@ -294,7 +293,9 @@ def curves_of(
         read_noise = background.read_noise_adu[number]
         fits.append(fit_transfer(found, scale, read_noise) if found else None)
     lit = [one for one in exposures if not one.twilight]
-    lamp = lamp_scatter([one.level_adu for one in lit], [(one.lamp, one.meta.get("exptime_s")) for one in lit])
+    lamp = lamp_scatter(
+        [one.level_adu for one in lit], [(one.lamp, one.meta.get("exptime_s")) for one in lit]
+    )
     unknown = _why_unknown(lit, lamp, params.lamp_fraction)
     nothing: list[Linearity | None] = [None] * len(scales)
     if unknown:

@@ -76,7 +76,7 @@ one row an amplifier.""",
     ],
     limits=[Limit("read_noise_adu", low=0.0)],
     recipe=make_readnoise,
-    revision=1,
+    revision=2,
     unit="",
     example="awe-readnoise -o readnoise.fits raw/bias_*.fits",
 )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BadHeader, BadPixels
-from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, MetaByRole, Need, Result, raw, valid_at
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw, valid_at
 from ..params import param
-from .declare import overscan_mode_param
+from .declare import bias_is_in_the_dark, overscan_mode_param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Rows of a frame that stay in the processor's cache.
 BLOCK_ROWS = 64
+# What is brighter than the sky by less than this may be a broad fringe, and is no object.
+FLATNESS = 0.05
 # Every so many rows and columns give the mean response to 1e-5, every so many rows the noise to 1e-3.
 SAMPLE_STEP = 4
 
@@ -55,14 +57,15 @@ class ReducedParams:
 
 def make_reduced(
     raw: RawFrame,
-    bias: Frame | None,
-    dark: Frame | None,
-    flat: Frame | None,
-    hotpix: Frame | None,
-    coldpix: Frame | None,
-    fringe: Frame | None,
-    gain: Table | None,
-    readnoise: Table | None,
+    *,
+    bias: Frame | None = None,
+    dark: Frame | None = None,
+    flat: Frame | None = None,
+    hotpix: Frame | None = None,
+    coldpix: Frame | None = None,
+    fringe: Frame | None = None,
+    gain: Table | None = None,
+    readnoise: Table | None = None,
     params: ReducedParams,
 ) -> Result:
     """Take the detector's signature out of one science exposure.
@@ -85,7 +88,7 @@ def make_reduced(
     from ..pixels.smooth import background
     from ..pixels.stats import clipped
     from ..pixels.weight import background_weight
-    from .common import amplifier_map, gain_of, saturation_of, trim
+    from .common import amplifier_map, gain_of, holds_bias, saturation_of, trim
 
     exptime_s = _exptime_s(raw)
     gain_e_adu = amplifier_map(raw.amplifiers, gain_of(gain, raw.meta, raw.amplifiers), raw.shape)
@@ -112,8 +115,8 @@ def make_reduced(
         gain_e_adu=gain_e_adu,
         read_noise_adu=amplifier_map(raw.amplifiers, noises, raw.shape),
         flat=flat.data if flat else None,
-        dark_adu_s=dark.data if dark and not _holds_bias(dark) else None,
-        exptime_s=1.0 if _holds_bias(dark) else exptime_s,
+        dark_adu_s=dark.data if dark and not holds_bias(dark) else None,
+        exptime_s=1.0 if holds_bias(dark) else exptime_s,
         bias_weight=bias.weight if bias else None,
         dark_weight=dark.weight if dark else None,
         flat_weight=flat.weight if flat else None,
@@ -176,10 +179,6 @@ def _exptime_s(raw: RawFrame) -> float:
     return float(seconds)
 
 
-def _holds_bias(dark: Frame | None) -> bool:
-    return dark is not None and bool(dark.meta.get("holds_bias"))
-
-
 def _read_noises(raw: RawFrame, bias: Frame | None, readnoise: Table | None) -> list[float]:
     from .common import READ_NOISE_HINT, read_noise_of
 
@@ -201,7 +200,7 @@ def _calibrated(
     import numpy as np
 
     from ..pixels.mask import Bit
-    from .common import amplifier_map, nonlinear_of, raw_levels_of
+    from .common import amplifier_map, less_bias_and_dark, nonlinear_of, raw_levels_of
 
     raw, shape = trimmed.frame, trimmed.frame.shape
     data, mask = np.empty(shape, np.float32), np.zeros(shape, np.int16)
@@ -215,7 +214,7 @@ def _calibrated(
             np.bitwise_or(bits, np.int16(bit), out=bits, where=where)
 
         mark(_reaches(trimmed, part, rows, nonlinear), Bit.NONLINEAR)
-        _less_bias_and_dark(part, rows, bias, dark, exptime_s)
+        less_bias_and_dark(part, rows, bias, dark, exptime_s)
         if np.isfinite(above_zero).any():
             mark(part >= amplifier_map(raw.amplifiers, above_zero, shape, y0, rows.stop), Bit.NONLINEAR)
         # What is not finite, or leaves the range of the numbers, is masked as no data.
@@ -248,18 +247,6 @@ def _reaches(trimmed: Trimmed, part: np.ndarray, rows: slice, limits_adu: list[f
     return found
 
 
-def _less_bias_and_dark(
-    part: np.ndarray, rows: slice, bias: Frame | None, dark: Frame | None, exptime_s: float
-) -> None:
-    import numpy as np
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        if bias is not None and not _holds_bias(dark):
-            part -= bias.data[rows]
-        if dark is not None:
-            part -= dark.data[rows] * np.float32(1.0 if _holds_bias(dark) else exptime_s)
-
-
 def _effective_gain(raw: RawFrame, gain_e_adu: np.ndarray, flat: Frame | None, use: np.ndarray) -> float:
     """Mean of gain x response over the good pixels, e/ADU of the flat-fielded frame."""
     import numpy as np
@@ -285,7 +272,7 @@ def _less_fringes(raw: RawFrame, data: np.ndarray, fringe: Frame, use: np.ndarra
     from ..pixels.fringe import fit_fringe
     from ..pixels.objects import object_mask
 
-    fit = fit_fringe(data, fringe.data, use & ~object_mask(data, use))
+    fit = fit_fringe(data, fringe.data, use & ~object_mask(data, use, flatness=FLATNESS))
     data -= np.float32(fit.scale) * fringe.data
     return abs(fit.scale) * float(np.std(fringe.data, dtype=np.float64))
 
@@ -340,20 +327,14 @@ def _lowest_saturation(
     """The level above zero at which the first amplifier saturates, ADU of the reduced frame."""
     import numpy as np
 
-    from .common import saturation_of
+    from .common import holds_bias, saturation_of
 
     lowest = min(saturation_of(raw.meta, raw.amplifiers))
     if not np.isfinite(lowest):
         return None
-    pedestal_frame = dark if _holds_bias(dark) else bias
+    pedestal_frame = dark if holds_bias(dark) else bias
     pedestal = overscan_adu + (float(np.median(pedestal_frame.data[::4, ::4])) if pedestal_frame else 0.0)
     return round(lowest - pedestal, 1)
-
-
-def _bias_is_in_the_dark(inputs: MetaByRole) -> str:
-    if not inputs.get("dark", {}).get("holds_bias"):
-        return ""
-    return "the dark was made without a bias, and holds it"
 
 
 REDUCED = Kind(
@@ -368,7 +349,7 @@ smooth sky, dark current, and the noise of the calibrations. The sky is left in.
 each becomes one product. awe-mask(1) says which bits a pixel has, and why.""",
     needs=[
         Need("raw", "raw_science", raw(), help="Raw science exposures."),
-        Need("bias", "bias", valid_at(), help="Master bias.", unless=_bias_is_in_the_dark),
+        Need("bias", "bias", valid_at(), help="Master bias.", unless=bias_is_in_the_dark),
         Need("dark", "dark", valid_at(), optional=True, help="Dark current."),
         Need("flat", "flat", valid_at(), help="Master flat."),
         Need("hotpix", "hotpix", valid_at(), optional=True, help="Hot pixels."),

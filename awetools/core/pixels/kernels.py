@@ -8,20 +8,24 @@ import os
 from types import ModuleType
 
 # One `_NAME.c` each in this folder.
-KERNELS = ("weight",)
+KERNELS = ("bytes", "cosmic", "overscan", "smooth", "stack", "stats", "weight")
 
 # `numpy` here makes every kernel's twin do the work.
 SWITCH = "AWETOOLS_KERNELS"
+
+_loaded: dict[str, ModuleType | None] = {}
 
 
 def kernel(name: str) -> ModuleType | None:
     """The compiled module `_NAME` of this folder; None where it was not built, or AWETOOLS_KERNELS=numpy."""
     if os.environ.get(SWITCH) == "numpy":
         return None
-    try:
-        return importlib.import_module(f"{__package__}._{name}")
-    except ImportError:
-        return None
+    if name not in _loaded:
+        try:
+            _loaded[name] = importlib.import_module(f"{__package__}._{name}")
+        except ImportError:
+            _loaded[name] = None
+    return _loaded[name]
 
 
 def not_built() -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadPixels, BadValue, Mixture, nearest
-from .stats import DIGITISATION_VARIANCE_ADU2, clipped, row_medians, truncation
+from .kernels import kernel
+from .stats import DIGITISATION_VARIANCE_ADU2, clipped, middle, row_medians, truncation
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
@@ -91,13 +93,13 @@ def overscan_rows(strip: npt.NDArray[Any], mode: str) -> Overscan:
         raise BadPixels(f"no pixel of the overscan strip of {ny} rows x {strip.shape[1]} columns is finite")
     whole = strip.dtype.kind in "iu"
     finite = good.copy()
-    away = _reject_pixels(values, good, whole)
-    steady = _steady_columns(away, good)
+    sums = _reject_pixels(values, good, whole)
+    steady = _steady_columns(sums)
     if not steady.all():
         good = finite & steady
-        _reject_pixels(values, good, whole)
-    means, counts = _row_means(values, good)
-    noise = _noise(values, good, means, counts, whole)
+        sums = _reject_pixels(values, good, whole)
+    counts = sums.rows[:, 0].astype(np.int64)
+    means, noise = _row_means(sums), _noise(sums, whole)
     accepted = _accepted_rows(means, counts, noise)
     level = clipped(_kept(strip, good & accepted[:, None])).mean
     slope = _line(means, np.where(accepted, counts, 0))[1]
@@ -113,31 +115,70 @@ def overscan_rows(strip: npt.NDArray[Any], mode: str) -> Overscan:
     )
 
 
+def less_levels(
+    raw: npt.NDArray[Any],
+    columns: tuple[int, int],
+    turned: tuple[bool, bool],
+    levels: Floats,
+    out: Floats,
+    place: tuple[int, int],
+) -> None:
+    """Put raw rows, less the level of each row, into the image of a detector.
+
+    ``raw`` (rows, columns of the raw frame), ADU, of which the half-open range
+    ``columns`` is taken; ``turned``: whether it is read backwards along x and along y;
+    ``levels`` (rows,) float32, ADU, in the order of ``out`` (ny, nx) float32, whose
+    part that begins at ``place`` (y, x) is written. What single precision cannot hold
+    becomes infinite.
+    """
+    flip_x, flip_y = turned
+    x0, x1 = columns
+    y, x = place
+    compiled = kernel("overscan") if raw.dtype in (np.uint16, np.int16) and raw.flags.c_contiguous else None
+    if compiled is not None and out.flags.c_contiguous:
+        levels = np.ascontiguousarray(levels)
+        compiled.less_levels(raw, levels, out, x0, x1, y, x, flip_x, flip_y, raw.dtype == np.int16)
+        return
+    part = out[y : y + len(raw), x : x + x1 - x0]
+    # What is beyond single precision becomes infinite, and is treated like all that is not finite.
+    with np.errstate(over="ignore"):
+        part[...] = raw[:: -1 if flip_y else 1, x0:x1][:, :: -1 if flip_x else 1]
+    part -= levels[:, None]
+
+
 def _kept(strip: npt.NDArray[Any], good: Bools) -> npt.NDArray[Any]:
     # In the strip's own type: the clip then knows about integers.
     kept: npt.NDArray[Any] = strip[good]
     return kept
 
 
-def _steady_columns(away: Floats, good: Bools) -> Bools:
-    """Which columns agree with the calmer half of the strip; all, where there are fewer than 6.
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Of the good pixels of each row number, sum and sum of squares (ny, 3); of each column number and sum (2, nx).
 
-    ``away`` is the distance of each pixel from the median of its row.
+    Sums are of distances from the row's median, ``medians`` (ny,).
     """
-    rows, columns = away.shape
+
+    medians: Floats
+    rows: Doubles
+    columns: Doubles
+
+
+def _steady_columns(sums: _Sums) -> Bools:
+    """Which columns agree with the calmer half of the strip; all, where there are fewer than 6."""
+    rows, columns = len(sums.rows), sums.columns.shape[1]
     everything = np.ones(columns, np.bool_)
     if columns < 6:
         return everything
-    kept = np.where(good, away, 0).astype(np.float64)
-    counts = good.sum(axis=0)
-    scatter = math.sqrt(float(np.square(kept).sum()) / max(int(counts.sum()), 1))
-    with np.errstate(invalid="ignore"):
-        means = kept.sum(axis=0) / np.where(2 * counts > rows, counts, np.nan)
+    counts, total = sums.columns
+    scatter = math.sqrt(float(sums.rows[:, 2].sum()) / max(float(counts.sum()), 1))
+    means = total / np.where(2 * counts > rows, counts, np.nan)
     if np.isnan(means).all():
         return everything
     half = columns // 2
     calm = means[-half:] if _width(means[-half:]) <= _width(means[:half]) else means[:half]
-    off = ~(np.abs(means - np.nanmedian(calm)) <= COLUMN_SIGMA * scatter / math.sqrt(rows))
+    level = float(middle(calm[~np.isnan(calm)]))
+    off = ~(np.abs(means - level) <= COLUMN_SIGMA * scatter / math.sqrt(rows))
     steady = everything.copy()
     steady[: _trail(off)] = False
     steady[columns - _trail(off[::-1]) :] = False
@@ -159,35 +200,48 @@ def _width(means: Doubles) -> float:
     return float(np.ptp(known)) if 2 * known.size > means.size else math.inf
 
 
-def _reject_pixels(values: Floats, good: Bools, whole: bool) -> Floats:
-    """Take out of ``good`` what lies far from the median of its row; the distances."""
-    with np.errstate(invalid="ignore"):
-        away = values - row_medians(values, good)[:, None]
-    known = away[good]
+def _reject_pixels(values: Floats, good: Bools, whole: bool) -> _Sums:
+    """Take out of ``good`` what lies far from the median of its row; sums over the rest."""
+    medians = row_medians(values, good)
     # A few thousand distances give the noise to 1%, enough for a limit.
-    spread = clipped(known[:: (known.size // NOISE_SAMPLE) | 1]).stdev
+    some = np.arange(0, values.size, (values.size // NOISE_SAMPLE) | 1)
+    some = some[good.ravel()[some]]
+    spread = clipped(values.ravel()[some] - medians[some // values.shape[1]]).stdev
+    return _row_sums(values, good, medians, max(PIXEL_SIGMA * spread, 1.5 if whole else 0.0))
+
+
+def _row_sums(values: Floats, good: Bools, medians: Floats, limit: float) -> _Sums:
+    """Sums of what is good and within the limit; the rest is not good any more."""
+    ny, nx = values.shape
+    compiled = kernel("overscan")
+    if compiled is not None:
+        rows, columns = np.empty((ny, 3)), np.zeros((2, nx))
+        compiled.row_sums(values, good, medians, rows, columns, limit)
+        return _Sums(medians, rows, columns)
     with np.errstate(invalid="ignore"):
-        good &= np.abs(away) <= max(PIXEL_SIGMA * spread, 1.5 if whole else 0.0)
-    return away
+        away = values.astype(np.float64) - medians.astype(np.float64)[:, None]
+        good &= np.abs(away) <= limit
+    away[~good] = 0
+    # Pixel after pixel, and row after row, as the kernel adds.
+    turned = np.ascontiguousarray(away.T)
+    along = [good.sum(axis=1), np.add.reduce(turned, axis=0), np.add.reduce(np.square(turned), axis=0)]
+    return _Sums(medians, np.stack(along, axis=1), np.stack([good.sum(axis=0), np.add.reduce(away, axis=0)]))
 
 
-def _row_means(values: Floats, good: Bools) -> tuple[Doubles, npt.NDArray[np.int64]]:
-    """Mean of what is good in each row (nan where nothing is), and its number."""
-    reference = float(values[good][0])
-    counts = good.sum(axis=1)
-    sums = np.where(good, values, reference).astype(np.float64) - reference
-    with np.errstate(invalid="ignore"):
-        means: Doubles = reference + sums.sum(axis=1) / np.where(counts > 0, counts, np.nan)
-    return means, counts
+def _row_means(sums: _Sums) -> Doubles:
+    """Mean of what is good in each row; nan where nothing is."""
+    counts = sums.rows[:, 0]
+    means: Doubles = sums.medians + sums.rows[:, 1] / np.where(counts > 0, counts, np.nan)
+    return means
 
 
-def _noise(values: Floats, good: Bools, means: Doubles, counts: npt.NDArray[np.int64], whole: bool) -> float:
+def _noise(sums: _Sums, whole: bool) -> float:
     """Noise of one pixel about the mean of its row."""
+    counts, total, squares = sums.rows.T
     freedom = int(counts.sum()) - int((counts > 0).sum())
     if freedom <= 0:
         return 0.0
-    away = np.where(good, values - np.nan_to_num(means)[:, None], 0)
-    variance = float(np.square(away, dtype=np.float64).sum()) / freedom
+    variance = float((squares - np.square(total) / np.maximum(counts, 1)).sum()) / freedom
     variance /= truncation(-PIXEL_SIGMA, PIXEL_SIGMA) ** 2
     return math.sqrt(max(variance - (DIGITISATION_VARIANCE_ADU2 if whole else 0), 0))
 
@@ -198,16 +252,26 @@ def _accepted_rows(means: Doubles, counts: npt.NDArray[np.int64], noise: float) 
     at = np.flatnonzero(known)
     if at.size < 8:
         return known
-    middles, levels = [], []
-    for part in np.array_split(at, max(1, at.size // BASELINE_ROWS)):
-        middles.append(float(part.mean()))
-        levels.append(float(np.median(means[part])))
     # Straight on beyond the outermost medians, so that a drift does not throw out the first rows.
-    away = means[at] - _interpolate(at, np.array(middles), np.array(levels))
-    error = math.sqrt(noise**2 + DIGITISATION_VARIANCE_ADU2) / math.sqrt(float(np.median(counts[at])))
+    away = means[at] - _interpolate(at, *_baseline(at, means[at]))
+    error = math.sqrt(noise**2 + DIGITISATION_VARIANCE_ADU2) / math.sqrt(float(middle(counts[at])))
     accepted = known.copy()
     accepted[at] = np.abs(away) <= ROW_SIGMA * max(clipped(away).stdev, error)
     return accepted
+
+
+def _baseline(at: npt.NDArray[np.int64], means: Doubles) -> tuple[Doubles, Doubles]:
+    """Mean row and median level of stretches of about ``BASELINE_ROWS`` rows, which differ by 1 at most."""
+    parts = max(1, at.size // BASELINE_ROWS)
+    shorter, longer = divmod(at.size, parts)
+    cut = longer * (shorter + 1)
+    middles, levels = [], []
+    for first, last, rows in ((0, cut, shorter + 1), (cut, at.size, shorter)):
+        if last > first:
+            middles.append(at[first:last].reshape(-1, rows).mean(axis=1))
+            ordered = np.sort(means[first:last].reshape(-1, rows), axis=1)
+            levels.append(0.5 * (ordered[:, (rows - 1) // 2] + ordered[:, rows // 2]))
+    return np.concatenate(middles), np.concatenate(levels)
 
 
 def _interpolate(at: npt.NDArray[np.int64], x: Doubles, y: Doubles) -> Doubles:
@@ -223,7 +287,7 @@ def _smooth_rows(means: Doubles, weights: npt.NDArray[np.int64], noise: float) -
     """A polynomial of the degree that the rows ask for, and running lines through what it leaves."""
     used = weights[weights > 0]
     pixel = math.sqrt(noise**2 + DIGITISATION_VARIANCE_ADU2)
-    error = pixel / math.sqrt(float(np.median(used))) if used.size else pixel
+    error = pixel / math.sqrt(float(middle(used))) if used.size else pixel
     trend = _polynomial(means, weights, error)
     return trend + _running_lines(np.where(weights > 0, means, trend) - trend, weights, error)
 
@@ -237,17 +301,36 @@ def _polynomial(means: Doubles, weights: npt.NDArray[np.int64], error: float) ->
         offset, slope = _line(means, weights)
         straight: Doubles = offset + slope * np.arange(ny, dtype=np.float64)
         return straight
-    basis: Doubles = np.asarray(
-        np.polynomial.chebyshev.chebvander(np.linspace(-1, 1, ny), degree), np.float64
-    )
-    root = np.sqrt(weights[known] / float(weights.max()))
-    orthogonal, triangle = np.linalg.qr(basis[known] * root[:, None])
-    terms = orthogonal.T @ (means[known] * root)
     # What leaving out all higher terms costs in fit, against what keeping them costs in noise.
+    basis, terms = _orthogonal_terms(np.where(known, means, 0.0), weights / float(weights.max()), degree)
     left = np.concatenate([np.cumsum(np.square(terms)[::-1])[::-1][1:], [0.0]])
     kept = 1 + int(np.argmin(left + 2 * error**2 * np.arange(1, degree + 2)))
-    result: Doubles = basis[:, :kept] @ np.linalg.solve(triangle[:kept, :kept], terms[:kept])
+    result: Doubles = terms[:kept] @ basis[:kept]
     return result
+
+
+def _orthogonal_terms(means: Doubles, weights: Doubles, degree: int) -> tuple[Doubles, Doubles]:
+    """Polynomials (degree + 1, ny) that are orthonormal under these weights, and the terms of the rows in them.
+
+    Source: the recurrence of Forsythe (1957, Journal of SIAM 5, 74).
+    """
+    ny = len(means)
+    at = np.linspace(-1, 1, ny)
+    basis = np.empty((degree + 1, ny))
+    basis[0] = 1 / math.sqrt(float(weights.sum()))
+    before, norm = np.zeros(ny), 0.0
+    weighted = np.empty(ny)
+    for one in range(degree):
+        np.multiply(at, basis[one], out=basis[one + 1])
+        centre = float(np.multiply(basis[one], weights, out=weighted) @ basis[one + 1])
+        basis[one + 1] -= centre * basis[one]
+        basis[one + 1] -= norm * before
+        np.multiply(basis[one + 1], weights, out=weighted)
+        norm = math.sqrt(float(weighted @ basis[one + 1]))
+        basis[one + 1] /= norm
+        before = basis[one]
+    terms: Doubles = basis @ (weights * means)
+    return basis, terms
 
 
 def _running_lines(means: Doubles, weights: npt.NDArray[np.int64], error: float) -> Doubles:
@@ -256,16 +339,20 @@ def _running_lines(means: Doubles, weights: npt.NDArray[np.int64], error: float)
     fits: list[tuple[Doubles, Doubles]] = []
     result = np.zeros(ny)
     growing = np.ones(ny, np.bool_)
+    lines = _Lines(means, weights)
     for window in [*(one for one in WINDOWS if one < ny), ny]:
-        fit = _running_line(means, weights, window)
+        fit = lines.running(window)
         for shorter, its_error in fits:
             growing &= np.abs(fit - shorter) <= WINDOW_SIGMA * its_error
         result[growing] = fit[growing]
+        if not growing.any():
+            break
         fits.append((fit, error * _line_error(ny, window)))
     # Where neighbours took different windows the level must not jump.
-    return _running_line(result, np.ones(ny, np.int64), min(WINDOWS[0], ny))
+    return _Lines(result, np.ones(ny, np.int64)).running(min(WINDOWS[0], ny))
 
 
+@lru_cache(maxsize=32)
 def _line_error(ny: int, window: int) -> Doubles:
     """Error of a running line at each row, for values of error 1: larger at the ends of the strip."""
     first = np.clip(np.arange(ny) - window // 2, 0, ny - window)
@@ -290,31 +377,40 @@ def _line(means: Doubles, weights: npt.NDArray[np.int64]) -> tuple[float, float]
     return level - slope * middle, slope
 
 
-def _running_line(means: Doubles, weights: npt.NDArray[np.int64], window: int) -> Doubles:
-    """At each row the weighted straight line through the ``window`` rows around it (at the ends: the last such)."""
-    ny = len(means)
-    at = np.arange(ny, dtype=np.float64)
-    offset, slope = _line(means, weights)
-    whole = offset + slope * at
-    rest = np.where(weights > 0, means - whole, 0.0)
-    first = np.clip(np.arange(ny) - window // 2, 0, ny - window)
-    middle = first + 0.5 * (window - 1)
+class _Lines:
+    """Straight lines through windows of rows, from sums that all windows share."""
 
-    def sums(terms: Doubles) -> Doubles:
-        running = np.concatenate([[0.0], np.cumsum(terms)])
-        total: Doubles = running[first + window] - running[first]
-        return total
+    def __init__(self, means: Doubles, weights: npt.NDArray[np.int64]) -> None:
+        ny = len(means)
+        at = np.arange(ny, dtype=np.float64)
+        offset, slope = _line(means, weights)
+        self.at, self.whole = at, offset + slope * at
+        rest = np.where(weights > 0, means - self.whole, 0.0)
+        w = weights.astype(np.float64)
+        self.most = max(float(w.max()), 1.0)
+        self.sums = np.zeros((5, ny + 1))
+        moved, weighted = w * at, w * rest
+        np.cumsum([w, moved, moved * at, weighted, weighted * at], axis=1, out=self.sums[:, 1:])
 
-    w = weights.astype(np.float64)
-    s0, s1, s2 = sums(w), sums(w * at), sums(w * at * at)
-    t0, t1 = sums(w * rest), sums(w * at * rest)
-    # Moments about the window's middle: about row 0 the determinant would be a small difference.
-    s2, t1 = s2 - 2 * middle * s1 + middle**2 * s0, t1 - middle * t0
-    s1 = s1 - middle * s0
-    determinant = s0 * s2 - s1 * s1
-    # Fewer than a quarter of the rows do not carry a line of their own: the line through all does.
-    full = s0 > 0.25 * window * max(float(w.max()), 1.0)
-    enough = full & (determinant > 1e-6 * s0 * s0 * window**2)
-    safe = np.where(enough, determinant, 1.0)
-    level, tilt = (t0 * s2 - t1 * s1) / safe, (s0 * t1 - s1 * t0) / safe
-    return whole + np.where(enough, level + tilt * (at - middle), 0.0)
+    def running(self, window: int) -> Doubles:
+        """At each row the weighted line through the ``window`` rows around it (at the ends: the last such)."""
+        ny = len(self.at)
+        # Every window once: the rows near an end share theirs.
+        s0, s1, s2, t0, t1 = self.sums[:, window:] - self.sums[:, : ny + 1 - window]
+        middle = self.at[: ny + 1 - window] + 0.5 * (window - 1)
+        # Moments about the window's middle: about row 0 the determinant would be a small difference.
+        s2, t1 = s2 - 2 * middle * s1 + middle**2 * s0, t1 - middle * t0
+        s1 = s1 - middle * s0
+        determinant = s0 * s2 - s1 * s1
+        # Fewer than a quarter of the rows do not carry a line of their own: the line through all does.
+        enough = (s0 > 0.25 * window * self.most) & (determinant > 1e-6 * s0 * s0 * window**2)
+        safe = np.where(enough, determinant, 1.0)
+        level = np.where(enough, (t0 * s2 - t1 * s1) / safe, 0.0)
+        tilt = np.where(enough, (s0 * t1 - s1 * t0) / safe, 0.0)
+        ends = window // 2, window - 1 - window // 2
+        return self.whole + _spread(level, *ends) + _spread(tilt, *ends) * (self.at - _spread(middle, *ends))
+
+
+def _spread(windows: Doubles, before: int, after: int) -> Doubles:
+    """A value a window as a value a row: so many rows at each end share the outermost windows."""
+    return np.concatenate([np.full(before, windows[0]), windows, np.full(after, windows[-1])])

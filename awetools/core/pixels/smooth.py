@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadPixels, BadValue, Mixture
+from .kernels import kernel
 from .stats import truncation
 
 Array = npt.NDArray[Any]
@@ -19,6 +20,8 @@ Floats = npt.NDArray[np.float32]
 
 CLIP_SIGMA = 3.0
 CLIP_ITERATIONS = 8
+# Mean and median closer than this, in sigma, give the mode.
+MODE_REACH = 0.3
 QUARTILES_PER_SIGMA = 1.348979500392163
 # A block with less than this part of its pixels says too little, and is filled from its neighbours.
 LEAST_FRACTION = 0.05
@@ -62,6 +65,14 @@ def block_statistics(image: Array, use: Bools | None, size: int) -> Blocks:
     shape = (len(y_edges) - 1, len(x_edges) - 1)
     median, mode, stdev = (np.full(shape, np.nan) for _ in range(3))
     count = np.zeros(shape, np.int64)
+    compiled = kernel("smooth")
+    if compiled is not None:
+        keep = None if use is None else np.ascontiguousarray(use)
+        values = np.ascontiguousarray(image, np.float32)
+        arrays = (values, keep, y_edges, x_edges, median, mode, stdev, count)
+        cut = truncation(-CLIP_SIGMA, CLIP_SIGMA)
+        compiled.blocks(arrays, CLIP_SIGMA, QUARTILES_PER_SIGMA, cut, MODE_REACH, LEAST_FRACTION)
+        return Blocks(median, mode, stdev, count, _centres(y_edges), _centres(x_edges))
     for j in range(shape[0]):
         rows = slice(int(y_edges[j]), int(y_edges[j + 1]))
         strip = np.array(image[rows], dtype=np.float32)
@@ -109,6 +120,10 @@ def interpolate_blocks(coarse: Doubles, blocks: Blocks, shape: tuple[int, ...]) 
         wide += coarse[:, at_x[:, k]] * weight_x[:, k]
     at_y, weight_y = _cubic(blocks.y, ny)
     result = np.empty((ny, nx), np.float32)
+    compiled = kernel("smooth")
+    if compiled is not None:
+        compiled.mix(wide, np.ascontiguousarray(at_y, np.int64), np.ascontiguousarray(weight_y), result)
+        return result
     for rows in _chunks(ny, nx):
         part = wide[at_y[rows, 0]] * weight_y[rows, 0, None]
         for k in range(1, 4):
@@ -240,6 +255,8 @@ def _gather(strip: Floats, edges: npt.NDArray[np.int64]) -> Floats:
 
 def _clip_rows(rows: Floats) -> tuple[Doubles, Doubles, Doubles, npt.NDArray[np.int64]]:
     """Clipped median, mode, stdev and number of each row; infinity stands for a pixel that is not there."""
+    # Zeros lose their sign, which has no place in the order.
+    rows += np.float32(0)
     rows.sort(axis=1)
     line = np.arange(len(rows))
     known = np.isfinite(rows).sum(axis=1)
@@ -251,20 +268,21 @@ def _clip_rows(rows: Floats) -> tuple[Doubles, Doubles, Doubles, npt.NDArray[np.
     first, last = np.zeros_like(known), known
     scale = (rows[line, (3 * known) // 4] - rows[line, known // 4]).astype(np.float64) / QUARTILES_PER_SIGMA
     scale = np.where(scale > 0, scale, sums.mean_and_stdev(first, last)[1])
-    for _ in range(CLIP_ITERATIONS):
+    for iteration in range(CLIP_ITERATIONS):
         centre = _middle(rows, first, last)
         low = (centre - CLIP_SIGMA * scale).astype(np.float32)[:, None]
         high = (centre + CLIP_SIGMA * scale).astype(np.float32)[:, None]
         begin, end = (rows < low).sum(axis=1), (rows <= high).sum(axis=1)
         begin, end = np.where(end > begin, begin, first), np.where(end > begin, end, last)
-        if (begin == first).all() and (end == last).all():
+        # The first time the limits are those of the quartiles; after that a row that stays so stays for good.
+        if iteration and (begin == first).all() and (end == last).all():
             break
         first, last = begin, end
         scale = sums.mean_and_stdev(first, last)[1] / truncation(-CLIP_SIGMA, CLIP_SIGMA)
     mean, stdev = sums.mean_and_stdev(first, last)
     stdev /= truncation(-CLIP_SIGMA, CLIP_SIGMA)
     median = _tied_middle(rows, first, last)
-    mode = np.where(np.abs(mean - median) < 0.3 * stdev, 2.5 * median - 1.5 * mean, median)
+    mode = np.where(np.abs(mean - median) < MODE_REACH * stdev, 2.5 * median - 1.5 * mean, median)
     for plane in (median, mode, stdev):
         plane[~enough] = np.nan
     return median, mode, stdev, np.where(enough, last - first, 0)

@@ -10,10 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadValue, Mixture
+from .kernels import kernel
 
 # Larger arrays find their clipping limits from every k-th value; the limits are then good to 0.2%.
 SAMPLE_SIZE = 1 << 18
 SUM_BLOCK = 1 << 16
+# Fewer values are sorted by comparing.
+SORT_AT_LEAST = 1 << 14
+# Sums of large arrays are taken in so many lanes: value i goes to lane i % LANES, in order.
+LANES = 16
+# Columns up to which the network of a stack's median is faster than to sort rows.
+WIDEST = 256
+# How far, in its own error, the median of the sample may be from that of all values.
+BRACKET_SIGMA = 6.0
 QUARTILES_PER_SIGMA = 1.348979500392163
 DIGITISATION_VARIANCE_ADU2 = 1.0 / 12.0
 
@@ -60,15 +69,29 @@ def usable(image: npt.NDArray[Any], use: npt.NDArray[np.bool_] | None = None) ->
     return np.ascontiguousarray(values, dtype=image.dtype.newbyteorder("=")).ravel()
 
 
-def clipped(values: npt.NDArray[Any], sigma: float = 3.0, iterations: int = 10) -> Clipped:
+def all_finite(values: npt.NDArray[Any]) -> bool:
+    """Whether no value of an array of any shape and type is infinite or not a number."""
+    if values.dtype.kind != "f":
+        return True
+    row = values.reshape(-1)
+    # Parts that stay in the processor's cache.
+    return all(bool(np.isfinite(row[at : at + SUM_BLOCK]).all()) for at in range(0, row.size, SUM_BLOCK))
+
+
+def clipped(
+    values: npt.NDArray[Any],
+    sigma: float = 3.0,
+    iterations: int = 10,
+    use: npt.NDArray[np.bool_] | None = None,
+) -> Clipped:
     """Median, mean, standard deviation and number of the values within ``sigma`` of their median.
 
-    ``values`` has any shape; what is not finite is left out. The clip starts from the
-    median and the quartiles and is repeated, at most ``iterations`` times, until it
-    keeps the same values. Its centre is the median, on tied (integer) values
-    interpolated within the tie, so that the limits do not jump by whole units; the
-    ``median`` returned is the plain one. ``stdev`` (n - 1) is *always* divided by the
-    standard deviation of a Gaussian cut at the same limits (0.98658 at 3 sigma), and
+    ``values`` has any shape; what is not finite is left out, and where ``use``, of the same shape, is
+    False. The clip starts from the median and the quartiles and is repeated, at most
+    ``iterations`` times, until it keeps the same values. Its centre is the median, on tied
+    (integer) values interpolated within the tie, so that the limits do not jump by whole
+    units; the ``median`` returned is the plain one. ``stdev`` (n - 1) is *always* divided by
+    the standard deviation of a Gaussian cut at the same limits (0.98658 at 3 sigma), and
     the limits use the corrected value, so a Gaussian's own sigma is what it converges
     to. Integer types count as values rounded to 1: a value kept stands for all that
     rounds to it, and the limits are never closer than 1.
@@ -78,12 +101,11 @@ def clipped(values: npt.NDArray[Any], sigma: float = 3.0, iterations: int = 10) 
     one by some 1e-4 sigma.
 
     Constant values give stdev 0, one value itself and stdev 0, no value
-    ``(nan, nan, nan, 0)``. ``BadValue`` if sigma is not positive.
+    ``(nan, nan, nan, 0)``. ``BadValue`` if sigma is not positive, ``Mixture`` if the shapes differ.
     """
     if not sigma > 0:
         raise BadValue(f"clipping at {sigma} sigma: it must be more than 0")
-    row = usable(np.asarray(values))
-    return _clip(row, sigma, iterations, step=1.0 if row.dtype.kind in "iu" else 0.0)
+    return _clip(np.asarray(values), use, sigma, iterations, step=1.0 if values.dtype.kind in "iu" else 0.0)
 
 
 def imstat(image: npt.NDArray[Any], use: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
@@ -95,22 +117,33 @@ def imstat(image: npt.NDArray[Any], use: npt.NDArray[np.bool_] | None = None) ->
     ``clipped_median``, ``clipped_stdev`` are those of :func:`clipped`; ``pixels`` is
     the number used. Without any pixel every value is nan and ``pixels`` 0.
     """
+    step = 1.0 if image.dtype.kind in "iu" else 0.0
+    if image.size > SAMPLE_SIZE:
+        found = _look(image, use, 3.0, 10, step, whole=True)
+        if found is not None:
+            mean, stdev = found.moments
+            return _named(mean, found.median, stdev, found.least, found.most, found.inner, found.count)
     values = usable(image, use)
     if not values.size:
-        names = ("mean", "median", "stdev", "min", "max", "clipped_mean", "clipped_median", "clipped_stdev")
-        return dict.fromkeys(names, math.nan) | {"pixels": 0}
+        return _named(math.nan, math.nan, math.nan, math.nan, math.nan, NOTHING, 0)
     mean, stdev = _moments(values)
-    inner = clipped(values)
+    extremes = float(values.min()), float(values.max())
+    return _named(mean, _median(values), stdev, *extremes, _clip_few(values, 3.0, 10, step), values.size)
+
+
+def _named(
+    mean: float, median: float, stdev: float, least: float, most: float, inner: Clipped, pixels: int
+) -> dict[str, float]:
     return {
         "mean": mean,
-        "median": _median(values),
+        "median": median,
         "stdev": stdev,
-        "min": float(values.min()),
-        "max": float(values.max()),
+        "min": least,
+        "max": most,
         "clipped_mean": inner.mean,
         "clipped_median": inner.median,
         "clipped_stdev": inner.stdev,
-        "pixels": values.size,
+        "pixels": pixels,
     }
 
 
@@ -138,7 +171,7 @@ def pair_noise(
     kind = np.float32 if max(a.dtype.itemsize, b.dtype.itemsize) <= (2 if whole else 4) else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.subtract(a, b, dtype=kind)
-    found = _clip(usable(difference, use), clip_sigma, 10, step=1.0 if whole else 0.0)
+    found = _clip(difference, use, clip_sigma, 10, step=1.0 if whole else 0.0)
     variance = 0.5 * found.stdev**2 - (DIGITISATION_VARIANCE_ADU2 if digitised else 0.0)
     return math.nan if math.isnan(variance) else math.sqrt(max(variance, 0.0))
 
@@ -148,6 +181,21 @@ def row_medians(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.ND
 
     ``values`` and ``good`` (rows, columns); the result (rows,), float32, unit of the values.
     """
+    whole = good.all(axis=1)
+    if values.shape[1] > WIDEST or not whole.any():
+        return _sorted_row_medians(values, good)
+    from .stack import median
+
+    # Columns are the frames of a stack.
+    medians: npt.NDArray[np.float32] = (
+        median(np.ascontiguousarray(values.T)[:, None]).astype(np.float32).ravel()
+    )
+    if not whole.all():
+        medians[~whole] = _sorted_row_medians(values[~whole], good[~whole])
+    return medians
+
+
+def _sorted_row_medians(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     ordered = np.sort(np.where(good, values, np.float32(np.inf)), axis=1)
     number = good.sum(axis=1)
     line = np.arange(len(values))
@@ -158,25 +206,272 @@ def row_medians(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.ND
     return medians
 
 
-def _clip(values: npt.NDArray[Any], sigma: float, iterations: int, step: float) -> Clipped:
+def line_means(
+    image: npt.NDArray[np.float32], low: float, high: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Means of the rows (ny,) and of the columns (nx,) of an image whose values are cut off at two bounds.
+
+    ``image`` (ny, nx) float32, finite, any unit; float64 sums.
+    """
+    ny, nx = image.shape
+    rows, columns = np.zeros(ny), np.zeros(nx)
+    compiled = kernel("stats")
+    if compiled is not None:
+        compiled.line_sums(np.ascontiguousarray(image), rows, columns, np.float32(low), np.float32(high))
+        return rows / nx, columns / ny
+    cut = np.clip(image, np.float32(low), np.float32(high)).astype(np.float64) + 0.0
+    # A row after the other, as the lanes of the kernel are added.
+    lanes = np.zeros((ny, -(-nx // LANES) * LANES))
+    lanes[:, :nx] = cut
+    sums = np.add.reduce(lanes.reshape(ny, -1, LANES), axis=1)
+    return np.add.accumulate(sums, axis=1)[:, -1] / nx, np.add.accumulate(cut, axis=0)[-1] / ny
+
+
+def middle(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Median along the first axis of a few numbers, (n, ...) to (...), float64; of n = 0, nan.
+
+    For some thousand numbers a sort is faster than ``numpy.median``, and needs no masked arrays.
+    """
+    n = len(values)
+    if not n:
+        return np.full(values.shape[1:], np.nan)
+    ordered = np.sort(values, axis=0)
+    median: npt.NDArray[np.float64] = 0.5 * np.add(ordered[(n - 1) // 2], ordered[n // 2], dtype=np.float64)
+    return median
+
+
+def _clip(
+    values: npt.NDArray[Any],
+    use: npt.NDArray[np.bool_] | None,
+    sigma: float,
+    iterations: int,
+    step: float,
+) -> Clipped:
+    if values.size > SAMPLE_SIZE:
+        found = _look(values, use, sigma, iterations, step, whole=False)
+        if found is not None:
+            return found.inner
+    return _clip_few(usable(values, use), sigma, iterations, step)
+
+
+def _clip_few(values: npt.NDArray[Any], sigma: float, iterations: int, step: float) -> Clipped:
+    """The clip of finite values, all of them sorted."""
     if not values.size:
         return NOTHING
-    # An odd stride walks through all columns of an image whose width is a power of two.
-    stride = 1 if values.size <= SAMPLE_SIZE else (values.size // SAMPLE_SIZE) | 1
-    kept, low, high = _converge(np.sort(values[::stride]), sigma, iterations, step)
+    dtype = values.dtype
+    kept, low, high = _converge(_ordered(values), sigma, iterations, step, dtype)
     centre = _tied_median(kept)
-    if stride > 1:
-        first, last = _within(values.dtype, low, high)
-        kept = values[(values >= first) & (values <= last)]
     mean, stdev = _moments(kept)
-    sigma_kept = _corrected(stdev, low - centre, high - centre, centre, step)
-    return Clipped(_median(kept), mean, sigma_kept, kept.size)
+    return Clipped(
+        0.5 * (float(kept[(kept.size - 1) // 2]) + float(kept[kept.size // 2])),
+        mean,
+        _corrected(stdev, low - centre, high - centre, centre, step),
+        kept.size,
+    )
+
+
+def _ordered(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values sorted; small integers, by counting, as floats that hold them exactly."""
+    if values.dtype == np.float32:
+        return _sorted_floats(values)
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        return np.sort(values)
+    least = int(values.min())
+    counts = np.bincount((values - values.dtype.type(least)).view(f"u{values.itemsize}"))
+    return np.repeat(np.arange(least, least + counts.size, dtype=np.float32), counts)
+
+
+def _sorted_floats(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Finite values sorted; zeros lose their sign, which has no place in the order."""
+    compiled = kernel("stats") if values.size >= SORT_AT_LEAST else None
+    if compiled is None:
+        return np.sort(values + np.float32(0))
+    ordered = np.empty(values.size, np.float32)
+    compiled.sorted(np.ascontiguousarray(values), ordered)
+    return ordered
+
+
+# Large arrays
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one pass over a large array found; of all values only where that was asked for."""
+
+    inner: Clipped
+    count: int
+    moments: tuple[float, float]
+    median: float
+    least: float
+    most: float
+
+
+def _look(
+    values: npt.NDArray[Any],
+    use: npt.NDArray[np.bool_] | None,
+    sigma: float,
+    iterations: int,
+    step: float,
+    whole: bool,
+) -> _Look | None:
+    """Statistics by one pass, with limits from a sample; None where too little of it can be used."""
+    if use is not None and use.shape != values.shape:
+        raise Mixture(f"the mask is {use.shape}, its values {values.shape}")
+    row = values.reshape(-1)
+    small = row.dtype.kind in "iu" and row.dtype.itemsize <= 2
+    row = row.astype(np.float32 if small else row.dtype.newbyteorder("="), copy=False)
+    keep = None if use is None else use.reshape(-1)
+    # An odd stride walks through all columns of an image whose width is a power of two.
+    stride = (row.size // SAMPLE_SIZE) | 1
+    sample = usable(row[::stride], None if keep is None else keep[::stride])
+    if sample.size < SAMPLE_SIZE // 16:
+        return None
+    ordered = _ordered(sample)
+    kept, low, high = _converge(ordered, sigma, iterations, step, values.dtype)
+    centre = _tied_median(kept)
+    limits = _within(values.dtype, low, high)
+    bracket = _around(_bracket(ordered), _bracket(kept)) if whole else _bracket(kept)
+    seen = _pass(row, keep, float(ordered[ordered.size // 2]), limits, bracket, whole)
+    if seen is None or not seen.kept:
+        return None
+    mean, stdev = _from_sums(seen.sums[:, 2:], seen.reference, seen.kept)
+    stdev = _corrected(stdev, low - centre, high - centre, centre, step)
+    inner = Clipped(seen.inner_median, mean, stdev, seen.kept)
+    moments = _from_sums(seen.sums[:, :2], seen.reference, seen.count) if whole else (math.nan, math.nan)
+    return _Look(inner, seen.count, moments, seen.median, seen.least, seen.most)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Sums (blocks, 4, lanes) of distances from ``reference`` and their squares: of all, and of what is kept."""
+
+    sums: npt.NDArray[np.float64]
+    reference: float
+    count: int
+    kept: int
+    least: float
+    most: float
+    median: float
+    inner_median: float
+
+
+Bounds = tuple[Any, Any]
+
+
+def _bracket(ordered: npt.NDArray[Any]) -> Bounds:
+    """Two values of a sorted sample between which the median of what it was drawn from should be."""
+    reach = math.ceil(0.5 * BRACKET_SIGMA * math.sqrt(ordered.size))
+    middle = ordered.size // 2
+    return ordered[max(middle - reach, 0)], ordered[min(middle + reach, ordered.size - 1)]
+
+
+def _around(one: Bounds, other: Bounds) -> Bounds:
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def _pass(
+    row: npt.NDArray[Any],
+    use: npt.NDArray[np.bool_] | None,
+    reference: float,
+    limits: Bounds,
+    bracket: Bounds,
+    whole: bool,
+) -> _Pass | None:
+    """Sums, extremes and medians of all values (if ``whole``) and of those within ``limits``.
+
+    The medians are exact: the values in the ``bracket`` are copied out, and those below are counted. If a
+    median is not in it, all values are looked at again.
+    """
+    compiled = kernel("stats") if row.dtype == np.float32 else None
+    if compiled is None:
+        return _pass_by_blocks(row, use, reference, limits, whole)
+    sums = np.zeros((-(-row.size // SUM_BLOCK), 4, LANES))
+    found = np.empty(row.size // 4, np.float32)
+    keep = None if use is None else np.ascontiguousarray(use)
+    bounds = [float(bound) for bound in (*limits, *bracket)]
+    count, kept, least, most, under, below, inside = compiled.survey(
+        np.ascontiguousarray(row), keep, sums, found, reference, *bounds, whole
+    )
+    order = _Order(found, below, inside, bracket)
+    median = order.median(count, 0) if whole else math.nan
+    inner_median = order.median(kept, under)
+    if median is None or inner_median is None:
+        return _pass_by_blocks(row, use, reference, limits, whole)
+    return _Pass(sums, reference, count, kept, least, most, median, inner_median)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The values between two bounds, and how many are below them."""
+
+    found: npt.NDArray[np.float32]
+    below: int
+    inside: int
+    bounds: Bounds
+
+    def median(self, count: int, under: int) -> float | None:
+        """The median of ``count`` values after the lowest ``under``; None if it is not between the bounds."""
+        first, last = under + (count - 1) // 2 - self.below, under + count // 2 - self.below
+        if not count or first < 0 or last >= self.inside:
+            return None
+        if self.bounds[0] == self.bounds[1]:
+            return float(self.bounds[0]) + 0.0
+        if self.inside > self.found.size - 64:
+            return None
+        parted = np.partition(self.found[: self.inside], sorted({first, last}))
+        return 0.5 * (float(parted[first]) + float(parted[last])) + 0.0
+
+
+def _pass_by_blocks(
+    row: npt.NDArray[Any],
+    use: npt.NDArray[np.bool_] | None,
+    reference: float,
+    limits: Bounds,
+    whole: bool,
+) -> _Pass | None:
+    values = usable(row, use)
+    inner = values[(values >= limits[0]) & (values <= limits[1])]
+    if not inner.size:
+        return None
+    sums = np.zeros((-(-row.size // SUM_BLOCK), 4, LANES))
+    for number, start in enumerate(range(0, row.size, SUM_BLOCK)):
+        part = row[start : start + SUM_BLOCK]
+        good = np.isfinite(part) if use is None else np.isfinite(part) & use[start : start + SUM_BLOCK]
+        away = np.zeros(-(-part.size // LANES) * LANES)
+        with np.errstate(invalid="ignore"):
+            np.subtract(part, reference, out=away[: part.size], where=good, dtype=np.float64)
+            within = good & (part >= limits[0]) & (part <= limits[1])
+        if whole:
+            sums[number, :2] = _lane_sums(away)
+        away[: part.size][~within] = 0
+        sums[number, 2:] = _lane_sums(away)
+    least, most = float(values.min()), float(values.max())
+    median = _median(values) + 0.0 if whole else math.nan
+    return _Pass(sums, reference, values.size, inner.size, least, most, median, _median(inner) + 0.0)
+
+
+def _lane_sums(away: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Sums (2, lanes) of distances and of their squares."""
+    lanes = away.reshape(-1, LANES)
+    return np.stack([np.add.reduce(lanes, axis=0), np.add.reduce(np.square(lanes), axis=0)])
+
+
+def _from_sums(sums: npt.NDArray[np.float64], reference: float, n: int) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1) from the sums of blocks and lanes."""
+    shift = math.fsum(sums[:, 0].ravel().tolist()) / n
+    if n == 1:
+        return reference + shift, 0.0
+    variance = (math.fsum(sums[:, 1].ravel().tolist()) - n * shift * shift) / (n - 1)
+    return reference + shift, math.sqrt(max(variance, 0.0))
+
+
+# Sorted values
 
 
 def _converge(
-    ordered: npt.NDArray[Any], sigma: float, iterations: int, step: float
+    ordered: npt.NDArray[Any], sigma: float, iterations: int, step: float, dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], float, float]:
-    """What a repeated clip keeps of sorted values, and the limits that kept it."""
+    """What a repeated clip keeps of sorted values, and the limits that kept it; ``dtype``: what they were."""
     n = ordered.size
     quartiles = float(ordered[n // 4]), float(ordered[(3 * n) // 4])
     scale = (quartiles[1] - quartiles[0]) / QUARTILES_PER_SIGMA or _moments(ordered)[1]
@@ -185,7 +480,7 @@ def _converge(
     for _ in range(iterations):
         centre = _tied_median(kept)
         half = max(sigma * scale, step)
-        first, last = _within(ordered.dtype, centre - half, centre + half)
+        first, last = (ordered.dtype.type(bound) for bound in _within(dtype, centre - half, centre + half))
         begin, end = int(np.searchsorted(ordered, first)), int(np.searchsorted(ordered, last, side="right"))
         if scale == 0 or begin >= end or (begin, end) == ends:
             break
@@ -251,16 +546,14 @@ def _moments(values: npt.NDArray[Any]) -> tuple[float, float]:
     # Sums about a typical value: about an outlier they would lose the small scatter of the rest.
     few = np.sort(values[:: 1 + n // 512])
     reference = float(few[few.size // 2])
-    sums, squares = [], []
-    work = np.empty(min(n, SUM_BLOCK), np.float64)
-    for start in range(0, n, SUM_BLOCK):
+    sums = np.zeros((-(-n // SUM_BLOCK), 2, LANES))
+    compiled = kernel("stats") if values.dtype == np.float32 and values.flags.c_contiguous else None
+    if compiled is not None:
+        compiled.moments(values, sums, reference)
+        return _from_sums(sums, reference, n)
+    for number, start in enumerate(range(0, n, SUM_BLOCK)):
         part = values[start : start + SUM_BLOCK]
-        away = work[: part.size]
-        np.subtract(part, reference, out=away, dtype=np.float64)
-        sums.append(float(away.sum()))
-        squares.append(float(np.square(away, out=away).sum()))
-    shift = math.fsum(sums) / n
-    if n == 1:
-        return reference, 0.0
-    variance = (math.fsum(squares) - n * shift * shift) / (n - 1)
-    return reference + shift, math.sqrt(max(variance, 0.0))
+        away = np.zeros(-(-part.size // LANES) * LANES)
+        np.subtract(part, reference, out=away[: part.size], dtype=np.float64)
+        sums[number] = _lane_sums(away)
+    return _from_sums(sums, reference, n)

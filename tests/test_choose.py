@@ -158,3 +158,33 @@ def test_why_prints_every_candidate_and_the_choice(
     ran = run("why", "--role", "bias", late)
     assert ran.code == 5 and "ended" in ran.out
     assert run("why", "--role", "bais", late).code == 2
+
+
+def test_why_asks_for_what_a_reduced_frame_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A night flat has the role flat too, and fills it with a dome flat.
+    run = InProcess(capfd)
+    init_store(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("bias", "-q", *bias_frames(tmp_path / "raw")).code == 0
+    rng = np.random.default_rng(2)
+    night = {"FILTER": "R", "DATE-OBS": "2024-03-02T23:30:00.000"}
+    for number in range(3):
+        data = rng.normal(21000, 100, (64, 96)).astype(np.uint16)
+        lamp = {**night, "IMAGETYP": "dome flat", "EXPTIME": 5.0}
+        write_raw(tmp_path / "raw" / f"f{number}.fits", data, lamp)
+    lamps = sorted(str(path) for path in (tmp_path / "raw").glob("f*.fits"))
+    science = write_raw(
+        tmp_path / "raw" / "s.fits",
+        rng.normal(1300, 9, (64, 96)).astype(np.uint16),
+        {**night, "IMAGETYP": "object", "EXPTIME": 30.0},
+    )
+    made = run("domeflat", "-q", *lamps)
+    assert made.code == 0, made.err
+    ran = run("why", "--role", "flat", science)
+    assert (ran.code, ran.out) == (5, "") and "try: awe-query flat" in ran.err
+    flat = run("flat", "-q", *made.lines)
+    assert flat.code == 0, flat.err
+    ran = run("why", "--role", "flat", science)
+    assert [line.split("\t")[1:] for line in ran.lines] == [[flat.lines[0], "chosen"]]

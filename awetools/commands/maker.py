@@ -231,7 +231,7 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
             actions[outcome.action] += 1
             _print_outcome(outcome, messenger, given)
     for about, count in said.items():
-        if count > 1:
+        if count > 1 and not messenger.verbose:
             messenger.note(f"{about}: the same for {count - 1} more (-v names each)")
     if slower := not_built():
         messenger.note(f"runs slower: the C kernels {', '.join(slower)} are not built; numpy does their work")
@@ -243,15 +243,14 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
 
 
 def _say_notes(notes: Sequence[str], said: Counter[str], messenger: Messenger) -> None:
-    """Say what goes without an optional input once a role, and count the rest."""
+    """Say once what is without an optional input, a role each, and once what is the same text; count the rest."""
     for text in notes:
-        about = text.partition(":")[0] if text.startswith("without ") else ""
-        if about and said[about]:
+        about = text.partition(":")[0] if text.startswith("without ") else text
+        if said[about]:
             messenger.detail(text)
         else:
             messenger.note(text)
-        if about:
-            said[about] += 1
+        said[about] += 1
 
 
 def _print_outcome(outcome: Any, messenger: Messenger, given: dict[str, Any]) -> None:

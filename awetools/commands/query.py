@@ -94,9 +94,23 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
     if not printed:
         raise NoMatch(
             f"no {kind}{' with ' if conditions else ''}{' '.join(conditions)}",
-            hint=f"awe-query {kind} --get night,detector,filter,object --format table",
+            hint=_what_helps(kind, bool(conditions)),
         )
     return 0
+
+
+def _what_helps(kind: str, narrowed: bool) -> str:
+    """What to try after a question without an answer: the same without conditions, else what makes the kind."""
+    from ..core.kinds import KINDS
+
+    if narrowed:
+        return f"awe-query {kind} --get night,detector,filter,object --format table"
+    if kind == "raw":
+        return "awe-ingest DIRECTORY"
+    if kind.startswith("raw_"):
+        return "awe-query raw --get path,frame_type,object --format table; awe-ingest --help"
+    makers = [one.command for one in KINDS if one.name == kind]
+    return f"{makers[0]} --help says how one is made" if makers else "awe-import --help"
 
 
 def _more(names: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from ..core.errors import NoMatch, NoStore, UsageError
 from . import options
 from .messages import Messenger
 from .runner import launch
+
+if TYPE_CHECKING:
+    from ..core.kind import Kind
 
 
 @click.command(
@@ -31,7 +34,8 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, role: s
 
     Each line has the frame, the calibration, and `chosen`, `eclipsed` (it would
     serve, but an earlier line wins) or the reason why it does not serve. Exit
-    code 5 if no calibration serves a frame.
+    code 5 if no calibration serves a frame. Roles are those of what is made of
+    the frame: of a science frame, the reduced one, whose flat is the master flat.
 
     \b
     Example: awe-why raw/d1030.fits --role bias
@@ -49,11 +53,11 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, role: s
     workspace = here()
     if not workspace.stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
-    wanted = next(need.kinds for kind in KINDS for need in kind.calibrations if need.role == role)
-    unserved = []
+    unserved, unserved_kind = [], role
     for name in options.read_names(names, null):
         for source in open_sources(parse_address(name), workspace):
             found = []
+            wanted = _kinds_of(role, source.kind, KINDS)
             for kind in (kind_named(KINDS, one) for one in wanted):
                 found += candidates(kind, question_of(kind, source.meta), workspace.stores, source.meta)
             # The kinds of a role come in their order, but what serves comes before what does not.
@@ -61,12 +65,28 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, role: s
             _print(str(source.address), found, as_json)
             if not found or found[0].reason:
                 unserved.append(str(source.address))
+                unserved_kind = wanted[0]
     if unserved:
         raise NoMatch(
             f"no {role} serves {', '.join(unserved[:3])}{' ...' if len(unserved) > 3 else ''}",
-            hint=f"awe-query {wanted[0]}",
+            hint=f"awe-query {unserved_kind}",
         )
     return 0
+
+
+def _kinds_of(role: str, frame: str, kinds: Sequence[Kind]) -> tuple[str, ...]:
+    """The kinds that fill a role for a frame of a kind.
+
+    Kinds use one role for different products. What is made of the one frame asks first (a reduced
+    frame), then what is made of several such frames, then anything.
+    """
+    asking = [
+        (frame not in kind.primary.kinds, kind.primary.many, need.kinds)
+        for kind in kinds
+        for need in kind.calibrations
+        if need.role == role
+    ]
+    return min(asking, key=lambda one: one[:2])[2]
 
 
 def _print(frame: str, found: Sequence[Any], as_json: bool) -> None:

@@ -212,7 +212,7 @@ def _put_night(draft: _Draft, start: datetime | None) -> None:
         if "night" not in draft.overrides:
             draft.problems.append(
                 "the site's longitude is not known, so the night is from UTC noon to noon "
-                "(--set site_longitude_deg=DEGREES)"
+                "(awe-ingest --set site_longitude_deg=DEGREES)"
             )
     else:
         cards.append(draft.origins["site_longitude_deg"][0])

@@ -183,7 +183,7 @@ def set_time(target: Path, inputs: Sequence[Path]) -> bool:
     with target_lock(target):
         os.utime(target)
         record = read_record(sidecar(target))
-        record["product"]["mtime_ns"] = target.stat().st_mtime_ns
+        record = {**record, "product": {**record["product"], "mtime_ns": target.stat().st_mtime_ns}}
         write_whole(sidecar(target), to_bytes(record))
         _index(target, store_of(target), record)
     return True

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +96,29 @@ def _finite(text: str) -> float:
 
 
 def read_record(path: Path) -> Record:
-    """Read a sidecar of this or an older version; raises NoRecord, naming what is wrong."""
+    """Read a sidecar of this or an older version; raises NoRecord, naming what is wrong.
+
+    The record is not to be changed: whoever reads the same bytes again gets the same object.
+    """
     try:
-        record = from_bytes(path.read_bytes())
+        record, problems = _parsed(path.read_bytes())
     except FileNotFoundError:
         raise NoRecord(f"{path}: no such record") from None
     except OSError as error:
         raise NoRecord(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise NoRecord(f"{path}: not JSON ({error})", hint="awe-verify") from None
-    problems = check_record(record)
     if problems:
         raise NoRecord(f"{path}: {problems[0]}", hint="awe-verify")
-    return dict(record)
+    checked: Record = record
+    return checked
+
+
+# The calibrations of a batch are opened for every frame.
+@lru_cache(maxsize=64)
+def _parsed(text: bytes) -> tuple[Any, list[str]]:
+    record = from_bytes(text)
+    return record, check_record(record)
 
 
 def check_record(record: object) -> list[str]:

@@ -21,7 +21,7 @@ BLOCK_ROWS = 64
 # What is brighter than the sky by less than this may be a broad fringe, and is no object.
 FLATNESS = 0.05
 # Every so many rows and columns give the mean response to 1e-5, every so many rows the noise to 1e-3.
-SAMPLE_STEP = 4
+SAMPLE_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def make_reduced(
     """
     import numpy as np
 
-    from ..pixels.mask import Bit, bad
+    from ..pixels.mask import Bit, good
     from ..pixels.saturate import saturated
     from ..pixels.smooth import background
     from ..pixels.stats import clipped
@@ -94,14 +94,11 @@ def make_reduced(
     gain_e_adu = amplifier_map(raw.amplifiers, gain_of(gain, raw.meta, raw.amplifiers), raw.shape)
     noises = _read_noises(raw, bias, readnoise)
     trimmed = trim(raw, params.overscan_mode)
-    data, mask = _calibrated(trimmed, exptime_s, bias, dark, flat, gain)
+    data, mask, any_saturated = _calibrated(trimmed, exptime_s, bias, dark, flat, gain)
     for defects in (hotpix, coldpix):
         if defects is not None:
             mask |= defects.data
-    counts, limit_adu = raw.rows(0, raw.shape[0]), saturation_of(raw.meta, raw.amplifiers)
-    limits = amplifier_map(raw.amplifiers, limit_adu, raw.shape)
-    mask[saturated(counts, limits, None, params.saturation_grow, params.bleed_direction)] |= Bit.SATURATED
-    use = ~bad(mask)
+    use = good(mask)
     if not use.any():
         raise BadPixels(f"{_name(raw)}: no good pixel: all saturated, masked or not finite")
     effective_gain = _effective_gain(raw, gain_e_adu, flat, use)
@@ -122,17 +119,18 @@ def make_reduced(
         flat_weight=flat.weight if flat else None,
         bad=~use,
     )
-    residual = data - sky
-    residual_sigma = residual * np.sqrt(weight)
-    if (mask & Bit.SATURATED).any():
-        tails = saturated(counts, limits, residual_sigma, params.saturation_grow, params.bleed_direction)
-        mask[tails] |= Bit.SATURATED
+    residual_sigma = _in_sigma(data, sky, weight)
+    if any_saturated:
+        limits = amplifier_map(raw.amplifiers, saturation_of(raw.meta, raw.amplifiers), raw.shape)
+        counts = raw.rows(0, raw.shape[0])
+        spoiled = saturated(counts, limits, residual_sigma, params.saturation_grow, params.bleed_direction)
+        mask[spoiled] |= Bit.SATURATED
     if params.cosmic_rays:
         _mask_cosmic_rays(data, sky, effective_gain, float(np.mean(noises)), mask, params)
     trails = _mask_trails(residual_sigma, mask, params) if params.trails else None
-    use = ~bad(mask)
+    use = good(mask)
     weight *= use
-
+    some = slice(None, None, SAMPLE_STEP)
     marked = mask[mask != 0]
 
     def count(bits: int) -> int:
@@ -141,8 +139,8 @@ def make_reduced(
     return Result(
         planes={"SCI": data, "WEIGHT": weight, "MASK": mask},
         measures={
-            "sky_adu": float(np.median(sky[::4, ::4])),
-            "sky_rms_adu": clipped(residual[::SAMPLE_STEP][use[::SAMPLE_STEP]]).stdev,
+            "sky_adu": float(np.median(sky[::16, ::16])),
+            "sky_rms_adu": clipped((data[some] - sky[some])[use[some]]).stdev,
             "fringe_adu": fringe_adu,
             "saturated_pixels": count(Bit.SATURATED),
             "nonlinear_pixels": count(Bit.NONLINEAR),
@@ -195,8 +193,8 @@ def _calibrated(
     dark: Frame | None,
     flat: Frame | None,
     gain: Table | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The exposure less bias and dark, divided by the flat, ADU, and the mask of what that cannot mend."""
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The exposure less bias and dark, divided by the flat, ADU; the mask of what that cannot mend; saturation."""
     import numpy as np
 
     from ..pixels.mask import Bit
@@ -204,8 +202,10 @@ def _calibrated(
 
     raw, shape = trimmed.frame, trimmed.frame.shape
     data, mask = np.empty(shape, np.float32), np.zeros(shape, np.int16)
-    nonlinear = raw_levels_of(raw.meta, "nonlinear_adu", raw.amplifiers)
-    above_zero = nonlinear_of(gain, raw.amplifiers)
+    saturation, nonlinear = (
+        raw_levels_of(raw.meta, name, raw.amplifiers) for name in ("saturation_adu", "nonlinear_adu")
+    )
+    above_zero, any_saturated = nonlinear_of(gain, raw.amplifiers), False
     for y0 in range(0, shape[0], BLOCK_ROWS):
         rows = slice(y0, min(shape[0], y0 + BLOCK_ROWS))
         part, bits = trimmed.rows(rows.start, rows.stop, data[rows]), mask[rows]
@@ -213,7 +213,12 @@ def _calibrated(
         def mark(where: np.ndarray, bit: Bit, bits: np.ndarray = bits) -> None:
             np.bitwise_or(bits, np.int16(bit), out=bits, where=where)
 
-        mark(_reaches(trimmed, part, rows, nonlinear), Bit.NONLINEAR)
+        if np.isfinite(saturation).any():
+            full = _reaches(trimmed, part, rows, saturation)
+            any_saturated |= bool(full.any())
+            mark(full, Bit.SATURATED)
+        if np.isfinite(nonlinear).any():
+            mark(_reaches(trimmed, part, rows, nonlinear), Bit.NONLINEAR)
         less_bias_and_dark(part, rows, bias, dark, exptime_s)
         if np.isfinite(above_zero).any():
             mark(part >= amplifier_map(raw.amplifiers, above_zero, shape, y0, rows.stop), Bit.NONLINEAR)
@@ -221,14 +226,16 @@ def _calibrated(
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if flat is not None:
                 part /= flat.data[rows]
-        mark(~np.isfinite(part), Bit.OUTSIDE)
         for frame in (bias, dark):
             if frame is not None and frame.weight is not None:
                 mark(frame.weight[rows] <= 0, Bit.UNCALIBRATED)
         if flat is not None and flat.mask is not None:
-            bits |= flat.mask[rows] & np.int16(Bit.UNCALIBRATED | Bit.OUTSIDE)
-        np.nan_to_num(part, copy=False, nan=0, posinf=0, neginf=0)
-    return data, mask
+            bits |= flat.mask[rows]
+        finite = np.isfinite(part)
+        if not finite.all():
+            mark(~finite, Bit.OUTSIDE)
+            part[~finite] = 0
+    return data, mask, any_saturated
 
 
 def _reaches(trimmed: Trimmed, part: np.ndarray, rows: slice, limits_adu: list[float]) -> np.ndarray:
@@ -300,6 +307,18 @@ def _mask_cosmic_rays(
     mask[found.mask] |= Bit.COSMIC
 
 
+def _in_sigma(data: np.ndarray, sky: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The frame less its sky, in units of the noise of the sky; 0 where it has no weight."""
+    import numpy as np
+
+    out = np.empty_like(data)
+    for y0 in range(0, len(data), BLOCK_ROWS):
+        rows = slice(y0, y0 + BLOCK_ROWS)
+        np.sqrt(weight[rows], out=out[rows])
+        out[rows] *= data[rows] - sky[rows]
+    return out
+
+
 def _mask_trails(residual_sigma: np.ndarray, mask: np.ndarray, params: ReducedParams) -> int:
     """Mark the trails in the mask; how many there are."""
     from ..pixels.mask import Bit, bad
@@ -333,7 +352,7 @@ def _lowest_saturation(
     if not np.isfinite(lowest):
         return None
     pedestal_frame = dark if holds_bias(dark) else bias
-    pedestal = overscan_adu + (float(np.median(pedestal_frame.data[::4, ::4])) if pedestal_frame else 0.0)
+    pedestal = overscan_adu + (float(np.median(pedestal_frame.data[::16, ::16])) if pedestal_frame else 0.0)
     return round(lowest - pedestal, 1)
 
 

@@ -47,6 +47,12 @@ BIT_NAMES: Mapping[Bit, str] = MappingProxyType(
 ZERO_WEIGHT: int = sum(int(bit) for bit in Bit if bit not in (Bit.INTERPOLATED, Bit.CLIPPED))
 
 
+def good(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True where a pixel may have a weight: what is not :func:`bad`."""
+    usable: npt.NDArray[np.bool_] = (mask & ZERO_WEIGHT) == 0
+    return usable
+
+
 def bad(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True where a pixel must have weight 0.
 

@@ -248,7 +248,8 @@ def test_sbig(cameras: Cameras) -> None:
     assert meta["overscan_mode"] == "none" and meta["object"] is None and meta["ra_deg"] is None
     assert any("file's name" in line for line in translation.type_trace)
     assert translation.problems == [
-        "the site's longitude is not known, so the night is from UTC noon to noon (awe-ingest --set site_longitude_deg=DEGREES)"
+        "the site's longitude is not known, so the night is from UTC noon to noon "
+        "(awe-ingest --set site_longitude_deg=DEGREES)"
     ]
 
 

@@ -90,7 +90,7 @@ def _print_meta(name: str, messenger: Messenger, as_json: bool, explain: bool) -
 def _is_named(hdus: tuple[int, ...], meta: Any, detector: str | None) -> bool:
     if detector is None or str(meta["detector"]) == detector:
         return True
-    return detector.isdigit() and int(detector) in hdus
+    return detector.isdecimal() and int(detector) in hdus
 
 
 def _print_translation(name: str, one: Any, as_json: bool, explain: bool) -> None:

@@ -174,11 +174,21 @@ def parse_bytes(text: str) -> int:
     return max(1 << 24, int(number * (1 << shift)))
 
 
+class _Path(click.Path):
+    """A path that is not empty: an empty text would stand for the directory here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails for an empty text."""
+        if value == "":
+            self.fail("the name is empty: is a variable of the shell empty?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def path_option(*names: str, help: str, **more: Any) -> Callable[[F], F]:
     """An option that is a path; its text is kept as typed."""
     return click.option(
         *names,
-        type=click.Path(path_type=Path, readable=False),
+        type=_Path(path_type=Path, readable=False),
         metavar=more.pop("metavar", "FILE"),
         help=help,
         **more,

@@ -84,7 +84,7 @@ command.help = (
 
 def _shape(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"--shape {text}: not NXxNY, such as 2048x4096")
     return int(parts[0]), int(parts[1])
 

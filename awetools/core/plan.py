@@ -126,16 +126,24 @@ def make_plan(
     meta = _product_meta(kind, [one.meta for one in inputs])
     notes: list[str] = []
     without = []
+    missing: list[NoMatch] = []
     # What another input can make unnecessary is looked for last.
     for need in sorted((need for need in kind.needs if need is not lead), key=lambda need: bool(need.unless)):
         reason = need.unless({one.role: one.meta for one in inputs}) if need.unless else ""
         if reason:
             notes.append(f"without {need.role}: {reason}")
-        calibration = None if reason else _calibration(need, meta, wish, workspace, kinds, notes)
+        try:
+            calibration = None if reason else _calibration(need, meta, wish, workspace, kinds, notes)
+        except NoMatch as error:
+            missing.append(error)
+            continue
         if calibration is None:
             without.append(need.role)
         else:
             inputs.append(calibration)
+    if missing:
+        # All that is missing at once, so that nobody learns of one after the other.
+        raise NoMatch("; ".join(one.message for one in missing), hint="; ".join(one.hint for one in missing))
     inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
     limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
     key = recipe_key(kind.name, kind.revision, params.as_dict(), [key_part(kind, one) for one in inputs])

@@ -112,7 +112,10 @@ def _select(
     """The address of each object that answers, and the columns asked for, as the index holds them."""
 
     def column(name: str) -> tuple[str, str]:
-        return index.column(name, measures)
+        try:
+            return index.column(name, measures)
+        except UnknownName as error:
+            raise UnknownName(error.message, hint=f"awe-query {question.kind} --fields") from None
 
     wanted = ["flags" if name == "flag_names" else column(name)[0] for name in question.columns]
     where: str = "kind LIKE 'raw%'" if question.kind == "raw" else "kind = ?"

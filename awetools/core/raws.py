@@ -219,7 +219,7 @@ def _at(raw: RawInput, address: Address) -> RawInput:
 def _is_named(raw: RawInput, name: str) -> bool:
     if str(raw.meta["detector"]) == name:
         return True
-    return name.isdigit() and int(name) in raw.hdus
+    return name.isdecimal() and int(name) in raw.hdus
 
 
 def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[RawInput]:

@@ -331,12 +331,13 @@ def _mask_trails(residual_sigma: np.ndarray, mask: np.ndarray, params: ReducedPa
 
 def _used(raw: RawFrame, bias: Frame | None, gain: Table | None, readnoise: Table | None) -> dict[str, str]:
     """Where the noise model comes from, where no product was given."""
+    registered = f"from the header, by the camera table {raw.meta.get('camera')}, or set by hand"
     used = {}
     if gain is None:
-        used["gain"] = f"from the camera table {raw.meta.get('camera')}"
+        used["gain"] = registered
     if readnoise is None:
         from_bias = bias is not None and bias.meta.get("read_noise_adu")
-        used["readnoise"] = "taken from the bias" if from_bias else "from the camera table"
+        used["readnoise"] = "taken from the bias" if from_bias else registered
     return used
 
 

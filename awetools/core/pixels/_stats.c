@@ -192,23 +192,6 @@ done:
     return result;
 }
 
-/* Bits that are in the order of the floats they stand for; zero has no sign. */
-static inline uint32_t key_of(float value)
-{
-    uint32_t bits;
-    value += 0.0f;
-    memcpy(&bits, &value, sizeof bits);
-    return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
-}
-
-static inline float value_of(uint32_t key)
-{
-    float value;
-    uint32_t bits = key ^ (key >> 31 ? 0x80000000u : 0xffffffffu);
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 #define DIGITS 3
 #define DIGIT_BITS 11
 #define BUCKETS (1 << DIGIT_BITS)

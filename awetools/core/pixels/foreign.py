@@ -18,17 +18,20 @@ Bools = npt.NDArray[np.bool_]
 
 # Variances of 1e30, and the like, are how a plane without zeros says "no weight".
 NEGLIGIBLE = 1e-10
+# Weights beyond what a float32 holds say nothing.
+FLOATS = np.finfo(np.float32)
 # Below this many pixels nothing is known of the noise.
 FEWEST_PIXELS = 25
 
 
-def inverse_variance(plane: npt.NDArray[Any], convention: str) -> Floats:
+def inverse_variance(plane: npt.NDArray[Any], convention: str, factor: float = 1.0) -> Floats:
     """A weight plane of a convention as inverse variance, 0 where it gives none; float32 (ny, nx).
 
     convention: 'weight' or 'relative' (inverse variance, true or up to a factor),
-    'variance', 'rms'; in the unit of the image, to its power. What is not finite, not
-    above 0, or below 1e-10 of the median counts as no weight. Raises BadPixels for
-    negative values, which no such plane has, and where nothing is left.
+    'variance', 'rms'; in the unit of the image, to its power. factor: by which the image is
+    multiplied, so that weights are divided by its square. What is not finite, not above 0,
+    or below 1e-10 of the median counts as no weight. Raises BadPixels for negative values,
+    which no such plane has, and where nothing is left.
     """
     values = plane.astype(np.float64)
     finite = np.isfinite(values)
@@ -44,7 +47,8 @@ def inverse_variance(plane: npt.NDArray[Any], convention: str) -> Floats:
             values = 1 / values
         elif convention == "rms":
             values = 1 / np.square(values)
-    usable &= np.isfinite(values)
+        values = values / (factor * factor)
+    usable &= (values > FLOATS.tiny) & (values < FLOATS.max)
     if usable.any():
         usable &= values > NEGLIGIBLE * np.median(values[usable])
     if not usable.any():
@@ -60,7 +64,7 @@ def mapped_mask(plane: npt.NDArray[Any], meanings: Mapping[int, int], bits: bool
     may be set together, else codes of which a pixel has one. Foreign bits and codes
     that are not among them are USER; 0 is good unless meanings say otherwise.
     """
-    values = np.nan_to_num(plane, nan=0).astype(np.int64)
+    values = _whole_numbers(plane)
     out = np.zeros(values.shape, dtype=np.int16)
     if not bits:
         for code in np.unique(values):
@@ -73,6 +77,16 @@ def mapped_mask(plane: npt.NDArray[Any], meanings: Mapping[int, int], bits: bool
         out[(values & bit) != 0] |= np.int16(meaning)
     out[(values & ~known) != 0] |= np.int16(Bit.USER)
     return out
+
+
+def _whole_numbers(plane: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """A mask as int64; of floats, not-a-number is 0, and what no int64 holds is -1: every bit, and no code."""
+    if plane.dtype.kind != "f":
+        return plane.astype(np.int64)
+    beyond = ~(np.abs(plane) < 2.0**62) & ~np.isnan(plane)
+    whole: npt.NDArray[np.int64] = np.where(beyond | np.isnan(plane), 0, plane).astype(np.int64)
+    whole[beyond] = -1
+    return whole
 
 
 def smooth_sky(data: Floats, use: Bools, mesh_px: int) -> Floats:

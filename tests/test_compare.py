@@ -8,17 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from awetools.core.compare import Bound, Comparison, Quantity, compare_frames, outside, parse_bound, running
+from awetools.core.changes import compare_frames
+from awetools.core.compare import Bound, Comparison, outside, parse_bound
 from awetools.core.errors import BadPixels, Mixture, UnknownName, UsageError
 from awetools.core.frame import Frame
 from awetools.core.index import rebuild
 from awetools.core.journal import append_verdict
 from awetools.core.products import open_product
+from awetools.core.quantity import Quantity, running
 from awetools.core.store import Store, init_store
+from tests.foreign_frames import CARDS, star_field
 from tests.support import InProcess, awe, write_raw
 
 NIGHTS = 8
@@ -311,6 +315,46 @@ def test_bad_inputs(nights: Store, run: InProcess, tmp_path: Path) -> None:
     ran = run("compare", "missing.fits", product("bias", 2))
     assert ran.code == 4 and "no-such-file" in ran.err
     assert product("bias", 2) in ran.out, "one bad input does not stop the others"
+
+
+def test_other_kinds_of_other_numbers_are_refused(reduced_store: Store, run: InProcess) -> None:
+    first = {kind: awe("query", kind, "detector=sim1").splitlines()[0] for kind in ("bias", "flat", "gain")}
+    first |= {kind: awe("query", kind, "detector=sim1").splitlines()[0] for kind in ("readnoise", "domeflat")}
+    for one, other in (("bias", "flat"), ("flat", "bias"), ("gain", "readnoise"), ("readnoise", "bias")):
+        ran = run("compare", first[one], "--with", first[other])
+        assert ran.code == 4 and "wrong-kind" in ran.err and first[other] in ran.err, (one, other)
+    ran = run("compare", first["flat"], "--with", first["domeflat"])
+    assert ran.code == 0 and "a flat against a domeflat" in ran.err
+    second = awe("query", "bias", "detector=sim2").splitlines()[0]
+    assert "its detector is sim1" in run("compare", first["bias"], "--with", second).err
+
+
+def test_a_predecessor_that_is_gone_is_named_where_there_is_no_other(nights: Store, run: InProcess) -> None:
+    gone = Path(product("bias", 0))
+    gone.unlink()
+    ran = run("compare", product("bias", 1))
+    assert ran.code == 5 and f"{gone}: its file is gone" in ran.err
+
+
+@pytest.mark.parametrize("kind", ["coadd", "sources"])
+def test_imported_products_are_compared_and_plotted(
+    run: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    header = fits.Header({**CARDS, "GAIN": 2.0})
+    rng = np.random.default_rng(1)
+    for number in (1, 2):
+        header["DATE-OBS"] = f"2024-03-0{number}T23:00:00"
+        columns = [fits.Column(name, "D", array=rng.random(90)) for name in ("x", "y")]
+        units = [fits.PrimaryHDU(star_field(number), header)]
+        if kind == "sources":
+            units = [fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns, header)]
+        fits.HDUList(units).writeto(f"f{number}.fits")
+        assert run("import_", "--as", kind, f"f{number}.fits", "-o", f"p{number}.fits").code == 0
+    ran = run("compare", "--with", "p1.fits", "p2.fits")
+    assert ran.code == 0, ran.err
+    assert not any("[1]" in line for line in ran.lines), "a source list has no amplifiers"
+    assert run("plot", "--numbers", "p1.fits", "p2.fits").code == 0
 
 
 def test_an_edited_predecessor_is_an_integrity_error(nights: Store, run: InProcess) -> None:

@@ -140,6 +140,7 @@ def test_what_holds_its_bias_serves_equal_times_only() -> None:
     assert serves_frame(holding, {"exptime_s": 120.0}) == ""
     assert serves_frame(holding, {"exptime_s": 120.05}) == ""
     assert "120 s only, not 60 s" in serves_frame(holding, {"exptime_s": 60.0})
+    assert "not those of unknown or differing times" in serves_frame(holding, {})
     assert "unknown" in serves_frame(holding, {})
     assert serves_frame({"exptime_s": 120.0}, {"exptime_s": 60.0}) == ""
 
@@ -192,6 +193,24 @@ def test_saturated_darks_are_refused() -> None:
     )
     with pytest.raises(BadPixels):
         make_dark(FrameSet(frames), bias=master_bias(), params=PARAMS)
+
+
+@pytest.mark.parametrize("value", [int(BIAS), 65535])
+def test_a_constant_dark_is_left_out_by_name(value: int) -> None:
+    frames = list(exposures([60.0] * 4, dark_rate()).frames)
+    whole = make_dark(FrameSet(tuple(frames[::3])), bias=master_bias(), params=PARAMS)
+    for number in (1, 2):
+        frames[number] = RawFrame.of_array(np.full(SHAPE, value, np.uint16), frames[number].meta)
+    for bias in (master_bias(), None):
+        result = make_dark(FrameSet(tuple(frames)), bias=bias, params=PARAMS)
+        assert [one.number for one in result.left_out] == [1, 2]
+        assert result.left_out[0].reason == f"all its pixels read {value} ADU"
+        assert (result.measures["frames"], result.measures["left_out"]) == (2, 2)
+        if bias is not None:
+            np.testing.assert_array_equal(result.planes["SCI"], whole.planes["SCI"])
+    frames[3] = frames[2]
+    with pytest.raises(TooFew, match=f"all darks but one are constant: d1: all its pixels read {value}"):
+        make_dark(FrameSet(tuple(frames)), bias=master_bias(), params=PARAMS)
 
 
 def test_a_pixel_without_bias_has_no_weight() -> None:

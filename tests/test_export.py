@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -163,6 +164,37 @@ def test_ds9_tells_the_planes_of_several_detectors_apart(reduced_store: Store, r
 
 
 # What is refused
+
+
+@pytest.mark.parametrize("name", ["x.fits.gz", "x.fits.fz", "x", "", ".", "/"])
+def test_a_copy_is_plain_fits_by_its_name(run: InProcess, product: Path, name: str) -> None:
+    before = set(Path().iterdir())
+    ran = run("export", product, "-o", name)
+    assert ran.code == 2 and ran.out == "" and set(Path().iterdir()) == before
+
+
+def test_a_name_that_is_too_long_is_told_with_the_file(run: InProcess, product: Path) -> None:
+    ran = run("export", product, "-o", "x" * 240 + ".fits")
+    assert ran.code == 7 and f"{product}: " in ran.err and ".part" not in ran.err
+
+
+def test_the_command_that_reads_a_copy_can_be_pasted(run: InProcess, product: Path) -> None:
+    said = run("export", "-v", product, "-o", "it's mine.fits").err
+    words = shlex.split(said.split("awe-export: ")[1])
+    assert words[0] == "source-extractor" and all(
+        Path(word).is_file() for word in words if word.endswith(".fits")
+    )
+
+
+def test_the_detector_that_is_there_twice_is_named(reduced_store: Store, run: InProcess) -> None:
+    other, one = (
+        awe("query", "reduced", "filter=R", f"detector={name}", cwd=reduced_store.root).split()[0]
+        for name in ("sim1", "sim2")
+    )
+    shutil.copy2(one, "again.fits")
+    shutil.copy2(f"{one}.json", "again.fits.json")
+    ran = run("export", "--mef", other, one, "again.fits", "--out-dir", "mef")
+    assert ran.code == 4 and f"detector sim2 is given more than once: {one}, again.fits" in ran.err
 
 
 def test_files_of_others_are_left_alone(run: InProcess, product: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from awetools.core.errors import BadPixels, TooFew, UsageError
+from awetools.core.errors import BadHeader, BadPixels, TooFew, UsageError
 from awetools.core.frame import Frame, FrameSet, RawFrame
 from awetools.core.kind import Result
 from awetools.core.kinds.domeflat import DomeflatParams, make_domeflat
@@ -198,6 +198,76 @@ def test_an_exposure_in_which_an_amplifier_failed_is_left_out() -> None:
     assert flatness(result, LAMPLIGHT) < 5e-4
 
 
+def changed(frame: RawFrame, columns: slice, value: int | None = None, highest: int = 65535) -> RawFrame:
+    """The frame with some columns set to a value, or cut off at the highest."""
+    counts = frame.rows(0, NY).copy()
+    part = counts[:, columns]
+    counts[:, columns] = np.minimum(part, highest) if value is None else value
+    return RawFrame.of_array(counts, frame.meta)
+
+
+LEFT, WHOLE = slice(0, NX // 2), slice(0, NX)
+
+
+def test_flats_cut_off_at_a_level_nobody_told_of_are_left_out() -> None:
+    unknown = {"saturation_adu": [None, None]}
+    cut = [exposure(20, 36000, LAMPLIGHT, **unknown), exposure(21, 80000, LAMPLIGHT, **unknown)]
+    several = [*lamps(4, **unknown), *(changed(one, WHOLE, highest=35000) for one in cut)]
+    result = dome(several)
+    assert [one.number for one in result.left_out] == [4, 5]
+    assert "read 35000 ADU, its highest" in result.left_out[0].reason
+    assert flatness(result, LAMPLIGHT) < 5e-4
+
+
+def test_many_hot_pixels_at_the_highest_value_are_no_cut_off() -> None:
+    hot = np.random.default_rng(3).random((NY, NX)) < 0.03
+    several = [exposure(n, 36000, LAMPLIGHT, saturation_adu=[None, None]) for n in range(3)]
+    counts = [np.where(hot, 65535, one.rows(0, NY)).astype(np.uint16) for one in several]
+    result = dome([RawFrame.of_array(data, one.meta) for data, one in zip(counts, several, strict=True)])
+    assert result.measures["frames"] == 3
+
+
+def test_a_saturated_amplifier_does_not_hide_behind_the_other() -> None:
+    bright = changed(exposure(20, 30000, LAMPLIGHT), LEFT, value=0)
+    noise = np.random.default_rng(4).integers(0, 900, (NY, NX)).astype(np.uint16)
+    counts = bright.rows(0, NY).copy()
+    counts[:, LEFT] = 59000 + noise[:, LEFT]
+    result = dome([*lamps(4), RawFrame.of_array(counts, bright.meta)])
+    assert [one.number for one in result.left_out] == [4]
+    assert "amplifier A reads 59" in result.left_out[0].reason
+
+
+def test_an_amplifier_that_is_stuck_is_dead_however_high_it_reads() -> None:
+    result = dome([changed(one, LEFT, value=59999) for one in lamps(4)])
+    assert result.measures["dead_amplifiers"] == 1 and "amplifier A" in result.used
+    assert (result.planes["WEIGHT"][:, LEFT] == 0).all()
+    assert result.measures["level_max_adu"] < 30000
+    once = dome([*lamps(4), changed(lamps(1)[0], LEFT, value=59999)])
+    assert [one.reason for one in once.left_out] == ["amplifier A is constant at 59999 ADU"]
+    with pytest.raises(TooFew, match="e000: amplifier A is constant at 30000 ADU"):
+        dome([changed(one, WHOLE, value=30000) for one in lamps(2)])
+
+
+def test_a_flat_without_a_pixel_that_counts_says_so() -> None:
+    hot = Frame(np.ones((NY, NX), np.int16))
+    settings = DomeflatParams(overscan_mode="none")
+    with pytest.raises(TooFew, match="e000: no pixel of it counts"):
+        make_domeflat(frames(lamps(2)), hotpix=hot, params=settings)
+    with pytest.raises(TooFew, match="e040: no pixel of it counts"):
+        make_nightflat(frames(skies(3)), hotpix=hot, params=NightflatParams(overscan_mode="none"))
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0, -3.0])
+def test_a_dark_needs_the_time_of_the_exposure_unless_it_holds_its_bias(seconds: float | None) -> None:
+    several, settings = frames(lamps(2, exptime_s=seconds)), DomeflatParams(overscan_mode="none")
+    dark = Frame(np.zeros((NY, NX), np.float32), np.ones((NY, NX), np.float32))
+    with pytest.raises(BadHeader, match=r"e000: the exposure time is .*, and a dark") as failed:
+        make_domeflat(several, dark=dark, params=settings)
+    assert "--no-dark" in failed.value.hint
+    holding = Frame(dark.data, dark.weight, None, {"holds_bias": 1})
+    assert make_domeflat(several, dark=holding, params=settings).measures["frames"] == 2
+
+
 def test_a_dark_is_subtracted_by_its_time_or_with_its_bias() -> None:
     glow = 20.0 * np.exp(-Y / 60.0)
     raw = [exposure(n, 20000, LAMPLIGHT) for n in range(4)]
@@ -290,6 +360,44 @@ def test_skies_of_very_different_levels_and_moonlight() -> None:
     assert result.measures["frames"] == 6
     assert result.measures["level_max_adu"] == pytest.approx(6000, rel=0.02)
     assert flatness(make_flat(domeflat=lamp, nightflat=frame_of(result), params=FlatParams())) < 3e-3
+
+
+def test_an_amplifier_without_sky_is_masked_and_the_rest_is_right() -> None:
+    dim = SKYLIGHT.copy()
+    dim[:, NX // 2 :] = 0
+    several = [exposure(40 + n, 900, (SKYLIGHT + stars(n, 12, 2.0)) * dim) for n in range(8)]
+    result = night(several, lamp_flat())
+    assert "amplifier B" in result.used
+    assert (result.planes["WEIGHT"][:, NX // 2 :] == 0).all()
+    assert (result.planes["MASK"][:, NX // 2 :] & 512).all()
+    assert result.measures["level_max_adu"] == pytest.approx(900, rel=0.03)
+    assert flatness(result) < 4e-3
+    known = lamp_flat()
+    assert known.weight is not None
+    blind = Frame(known.data, np.where(dim > 0, known.weight, np.float32(0)), known.mask, known.meta)
+    assert (night(several, blind).planes["WEIGHT"][:, NX // 2 :] == 0).all()
+
+
+def test_a_frame_in_which_an_amplifier_failed_is_left_out() -> None:
+    dim = SKYLIGHT.copy()
+    dim[:, NX // 2 :] = 0
+    result = night([*skies(4), exposure(60, 900, dim)], lamp_flat())
+    assert [(one.number, one.reason) for one in result.left_out] == [(4, "amplifier B shows no sky")]
+    assert not result.used
+
+
+def test_blank_values_are_no_sky() -> None:
+    box = (slice(80, 140), slice(60, 150))
+    several = []
+    for one in skies(6):
+        counts = one.rows(0, NY).astype(np.float32)
+        counts[box] = -32768
+        several.append(RawFrame.of_array(counts, one.meta))
+    result = night(several, lamp_flat())
+    assert result.measures["frames"] == 6
+    assert (result.planes["WEIGHT"][box] == 0).all()
+    assert result.measures["level_min_adu"] == pytest.approx(900, rel=0.03)
+    assert flatness(result) < 4e-3
 
 
 def test_what_every_frame_covers_has_no_value() -> None:

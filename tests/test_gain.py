@@ -239,6 +239,25 @@ def test_flats_cut_off_at_a_level_nobody_told_of_are_left_out() -> None:
         assert said in result.left_out[0].reason
 
 
+def test_flats_that_are_constant_say_so() -> None:
+    with pytest.raises(TooFew, match="e00: amplifier A is constant at 60000 ADU"):
+        measured([changed(one, slice(0, NX), value=60000) for one in ramp((20000,))])
+
+
+def test_the_brightest_of_a_few_pixels_is_no_cut_off() -> None:
+    about = {"sections": None, "saturation_adu": [60000.0], "gain_e_adu": [2.0], "read_noise_adu": [3.0]}
+    few = [RawFrame.of_array(one.rows(0, NY)[:5, :7], {**one.meta, **about}) for one in ramp((20000, 40000))]
+    bias = Frame(np.full((5, 7), np.float32(BIAS_ADU)))
+    result = measured(few, replace(PARAMS, pair_fraction=0.2), bias=bias, readnoise=None)
+    assert result.measures["frames"] == 4
+
+
+@pytest.mark.parametrize("seconds", [0.0, -3.0])
+def test_exposure_times_that_cannot_be_say_nothing_of_linearity(seconds: float) -> None:
+    result = measured([flat(n, 20000 + 20000 * (n // 2), seconds) for n in range(4)])
+    assert result.used["linearity"] == "not measured: the exposure times are not all known"
+
+
 def test_a_lamp_that_drifts_does_not_touch_the_gain_but_linearity_is_not_measured() -> None:
     frames = [
         flat(2 * place + twin, level * (1 + 0.012 * (2 * place + twin)), level / 6000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from awetools.core.kinds.foreign import (
     import_sources,
 )
 from awetools.core.pixels.foreign import inverse_variance, mapped_mask
+from awetools.core.pixels.mask import Bit
 from awetools.core.products import open_product
 from awetools.core.store import init_store
 from tests.foreign_frames import CARDS, NOISE, SHAPE, SKY, STARS, star_field, write_foreign, write_plane
@@ -338,7 +341,8 @@ def test_one_bad_file_does_not_stop_the_others(run: InProcess, tmp_path: Path) -
     good = write_foreign(tmp_path / "good.fits")
     ran = run("import_", "--as", "reduced", good, tmp_path / "none.fits", "--out-dir", "out", "-j2")
     assert ran.code == 4 and ran.lines == ["out/good.fits"] and "no-such-file" in ran.err
-    refused(run("import_", "--as", "reduced", good, good, "-o", "p.fits"), "usage", "--out-dir")
+    other = write_foreign(tmp_path / "other.fits")
+    refused(run("import_", "--as", "reduced", good, other, "-o", "p.fits"), "usage", "--out-dir")
 
 
 # Source lists
@@ -537,3 +541,147 @@ def test_stars_are_where_and_as_bright_as_they_were(run: InProcess, tmp_path: Pa
     x, y = STARS[7]
     box = image[y - 9 : y + 8, x - 9 : x + 8]
     assert box.sum() == pytest.approx(60000, abs=5 * 17 * NOISE)
+
+
+# Attacks
+
+
+@pytest.mark.parametrize("plane", ["\N{SUPERSCRIPT TWO}", "", "frame.fits", "0"])
+def test_a_plane_that_is_none_is_refused(run: InProcess, tmp_path: Path, plane: str) -> None:
+    frame = write_foreign(tmp_path / "frame.fits")
+    ran = run("import_", "--as", "reduced", "--weight", plane, frame, "-o", "p.fits")
+    assert ran.code in (2, 4) and "--weight" in ran.err and not Path("p.fits").exists()
+
+
+def test_a_cube_is_refused(run: InProcess, tmp_path: Path) -> None:
+    cube = write_foreign(tmp_path / "cube.fits", np.stack([star_field(), star_field()]))
+    refused(
+        run("import_", "--as", "reduced", cube, "-o", "p.fits"), "no-image", "176 x 160 x 2", "cube.fits[0]"
+    )
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-30])
+def test_noise_that_no_weight_can_hold_is_refused(run: InProcess, tmp_path: Path, factor: float) -> None:
+    frame = write_foreign(tmp_path / "frame.fits", star_field() * np.float32(factor))
+    refused(
+        run("import_", "--as", "reduced", frame, "-o", "p.fits"), "bad-pixels", "weights of about", "--unit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("convention", "value"), [("weight", 1e39), ("weight", 1e-45), ("variance", 1e-300), ("rms", 1e200)]
+)
+def test_weights_beyond_a_float_are_no_weight(convention: str, value: float) -> None:
+    with pytest.raises(BadPixels, match="no value above 0"):
+        inverse_variance(np.full((6, 6), value), convention)
+
+
+def test_weights_follow_the_unit_of_the_image_however_far() -> None:
+    found = inverse_variance(np.full((6, 6), 1e-10), "weight", 1e-20)
+    assert found == pytest.approx(np.full((6, 6), 1e30), rel=1e-6)
+
+
+def test_masks_of_floats_keep_what_no_number_holds() -> None:
+    plane = np.array([[0.0, 1.0, np.nan, np.inf, -np.inf, 1e300]])
+    for bits in (True, False):
+        found = mapped_mask(plane, {1: int(Bit.HOT)}, bits)
+        assert found[0, :3].tolist() == [0, int(Bit.HOT), 0]
+        assert all(value & int(Bit.USER) for value in found[0, 3:])
+
+
+@pytest.mark.parametrize("text", ["\N{SUPERSCRIPT TWO}:hot", "9223372036854775808:hot", "1:hot,1:cold"])
+def test_numbers_that_a_mask_has_not(text: str) -> None:
+    for bits in (True, False):
+        with pytest.raises(BadSettings, match="mask"):
+            mapping_of(text, "mask", bits)
+
+
+def test_a_mask_whose_numbers_mean_nothing_is_said(run: InProcess, tmp_path: Path) -> None:
+    quality = np.zeros(SHAPE, np.int16)
+    quality[3, 4] = 9
+    frame = write_foreign(tmp_path / "frame.fits", planes={"DQ": quality})
+    ran = run("import_", "--as", "reduced", "--mask", "DQ", frame, "-o", "p.fits")
+    assert "--mask-codes" in ran.err and planes_of(Path("p.fits"))["MASK"][3, 4] == Bit.USER
+
+
+def test_images_that_are_not_used_are_named(run: InProcess, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    header = fits.Header(CARDS)
+    data = [fits.ImageHDU(star_field(), header, name=name) for name in ("SCI", "ERR", "DQ")]
+    fits.HDUList([fits.PrimaryHDU(header=header), *data]).writeto(tmp_path / "f.fits")
+    ran = run("import_", "--as", "reduced", tmp_path / "f.fits", "-o", "p.fits")
+    assert "not used: the images ERR, DQ" in ran.err
+    assert "not used" not in run("import_", "--as", "reduced", f"{tmp_path}/f.fits[SCI]", "-o", "p.fits").err
+
+
+def test_images_of_one_name_do_not_replace_each_other(run: InProcess, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    header = fits.Header(CARDS)
+    data = [fits.ImageHDU(star_field(seed), header, name="SCI") for seed in (1, 2)]
+    fits.HDUList([fits.PrimaryHDU(header=header), *data]).writeto(tmp_path / "f.fits")
+    ran = run("import_", "--as", "reduced", tmp_path / "f.fits", "--out-dir", "made")
+    assert [Path(line).name for line in ran.lines] == ["f_1.fits", "f_2.fits"]
+    for seed, line in zip((1, 2), ran.lines, strict=True):
+        assert np.array_equal(planes_of(Path(line))["SCI"], star_field(seed))
+
+
+def test_files_of_one_name_do_not_replace_each_other(run: InProcess, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    one, other = write_foreign(tmp_path / "f.fits"), write_foreign(tmp_path / "b" / "f.fits.gz")
+    refused(
+        run("import_", "--as", "reduced", one, other, "--out-dir", "made"),
+        "usage",
+        str(one),
+        str(other),
+        "f.fits",
+    )
+    assert len(run("import_", "--as", "reduced", one, one, "--out-dir", "made").lines) == 1
+
+
+def test_a_zero_point_beyond_all_is_refused(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "frame.fits")
+    ran = run("import_", "--as", "coadd", "--zero-point", "-1e30", frame, "-o", "p.fits")
+    refused(ran, "bad-value", "zero_point_mag", "-1e+30")
+
+
+def test_lists_in_other_forms_are_answered_with_a_conversion(run: InProcess, tmp_path: Path) -> None:
+    (tmp_path / "it's.csv").write_text("x,y\n1,2\n3,4\n")
+    ran = run("import_", "--as", "sources", "it's.csv", "-o", "p.fits")
+    refused(ran, "not-fits", "it's.csv", "binary table")
+    subprocess.run(["bash", "-c", ran.err.split("try: ")[1].replace("python3", sys.executable)], check=True)
+    assert run("import_", "--as", "sources", "it's_table.fits", "-o", "p.fits").code == 0
+
+
+def test_declinations_beyond_the_pole_are_no_position() -> None:
+    table = Table({"RA": np.array([10.0, 20.0]), "DEC": np.array([-91.0, 5.0])})
+    made = import_sources(table, SourcesParams())
+    assert made.measures == {"sources": 1, "left_out": 1}
+
+
+def test_what_masks_all_pixels_is_counted(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "frame.fits", planes={"DQ": np.ones(SHAPE, np.int16)})
+    ran = run("import_", "--as", "reduced", "--mask", "DQ", "--mask-bits", "1:hot", frame, "-o", "p.fits")
+    refused(ran, "bad-pixels", "28160 of 28160 are hot", "--mask none")
+
+
+def test_an_export_that_is_imported_is_the_same(run: InProcess, tmp_path: Path) -> None:
+    quality = np.zeros(SHAPE, np.int16)
+    quality[3:9, 4], quality[50, 60:80] = 4, 8
+    weight = np.where(quality > 0, 0, 1 / variance()).astype(np.float32)
+    frame = write_foreign(tmp_path / "frame.fits", planes={"WHT": weight, "DQ": quality})
+    bits = ("--weight-type", "weight", "--mask-bits", "4:saturated,8:cosmic")
+    first = imported(run, "--as", "reduced", "--weight", "WHT", "--mask", "DQ", *bits, frame, "-o", "p.fits")
+    assert run("export", "--for", "ds9", first, "-o", "copy.fits").code == 0
+    again = imported(
+        run, "--as", "reduced", "--weight", "WEIGHT", "--mask", "MASK", *bits, "copy.fits", "-o", "q.fits"
+    )
+    for name, plane in planes_of(first).items():
+        assert np.array_equal(planes_of(again)[name], plane), name
+    assert record_of(again)["meta"]["wcs"] == record_of(first)["meta"]["wcs"]
+
+
+def test_an_empty_option_is_no_path(run: InProcess, tmp_path: Path) -> None:
+    frame = write_foreign(tmp_path / "frame.fits")
+    refused(run("import_", "--as", "reduced", frame, "--out-dir", ""), "usage", "--out-dir", "empty")

@@ -127,6 +127,7 @@ def test_planes_replace_planes_and_nothing_else(run: InProcess, masked: Path) ->
         ["--at", "5"],
         ["--at", "5,6,7"],
         ["--at", "5,x"],
+        ["--at", "\N{SUPERSCRIPT TWO},1"],
         ["--at", "0,1"],
         ["--at", "177,1"],
         ["--at", "1,1", "--plane", "hot", "-o", "x.fits"],
@@ -136,6 +137,17 @@ def test_planes_replace_planes_and_nothing_else(run: InProcess, masked: Path) ->
 def test_senseless_questions_are_usage_errors(run: InProcess, masked: Path, arguments: list[str]) -> None:
     ran = run("mask", *arguments, masked)
     assert ran.code == 2 and "awe-mask: u" in ran.err and not Path("x.fits").exists()
+
+
+def test_a_bit_named_twice_or_in_capitals(run: InProcess, masked: Path) -> None:
+    assert run("mask", "--plane", "hot,hot", masked, "--out-dir", "made").lines == ["made/p_hot.fits"]
+    assert "(nearest: hot)" in run("mask", "--plane", "HOT", masked, "--out-dir", "made").err
+
+
+@pytest.mark.parametrize("name", ["x.fits.gz", "x", "x.png"])
+def test_a_plane_is_plain_fits_by_its_name(run: InProcess, masked: Path, name: str) -> None:
+    ran = run("mask", "--plane", "hot", masked, "-o", name)
+    assert ran.code == 2 and "must end in .fits" in ran.err and not Path(name).exists()
 
 
 # Origins

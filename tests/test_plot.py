@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from awetools.commands.plot import WHATS
-from awetools.core.compare import change_of
+from awetools.core.changes import change_of
 from awetools.core.errors import (
     BadPixels,
+    BadValue,
     EmptyInput,
     NoImage,
     NoSolution,
@@ -36,7 +37,7 @@ from awetools.core.plots.detector import (
     profile,
     residual,
 )
-from awetools.core.plots.figure import Curve, Panel, Plot, label_of, numbers_of
+from awetools.core.plots.figure import Curve, Panel, Plot, label_of, logged, numbers_of
 from awetools.core.png import SIGNATURE
 from awetools.core.store import Store
 from tests.support import ROOT, InProcess, Ran, awe, bias_frames, program
@@ -313,6 +314,38 @@ def test_columns_that_cannot_be_plotted(text: str, given: dict[str, object], err
         columns_plot(rows_from_text(text), **given)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\ninf\t1e308\n-1e308\t-1e308\n1\t2\n", 1),
+        ("a\tb\n1e400\t1\nnan\t2\n3\tinf\n1\t2\n", 1),
+        ("night\tv\n2024-03-02\t1\n9999-12-31\t2\n0001-01-01\t3\n", 3),
+        ("night\tv\n-271821-04-20T00:00\t1\n300000-01-01T00:00\t3\n", 2),
+    ],
+)
+def test_values_beyond_all_bounds_do_not_stop_the_others(text: str, shown: int) -> None:
+    plot = columns_plot(rows_from_text(text))
+    assert drawn(plot, "png") and drawn(plot)
+    assert sum(curve.y.size for panel in plot.panels for curve in panel.curves) == shown
+
+
+def test_logarithms_of_what_has_none_are_told() -> None:
+    rows = [{"night": "2024-03-02", "a": -1.0, "b": 5.0}, {"night": "2024-03-03", "a": 0.0, "b": -2.0}]
+    plot = columns_plot(rows, log="y")
+    assert [panel.log_y for panel in plot.panels] == [False, True]
+    assert plot.panels[1].note == "1 points not above 0"
+    assert drawn(plot, "png") and drawn(plot)
+    with pytest.raises(BadValue, match="--log x"):
+        columns_plot(rows, log="xy")
+
+
+@pytest.mark.parametrize("limits", [(-3.0, 4.0), (0.0, 4.0), (-4.0, -3.0)])
+def test_limits_below_0_of_a_logarithmic_axis_draw_without_a_word(limits: tuple[float, float]) -> None:
+    curve = Curve("a", np.array([1.0, 2.0, 3.0]), np.array([0.0, -1.0, 2.0]))
+    panel = Panel("x", "y", curves=[curve], x_limits=limits, y_limits=limits, levels=(0.0,), marks=(0.0,))
+    assert drawn(logged(Plot([panel]), "xy"), "png")
+
+
 def test_numbers_of_a_plot_are_all_there() -> None:
     plot = columns_plot(rows_from_text(TSV))
     assert [(curve, y) for _, curve, _, y, _ in numbers_of(plot)] == [("ccd1", 5), ("ccd1", 7), ("ccd2", 6)]
@@ -450,6 +483,8 @@ def test_a_query_is_plotted_from_standard_input(
 def test_what_is_refused(reduced_store: Store, run: InProcess) -> None:
     (bias, *_) = awe("query", "bias").splitlines()
     (readnoise, *_) = awe("query", "readnoise").splitlines()
+    (hotpix, *_) = awe("query", "hotpix").splitlines()
+    (flat, *_) = awe("query", "flat").splitlines()
     Path("notes.png").write_text("mine")
     for arguments, code, said in (
         ((bias,), 2, "-o FILE.png"),
@@ -462,6 +497,10 @@ def test_what_is_refused(reduced_store: Store, run: InProcess) -> None:
         (("--numbers", "--what", "measures", "--y", "levle_adu", bias), 2, "nearest: level_adu"),
         (("--numbers", "--x", "night", bias), 2, "standard input"),
         (("--numbers", "missing.fits"), 4, "no-such-file"),
+        (("--numbers", "--what", "residual", bias, "--with", "missing.fits"), 4, "no-such-file"),
+        (("--numbers", "--what", "residual", bias, "--with", hotpix), 4, "a mask has no residual"),
+        (("--numbers", "--what", "residual", bias, "--with", flat), 2, "no unit"),
+        (("--numbers", "--what", "residual", "--log", "y", bias), 2, "--log y"),
     ):
         ran = run("plot", *arguments)
         assert ran.code == code and said in ran.err, (arguments, ran.err)

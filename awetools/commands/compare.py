@@ -17,8 +17,8 @@ from .messages import Messenger
 from .runner import launch
 
 if TYPE_CHECKING:
-    from ..core.compare import Bound, Comparison, Quantity
-    from ..core.products import ProductInput
+    from ..core.compare import Bound, Comparison
+    from ..core.quantity import Quantity
 
 COLUMNS = ("quantity", "before", "now", "difference", "median", "scatter", "values", "deviation_sigma")
 
@@ -88,43 +88,35 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     """
     from ..core.compare import compare, parse_bound
     from ..core.kinds import KINDS
+    from ..core.kinds.foreign import IMPORTS
+    from ..core.relatives import product_named
     from ..core.workspace import here
 
     bounds = [parse_bound(text) for text in given["limits"]]
     workspace, codes = here(), []
     listed = options.read_names(names, null)
-    other = None if given["other"] is None else _product(str(given["other"]), workspace)
+    other = None if given["other"] is None else product_named(str(given["other"]), workspace)
     printer = _Printer(given["as_json"])
     for name in listed:
         try:
             found = compare(
-                _product(name, workspace),
+                product_named(name, workspace),
                 workspace.stores,
-                KINDS,
+                (*KINDS, *IMPORTS),
                 other,
                 given["last"],
                 not given["no_pixels"],
             )
             for path, reason in found.left_out:
                 messenger.detail(f"{name}: passed over {path}: {reason}")
+            for text in found.notes:
+                messenger.note(f"{name}: {text}")
             printer.show(found)
             codes.append(_judge(messenger, name, found, bounds, given))
         except AweError as error:
             messenger.error(error, name)
             codes.append(error.exit_code)
     return worst(codes)
-
-
-def _product(name: str, workspace: Any) -> ProductInput:
-    from ..core.batch import open_sources
-    from ..core.errors import WrongKind
-    from ..core.files import parse_address
-    from ..core.products import ProductInput
-
-    (source, *_) = open_sources(parse_address(name), workspace)
-    if not isinstance(source, ProductInput):
-        raise WrongKind(f"{name}: a raw frame; products are compared", hint=f"awe-imstat {name}")
-    return source
 
 
 def _judge(

@@ -109,7 +109,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
       awe-import --as reduced --unit e/s --weight WHT --mask DQ --mask-bits 1:hot,4:saturated *.fits
       awe-import --as sources field.cat.fits[LDAC_OBJECTS] -o sources.fits
     """
-    listed = options.read_names(names, null)
+    listed = list(dict.fromkeys(options.read_names(names, null)))
     if given["output"] and given["out_dir"]:
         raise UsageError("-o and --out-dir exclude each other")
     if given["depfile"] and not given["output"]:

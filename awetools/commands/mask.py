@@ -82,7 +82,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, as_json
 
 def _pixel(text: str) -> tuple[int, int]:
     parts = text.split(",")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"--at {text}: not X,Y in FITS pixels, as in 512,1024")
     return int(parts[0]), int(parts[1])
 
@@ -171,7 +171,7 @@ def _plane_writer(listed: list[str], given: dict[str, Any], null: bool) -> Any:
     from ..core.masknames import union_of
     from ..core.maskreport import mask_of, masked_product, plane
 
-    chosen = [part.strip() for text in given["planes"] for part in text.split(",")]
+    chosen = list(dict.fromkeys(part.strip() for text in given["planes"] for part in text.split(",")))
     union_of(chosen, "--plane")
     if bool(given["output"]) == bool(given["out_dir"]):
         raise UsageError("--plane needs -o or --out-dir", hint=f"-o {chosen[0]}.fits")

@@ -172,11 +172,12 @@ def _columns(text: str, given: dict[str, Any]) -> Plot:
 
 def _files(messenger: Messenger, names: list[str], given: dict[str, Any]) -> Plot:
     from ..core.kinds import KINDS
+    from ..core.kinds.foreign import IMPORTS
     from ..core.plots.inputs import Choice, plot_files
     from ..core.workspace import here
 
     choice = Choice(given["other"], given["smooth"], given["block"], _split(given["y"]), given["log"] or "")
-    plot, notes = plot_files(given["what"], names, here(), KINDS, choice)
+    plot, notes = plot_files(given["what"], names, here(), (*KINDS, *IMPORTS), choice)
     for note in notes:
         messenger.note(note)
     return plot

@@ -17,6 +17,10 @@ UNITS = ("adu", "adu/s", "e", "e/s", "nmgy")
 WEIGHT_TYPES = ("weight", "variance", "rms", "relative", "none")
 UNKNOWN = "unknown"
 ZERO_POINT_OF = ("second", "exposure")
+# That of coadds, in magnitudes of 1 ADU/s; all are scaled to it.
+COADD_ZERO_POINT_MAG = 30.0
+# Masks are read as signed numbers of 64 bits.
+HIGHEST_NUMBER = 1 << 63
 IMPORT_KEYS = (
     "title",
     "when",
@@ -97,9 +101,13 @@ def mapping_of(text: str, where: str, bits: bool) -> dict[int, int]:
     found: dict[int, int] = {}
     for part in filter(None, (one.strip() for one in text.split(","))):
         number, colon, names = part.partition(":")
-        if not colon or not number.strip().isdigit():
+        if not colon or not number.strip().isdecimal():
             raise BadSettings(f"{where}: {part!r} is not NUMBER:NAME, as in 1:hot,2:saturated")
         value = int(number)
+        if value >= HIGHEST_NUMBER:
+            raise BadSettings(f"{where}: {value} is more than a mask of 64 bits holds")
+        if value in found:
+            raise BadSettings(f"{where}: {value} is there twice; one number with two names is 1:hot+cold")
         if bits and (value < 1 or value & (value - 1)):
             raise BadSettings(f"{where}: {value} is not one bit (1, 2, 4, ...); for codes see mask_codes")
         found[value] = 0

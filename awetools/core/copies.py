@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import AweError, Unavailable, UsageError, WouldOverwrite
 from .files import write_whole
 from .record import sidecar
+from .store import PRODUCT_ENDINGS
 
 if TYPE_CHECKING:
     from .fits import CardTuple, Plane
@@ -31,15 +33,20 @@ def write_copy(
     from .fits import write_fits
 
     refuse_others(path, force)
+    check_name(path)
     _make_directory(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write_fits(part, planes, [*cards, (COPY_CARD, maker, "a copy, not a product, made by this program")])
         part.replace(path)
+    except Unavailable as error:
+        # The person knows nothing of the name that it has until it is whole.
+        raise Unavailable(error.message.replace(part.name, path.name), hint=error.hint) from None
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_text_copy(path: Path, lines: Sequence[str], maker: str, force: bool = False) -> None:
@@ -48,6 +55,12 @@ def write_text_copy(path: Path, lines: Sequence[str], maker: str, force: bool = 
     _make_directory(path.parent)
     body = "".join(f"{line}\n" for line in lines)
     write_whole(path, f"COMMENT   {maker} {_digest(body)}\n{body}".encode("ascii", "replace"))
+
+
+def check_name(path: Path) -> None:
+    """Raise UsageError for a name that is not one of a FITS file that is not packed."""
+    if path.suffix.lower() not in PRODUCT_ENDINGS:
+        raise UsageError(f"-o {path}: a copy is plain FITS, so its name must end in .fits, .fit or .fts")
 
 
 def refuse_others(path: Path, force: bool = False) -> None:

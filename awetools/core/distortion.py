@@ -18,6 +18,7 @@ from .fitsheader import HeaderValue
 
 # TPV has terms up to this degree.
 HIGHEST_DEGREE = 7
+AS_IT_IS = "awe-export --for ds9 copies the coordinates as they are"
 _SIP_TERM = re.compile(r"([AB])_(\d+)_(\d+)\Z")
 _SIP_KEY = re.compile(r"(?:A|B|AP|BP)_(?:ORDER|DMAX|\d+_\d+)\Z")
 
@@ -42,7 +43,9 @@ def sip_as_tpv(wcs: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
     linear = matrix(wcs)
     types = [str(wcs.get(f"CTYPE{axis}", "")) for axis in (1, 2)]
     if linear is None or not all("-TAN" in one for one in types):
-        raise BadHeader(f"SIP terms on {' '.join(types)} cannot be written as TPV: only those of TAN can")
+        raise BadHeader(
+            f"SIP terms on {' '.join(types)} cannot be written as TPV: only those of TAN can", hint=AS_IT_IS
+        )
     first, second = _offsets(wcs)
     ahead = _substituted(first, linear), _substituted(second, linear)
     cd11, cd12, cd21, cd22 = linear
@@ -69,7 +72,9 @@ def _offsets(wcs: Mapping[str, HeaderValue]) -> tuple[Polynomial, Polynomial]:
             continue
         powers = (int(match[2]), int(match[3]))
         if sum(powers) > HIGHEST_DEGREE:
-            raise BadHeader(f"{key} = {value}: TPV has no terms beyond degree {HIGHEST_DEGREE}")
+            raise BadHeader(
+                f"{key} = {value}: TPV has no terms beyond degree {HIGHEST_DEGREE}", hint=AS_IT_IS
+            )
         terms = found[match[1]]
         terms[powers] = terms.get(powers, 0.0) + float(value)
     return found["A"], found["B"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .copies import refuse_others, write_copy, write_text_copy
+from .camera_imports import COADD_ZERO_POINT_MAG
+from .copies import check_name, refuse_others, write_copy, write_text_copy
 from .distortion import sip_as_tpv
 from .errors import Mixture, NoImage, UsageError, WrongKind
 from .fitsheader import COMMENTARY, HeaderValue, format_card, wcs_cards
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 
     from .fits import CardTuple, Plane
 
-PROGRAMS = ("ds9", "sextractor", "swarp", "scamp", "psfex")
-# SWarp scales a frame by this card to a common zero point of its own choice; ours is that of coadds.
-COADD_ZERO_POINT_MAG = 30.0
 # What says that a file is a product, with a record beside it: a copy has none.
 OF_PRODUCTS = ("AWEKIND", "AWEKEY", "AWEREV", "DATASUM", "CHECKSUM")
 MAKER = "awe-export"
@@ -32,7 +31,7 @@ MAKER = "awe-export"
 class Form:
     """How copies are written.
 
-    program: one of PROGRAMS. DS9 gets one file with all planes; the others an image with
+    program: ds9, sextractor, swarp, scamp or psfex. DS9 gets one file with all planes; the others an image with
     `.weight.fits` and `.flag.fits` beside it. flag_bits: 16 or 32. head: also a `.head` file.
     """
 
@@ -69,6 +68,8 @@ def export(products: Sequence[ProductInput], target: Path, form: Form) -> list[P
     Raises NoImage (a table, or no image of the sky), Mixture (other exposures, or other planes, in
     one file), WouldOverwrite, BadHeader (a distortion that TPV cannot say).
     """
+    refuse_others(target, form.force)
+    check_name(target)
     _refuse_mixture(products)
     sources = [_loaded(one, form) for one in products]
     _refuse_other_planes(sources)
@@ -87,10 +88,12 @@ def export(products: Sequence[ProductInput], target: Path, form: Form) -> list[P
 
 
 def command_of(form: Form, paths: Sequence[Path]) -> str:
-    """The command with which the program reads what was written; empty for those that need no options."""
-    image = paths[0]
-    weight = next((one for one in paths if one.name.endswith(".weight.fits")), None)
-    flag = next((one for one in paths if one.name.endswith(".flag.fits")), None)
+    """The command, as a shell takes it, with which the program reads what was written."""
+    image = shlex.quote(str(paths[0]))
+    weight, flag = (
+        next((shlex.quote(str(one)) for one in paths[1:] if one.name.endswith(f".{ending}.fits")), None)
+        for ending in ("weight", "flag")
+    )
     if form.program == "ds9":
         return f"ds9 -multiframe {image}"
     weighted = f" -WEIGHT_TYPE MAP_WEIGHT -WEIGHT_IMAGE {weight}" if weight else ""
@@ -103,7 +106,7 @@ def command_of(form: Form, paths: Sequence[Path]) -> str:
 
 def _files(target: Path, form: Form, sources: Sequence[_Source]) -> list[Path]:
     paths = [target]
-    stem = target.with_suffix("") if target.suffix in (".fits", ".fit", ".fts") else target
+    stem = target.with_suffix("")
     if form.program != "ds9":
         paths += [
             stem.with_name(f"{stem.name}.{ending}.fits")
@@ -123,11 +126,12 @@ def _refuse_mixture(products: Sequence[ProductInput]) -> None:
                     f"{first.meta.get(name)!r}: they do not belong in one file",
                     hint="without --mef each product becomes a file of its own",
                 )
-    detectors = [str(one.meta.get("detector")) for one in products]
-    if len(set(detectors)) < len(detectors):
-        raise Mixture(
-            f"detector {detectors[0]} is given more than once: {', '.join(map(str, (one.path for one in products)))}"
-        )
+    seen: dict[str, Path] = {}
+    for one in products:
+        detector = str(one.meta.get("detector"))
+        if detector in seen:
+            raise Mixture(f"detector {detector} is given more than once: {seen[detector]}, {one.path}")
+        seen[detector] = one.path
 
 
 def _refuse_other_planes(sources: Sequence[_Source]) -> None:
@@ -181,6 +185,7 @@ def _own_cards(product: ProductInput) -> list[CardTuple]:
         cards += [
             ("PHOT_C", round(float(zero_point), 5), "[mag] zero point of 1 unit/s"),
             ("MAGZERO", round(float(of_pixel), 5), "[mag] zero point of 1 unit of these pixels"),
+            # SWarp scales a frame by this card to a zero point of its user's choice: that of coadds.
             (
                 "FLXSCALE",
                 float(f"{10 ** (-0.4 * (of_pixel - COADD_ZERO_POINT_MAG)):.9g}"),

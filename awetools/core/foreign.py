@@ -13,16 +13,28 @@ from .camera import Camera, DetectorAddress, detectors, recognise, translate
 from .camera_detectors import extension_cards
 from .camera_imports import UNKNOWN, ImportRule, chosen_import, mapping_of
 from .camera_rules import Cards, first_value
-from .errors import BadHeader, BadSettings, BadValue, UsageError, WrongKind
+from .distortion import has_sip
+from .errors import BadHeader, BadSettings, BadValue, NotFits, UsageError, WrongKind
 from .evaluation import number
 from .files import Address
-from .foreignfiles import ForeignInput, images_of, infos_of, plane_of, rules_of, tables_of
+from .foreignfiles import (
+    ForeignInput,
+    as_fits_table,
+    images_of,
+    infos_of,
+    part_of,
+    plane_of,
+    rules_of,
+    tables_of,
+    unused_images,
+)
 from .kind import Kind
 from .params import Layer, Resolved, resolve
 from .plan import Input, Plan, key_part
 from .products import is_product
 from .raws import stat_of
 from .record import recipe_key
+from .store import PRODUCT_ENDINGS
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,6 +43,8 @@ if TYPE_CHECKING:
 
 # What an imported product knows of its frame; the raw frame's amplifiers, sections and type are not its own.
 NOT_KEPT = ("frame_type", "sections", "read_noise_adu")
+# No zero point is beyond, of whatever unit.
+FAINTEST_MAG = 100
 RAW_TYPES = ("raw_bias", "raw_dark", "raw_domeflat", "raw_twiflat")
 
 
@@ -52,14 +66,12 @@ def plans_of(
 
     Raises WrongKind (a raw frame, a product), BadHeader (no unit), NoImage, NoSuchExtension, Mixture.
     """
-    from .fits import open_fits
-
     stat_of(address.path)
     if is_product(address.path):
         raise WrongKind(
             f"{address.path}: is a product of awetools already", hint=f"awe-lineage {address.path}"
         )
-    with open_fits(address.path) as fits:
+    with _opened(kind, address) as fits:
         if "AWEKIND" in fits.hdus[0].header:
             raise WrongKind(
                 f"{address.path}: a {fits.hdus[0].header['AWEKIND']} made by awetools, without its record",
@@ -71,8 +83,32 @@ def plans_of(
             return
         camera, beside = given.overrides.get("camera"), (given.weight, given.mask)
         images = images_of(fits, address, workspace.cameras, camera, beside)
+        used = {hdu.index for hdu in images}
         for hdu in images:
-            yield _image_plan(kind, fits, hdu, len(images) > 1, given, workspace)
+            plan, problems = _image_plan(kind, fits, hdu, len(images) > 1, given, workspace)
+            used |= _hdus_of(plan, fits)
+            if hdu is images[-1] and address.detector is None and (left := unused_images(fits, used)):
+                problems.append(f"not used: the images {', '.join(left)} (see --weight and --mask)")
+            yield plan, problems
+
+
+def _hdus_of(plan: Plan, fits: FitsFile) -> set[int]:
+    """The units of a file that a plan reads."""
+    sources = [one.source for one in plan.inputs if isinstance(one.source, ForeignInput)]
+    return {one.hdu for one in sources if one.address.path == fits.path}
+
+
+def _opened(kind: Kind, address: Address) -> FitsFile:
+    from .fits import open_fits
+
+    try:
+        return open_fits(address.path)
+    except NotFits as error:
+        if len(kind.needs) > 1:
+            raise
+        raise NotFits(
+            f"{error.message}; a source list is a binary table", hint=as_fits_table(address.path)
+        ) from None
 
 
 # Images
@@ -88,7 +124,7 @@ def _image_plan(
     if (found := first_value(rule.gain_e_adu, cards)) and "gain_e_adu" not in given.overrides:
         gain = number(found.value)
         meta["gain_e_adu"] = [float(gain)] if gain and gain > 0 else None
-    address = Address(fits.path, hdu.name or str(hdu.index)) if many else Address(fits.path)
+    address = Address(fits.path, part_of(fits, hdu) if many else None)
     inputs = [Input("foreign", ForeignInput(address, hdu.index, fits.content([hdu.index]), meta), meta)]
     notes = []
     for role, planes, wanted in (("weight", rule.weight, given.weight), ("mask", rule.mask, given.mask)):
@@ -147,7 +183,10 @@ def _open_questions(problems: Sequence[str], meta: Mapping[str, Any]) -> list[st
         found.append(
             f"the distortion of {projection} is in WAT cards, which are not kept: positions are rough"
         )
-    if not meta.get("wcs"):
+    wcs = meta.get("wcs") or {}
+    if has_sip(wcs) and any(key.startswith(("PV1_", "PV2_")) for key in wcs):
+        found.append("the header has SIP and PV terms: --for ds9 keeps both, other copies are of SIP alone")
+    if not wcs:
         found.append("the header has no celestial coordinate system")
     return found
 
@@ -216,7 +255,7 @@ def _params(
 def _zero_point(value: float | None, rule: ImportRule, meta: Mapping[str, Any]) -> str:
     """The magnitude of one unit a second, as text."""
     seconds = meta.get("exptime_s")
-    if value is None or not math.isfinite(value):
+    if value is None or not abs(value) <= FAINTEST_MAG:
         return UNKNOWN
     if rule.zero_point_of == "exposure":
         if not seconds:
@@ -237,8 +276,11 @@ def _check(resolved: Resolved) -> None:
     zero_point = values.get("zero_point_mag", UNKNOWN)
     if zero_point != UNKNOWN:
         size = number(zero_point)
-        if size is None or not math.isfinite(size):
-            raise BadValue(f"zero_point_mag = {zero_point!r}: neither a magnitude nor {UNKNOWN}")
+        if size is None or not abs(size) <= FAINTEST_MAG:
+            raise BadValue(
+                f"zero_point_mag = {zero_point!r}: neither a magnitude (-{FAINTEST_MAG} to {FAINTEST_MAG}) "
+                f"nor {UNKNOWN}"
+            )
 
 
 # Tables
@@ -249,7 +291,7 @@ def _table_plan(
 ) -> tuple[Plan, list[str]]:
     meta, problems = _table_meta(fits, hdu, given, workspace)
     several = sum(one.is_table for one in fits.hdus) > 1
-    address = Address(fits.path, (hdu.name or str(hdu.index)) if several else None)
+    address = Address(fits.path, part_of(fits, hdu) if several else None)
     foreign = ForeignInput(address, hdu.index, fits.content([hdu.index]), meta, is_table=True)
     params = resolve(kind.params, [Layer("command line", given.parameters)])
     return _plan(kind, [Input("foreign", foreign, meta)], params, meta, []), problems
@@ -322,10 +364,14 @@ def _plan(
 def file_name_of(plan: Plan) -> str:
     """The name of an imported product under --out-dir: that of its file, and of its extension where it has several."""
     address = plan.inputs[0].source.address
-    stem = address.path.name
-    for ending in (".fz", ".gz"):
-        stem = stem.removesuffix(ending)
-    for ending in (".fits", ".fit", ".fts"):
-        stem = stem.removesuffix(ending)
     part = f"_{address.detector}" if address.detector else ""
-    return f"{stem}{part}.fits"
+    return f"{product_stem(address.path.name)}{part}.fits"
+
+
+def product_stem(name: str) -> str:
+    """The name of a foreign file without what says that it is FITS, or packed."""
+    for ending in (".fz", ".gz"):
+        name = name.removesuffix(ending)
+    for ending in PRODUCT_ENDINGS:
+        name = name.removesuffix(ending)
+    return name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .camera import HduInfo, detectors, recognise
@@ -72,10 +74,16 @@ def images_of(
     Raises NoImage, NoSuchExtension, and WrongKind where amplifiers make a detector: that is a raw frame.
     """
     if address.detector is not None:
-        hdu = fits.hdu(int(address.detector) if address.detector.isdigit() else address.detector)
+        hdu = _hdu_called(fits, address.detector)
         if not hdu.is_image:
             raise NoImage(f"{address}: not an image")
-        return [hdu]
+        return [_flat(hdu)]
+    if not any(hdu.is_image for hdu in fits.hdus):
+        lists = any(hdu.is_table for hdu in fits.hdus)
+        raise NoImage(
+            f"{fits.path}: no HDU holds an image",
+            hint=f"awe-import --as sources {fits.path}" if lists else "",
+        )
     infos = infos_of(fits)
     camera = recognise(cameras, infos, str(fits.path), camera_name)
     found = detectors(camera, infos, str(fits.path))
@@ -88,20 +96,40 @@ def images_of(
     rules = [plane for rule in rules_of(cameras, camera.name) for plane in (*rule.weight, *rule.mask)]
     planes = {name.upper() for name in (*beside, *(one.extension for one in rules)) if name}
     hdus = [fits.hdus[one.hdus[0]] for one in found]
-    return [hdu for hdu in hdus if hdu.name.upper() not in planes or not hdu.name] or hdus
+    frames = [hdu for hdu in hdus if hdu.name.upper() not in planes or not hdu.name] or hdus
+    return [_flat(hdu) for hdu in frames]
+
+
+def _hdu_called(fits: FitsFile, name: str) -> Hdu:
+    return fits.hdu(int(name) if name.isdecimal() else name)
+
+
+def _flat(hdu: Hdu) -> Hdu:
+    """The unit, if it is one image; raises NoImage for a cube."""
+    if len(hdu.shape) != 2:
+        size = " x ".join(str(length) for length in reversed(hdu.shape))
+        raise NoImage(
+            f"{hdu.where}: not an image of 2 axes but a cube of {size} pixels",
+            hint="each image of it as a file or an extension of its own",
+        )
+    return hdu
 
 
 def tables_of(fits: FitsFile, address: Address) -> list[Hdu]:
     """The tables of a file that are source lists; raises NoImage, NoSuchExtension, UsageError for several."""
     if address.detector is not None:
-        hdu = fits.hdu(int(address.detector) if address.detector.isdigit() else address.detector)
+        hdu = _hdu_called(fits, address.detector)
         if not hdu.is_table:
             raise NoImage(f"{address}: not a table")
         return [hdu]
     # The headers of the frames, which SExtractor keeps as a table of their own.
     tables = [hdu for hdu in fits.hdus if hdu.is_table and hdu.name != "LDAC_IMHEAD"]
     if not tables:
-        raise NoImage(f"{fits.path}: no binary table", hint=f"awe-import --as reduced {fits.path}")
+        image = any(hdu.is_image for hdu in fits.hdus)
+        raise NoImage(
+            f"{fits.path}: no binary table",
+            hint=f"awe-import --as reduced {fits.path}" if image else as_fits_table(fits.path),
+        )
     if len(tables) > 1 and not all(hdu.name == "LDAC_OBJECTS" for hdu in tables):
         names = ", ".join(f"[{hdu.name or hdu.index}]" for hdu in tables)
         raise UsageError(
@@ -110,34 +138,64 @@ def tables_of(fits: FitsFile, address: Address) -> list[Hdu]:
     return tables
 
 
+def as_fits_table(path: Path) -> str:
+    """The command that makes a binary table of a source list in another form."""
+    code = f"from astropy.table import Table; Table.read({str(path)!r}).write({path.stem + '_table.fits'!r})"
+    return f"python3 -c {shlex.quote(code)}"
+
+
+def part_of(fits: FitsFile, hdu: Hdu) -> str:
+    """How a unit of a file is called in an address: by its EXTNAME if no other has it, else by its number."""
+    alike = [one for one in fits.hdus if one.name.upper() == hdu.name.upper()]
+    return hdu.name if hdu.name and len(alike) == 1 else str(hdu.index)
+
+
+def unused_images(fits: FitsFile, used: Iterable[int]) -> list[str]:
+    """The images of a file that are among neither the frames nor their planes."""
+    left = {hdu.index for hdu in fits.hdus if hdu.is_image} - set(used)
+    return [part_of(fits, fits.hdus[index]) for index in sorted(left)]
+
+
 def plane_of(
     role: str, fits: FitsFile, hdu: Hdu, rules: Sequence[PlaneRule], wanted: str | None
 ) -> ForeignInput | None:
     """The weight or mask of an image: the one named, else where the camera table has it; None if nowhere.
 
-    Raises NoSuchExtension, NoImage, and what opening a file raises.
+    Raises UsageError (the image itself is named), NoSuchExtension, NoImage, and what opening a file raises.
     """
+    if wanted is None:
+        return _plane_by_rules(fits, hdu, rules)
+    plane = _plane_named(role, fits, hdu, wanted)
+    if plane.hdu == hdu.index and plane.address.path.samefile(fits.path):
+        raise UsageError(f"--{role} {wanted}: is the image itself", hint=f"--{role} none, if it has none")
+    return plane
+
+
+def _plane_by_rules(fits: FitsFile, hdu: Hdu, rules: Sequence[PlaneRule]) -> ForeignInput | None:
     from .fits import open_fits
 
-    if wanted is None:
-        for rule in rules:
-            if rule.extension:
-                found = _extension(fits, hdu, rule.extension)
-                if found is not None:
-                    return _foreign_plane(fits, found)
-            sibling = rule.sibling(fits.path.name)
-            if sibling is not None and fits.path.with_name(sibling).is_file():
-                with open_fits(fits.path.with_name(sibling)) as other:
-                    return _foreign_plane(other, _same_image(other, hdu))
-        return None
+    for rule in rules:
+        if rule.extension:
+            found = _extension(fits, hdu, rule.extension)
+            if found is not None:
+                return _foreign_plane(fits, found)
+        sibling = rule.sibling(fits.path.name)
+        if sibling is not None and fits.path.with_name(sibling).is_file():
+            with open_fits(fits.path.with_name(sibling)) as other:
+                return _foreign_plane(other, _same_image(other, hdu))
+    return None
+
+
+def _plane_named(role: str, fits: FitsFile, hdu: Hdu, wanted: str) -> ForeignInput:
+    from .fits import open_fits
+
     address = parse_address(wanted)
     if address.path.is_file():
         with open_fits(address.path) as other:
             if address.detector is None:
                 return _foreign_plane(other, _same_image(other, hdu))
-            name: int | str = int(address.detector) if address.detector.isdigit() else address.detector
-            return _foreign_plane(other, other.hdu(name))
-    found = fits.hdus[int(wanted)] if wanted.isdigit() and int(wanted) < len(fits.hdus) else None
+            return _foreign_plane(other, _hdu_called(other, address.detector))
+    found = fits.hdus[int(wanted)] if wanted.isdecimal() and int(wanted) < len(fits.hdus) else None
     found = found or _extension(fits, hdu, wanted)
     if found is None:
         names = ", ".join(one.name or str(one.index) for one in fits.hdus if one.is_image)
@@ -149,7 +207,7 @@ def plane_of(
 
 def _extension(fits: FitsFile, hdu: Hdu, name: str) -> Hdu | None:
     """The extension of that name; of several, the one that follows the image most closely."""
-    named = [one for one in fits.hdus if one.is_image and one.name.upper() == name.upper()]
+    named = [one for one in fits.hdus if name and one.is_image and one.name.upper() == name.upper()]
     after = [one for one in named if one.index > hdu.index]
     return after[0] if after else named[0] if named else None
 
@@ -175,5 +233,5 @@ def _foreign_plane(fits: FitsFile, hdu: Hdu) -> ForeignInput:
     if not hdu.is_image:
         raise NoImage(f"{hdu.where}: not an image")
     several = sum(one.is_image for one in fits.hdus) > 1
-    address = Address(fits.path, (hdu.name or str(hdu.index)) if several else None)
+    address = Address(fits.path, part_of(fits, hdu) if several else None)
     return ForeignInput(address, hdu.index, fits.content([hdu.index]))

@@ -10,7 +10,7 @@ from .batch import Failure, Mode, Outcome
 from .build import How, Loader, build
 from .errors import Mixture, NotUpToDate, UsageError
 from .files import parse_address
-from .foreign import Given, file_name_of, plans_of
+from .foreign import Given, file_name_of, plans_of, product_stem
 from .kind import Kind
 from .parallel import run_forked
 from .plan import Plan, Reason, decide, refuse_foreign, target_of
@@ -64,6 +64,20 @@ def _check(request: ImportRequest) -> None:
             raise UsageError(
                 f"--{role} {wanted} is one file, but there are {count} images",
                 hint="an extension's name, or one run for each image",
+            )
+    if request.out_dir is not None:
+        _refuse_one_name(request.addresses)
+
+
+def _refuse_one_name(addresses: Sequence[str]) -> None:
+    """Raise UsageError if products of two files would have one name, so that the second would replace the first."""
+    paths: dict[str, Path] = {}
+    for path in (parse_address(text).path for text in addresses):
+        other = paths.setdefault(product_stem(path.name), path)
+        if other != path:
+            raise UsageError(
+                f"{other} and {path} would both become {product_stem(path.name)}.fits",
+                hint="one --out-dir for each",
             )
 
 

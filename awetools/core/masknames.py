@@ -30,7 +30,9 @@ def bit_of(name: str, where: str = "") -> int:
     if name not in MASK_NAMES:
         known = list(MASK_NAMES)
         said = f"{where}: " if where else ""
-        raise UnknownName(f"{said}no mask bit {name!r}{nearest(name, known)}; there are: {', '.join(known)}")
+        raise UnknownName(
+            f"{said}no mask bit {name!r}{nearest(name.lower(), known)}; there are: {', '.join(known)}"
+        )
     return MASK_NAMES[name]
 
 

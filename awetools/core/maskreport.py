@@ -130,7 +130,7 @@ def report_at(product: ProductInput, x: int, y: int, lookup: Lookup, workspace: 
     with _opened(product.path) as fits:
         shape = fits.hdu(_mask_hdu(fits, product)).shape
         if not (1 <= x <= shape[1] and 1 <= y <= shape[0]):
-            raise UsageError(f"--at {x},{y}: {product.path} has {shape[1]} x {shape[0]} pixels, from 1,1")
+            raise UsageError(f"{product.path}: --at {x},{y}: it has {shape[1]} x {shape[0]} pixels, from 1,1")
         value = _pixel(fits, _named(fits, "SCI"), x, y)
         weight = _pixel(fits, _named(fits, "WEIGHT"), x, y)
         mask = int(_pixel(fits, _mask_hdu(fits, product), x, y) or 0)

@@ -35,6 +35,7 @@ SAME_EXPTIME_FRACTION = 1e-3
 # A dark whose level is off by less than so many read noises is no sign of light.
 LEVEL_READ_NOISES = 5.0
 LEAST_FRAMES = 2
+IMSTAT_HINT = "awe-imstat on the raw frames"
 # Rows of each amplifier from which the noise is estimated where nothing gives it, as for a bias.
 NOISE_ROWS = 128
 # No exposure has more than this part of the weight in a median of exposures of different times.
@@ -80,13 +81,16 @@ def make_dark(
     ADU without a bias) and WEIGHT (its inverse variance; 0 where no exposure has a value
     below saturation, or all disagree: SCI is then a lower limit, or the median). Raises
     BadHeader (no exposure time), Mixture (times that differ, and no bias), TooFew (light
-    in all but one exposure), BadPixels (nothing left).
+    in all but one exposure, or constant), BadPixels (nothing left).
     """
     import numpy as np
 
     from .common import gain_of, in_time_order, trim
 
-    frames = in_time_order(raw)
+    ordered = in_time_order(raw)
+    for frame in ordered:
+        _exptime(frame)
+    frames, constant = _not_constant(ordered)
     times = [_exptime(frame) for frame in frames]
     if bias is None:
         _refuse_times(frames, times)
@@ -96,9 +100,9 @@ def make_dark(
     levels = [_level(one, bias) for one in trimmed]
     left_out = _left_out(levels, times, bias is None, max(noise), params.max_level_fraction)
     kept = [number for number in range(len(frames)) if number not in {one for one, _ in left_out}]
+    unused = [*constant, *((frames[number], reason) for number, reason in left_out)]
     if len(kept) < LEAST_FRAMES:
-        reasons = "; ".join(f"{frames[number].meta.get('exposure')}: {reason}" for number, reason in left_out)
-        raise TooFew(f"the darks do not agree: {reasons}", hint="awe-imstat on the raw frames")
+        raise TooFew(f"the darks do not agree: {_reasons(unused)}", hint=IMSTAT_HINT)
     scales = [times[n] if bias is not None else 1.0 for n in kept]
     pedestals = [0.0 if bias else _pedestal([trimmed[n] for n in kept], amp) for amp in raw.amplifiers]
     stack = _Stack([trimmed[n] for n in kept], scales, bias, pedestals, noise, e_adu, params.clip_sigma)
@@ -106,7 +110,7 @@ def make_dark(
     if not (weight > 0).any():
         raise BadPixels("the darks have no pixel on which they agree: all saturated, not finite or changing")
     current = _current(data, weight, raw.amplifiers, params.warm_sigma)
-    order = [raw.frames.index(frames[number]) for number in range(len(frames))]
+    places = {id(frame): place for place, frame in enumerate(raw.frames)}
     rate = bias is not None
     return Result(
         planes={"SCI": data, "WEIGHT": weight},
@@ -123,9 +127,9 @@ def make_dark(
             "rejected_fraction": rejected / (data.size * len(kept)),
             "unstable_pixels": int(np.count_nonzero((weight == 0) & (data != 0))),
             "frames": len(kept),
-            "left_out": len(left_out),
+            "left_out": len(unused),
         },
-        left_out=[LeftOut(order[number], reason) for number, reason in left_out],
+        left_out=[LeftOut(places[id(frame)], reason) for frame, reason in unused],
         meta={} if rate else {"holds_bias": 1, "exptime_s": times[kept[0]]},
         used=used,
         unit=None if rate else "adu",
@@ -139,13 +143,38 @@ def serves_frame(dark: Mapping[str, Any], frame: Mapping[str, Any]) -> str:
     one, other = dark.get("exptime_s"), frame.get("exptime_s")
     if one and other and _same_time(one, other):
         return ""
-    wanted = "unknown" if other is None else f"{other:g} s"
+    wanted = "those of unknown or differing times" if other is None else f"{other:g} s"
     return f"it was made without a bias and serves exposures of {one or 0:g} s only, not {wanted}"
 
 
 def _without_bias(chosen: MetaByRole) -> str:
     """Why a dark takes no read noise: the level of the bias hides how much of it is dark current."""
     return "" if "bias" in chosen else "without a bias the noise of pairs of the darks is taken"
+
+
+def _reasons(unused: Sequence[tuple[RawFrame, str]]) -> str:
+    return "; ".join(f"{frame.meta.get('exposure')}: {reason}" for frame, reason in unused)
+
+
+def _not_constant(frames: Sequence[RawFrame]) -> tuple[list[RawFrame], list[tuple[RawFrame, str]]]:
+    """The frames that were read out, and those that are constant, and why they are not used.
+
+    Raises BadPixels if all are constant, TooFew if all but one are.
+    """
+    from .exposures import constant_level
+
+    kept, constant = [], []
+    for frame in frames:
+        level = constant_level(frame)
+        if level is None:
+            kept.append(frame)
+        else:
+            constant.append((frame, f"all its pixels read {level:.0f} ADU"))
+    if not kept:
+        raise BadPixels(f"the darks are constant: {_reasons(constant)}", hint=IMSTAT_HINT)
+    if len(kept) < LEAST_FRAMES:
+        raise TooFew(f"all darks but one are constant: {_reasons(constant)}", hint=IMSTAT_HINT)
+    return kept, constant
 
 
 def _same_time(one: float, other: float) -> bool:
@@ -447,8 +476,8 @@ different times go together. Pixels off the median by the noise model (read nois
 dark current) are rejected, which takes cosmic rays, and the rest are averaged, weighted by time; the
 product is in ADU/s. Without a bias, exposures of one time are averaged with the bias in them, and the
 product serves frames of that time only, without a bias of their own. Darks match by the set point of the
-temperature, or by the temperature to 1 C where there is none. Exposures whose level is not what the others
-give are named and left out.""",
+temperature, or by the temperature to 1 C where there is none. Exposures that are constant, or whose level is
+not what the others give, are named and left out.""",
     needs=[
         Need("raw", "raw_dark", group(), many=True, at_least=3, help="Raw dark exposures of one detector."),
         Need("bias", "bias", valid_at(), optional=True, help="Master bias."),
@@ -480,7 +509,7 @@ give are named and left out.""",
         Measure("rejected_fraction", "Fraction of the input pixels that were rejected."),
         Measure("unstable_pixels", "Number of pixels without a trustworthy value; their weight is 0."),
         Measure("frames", "Number of exposures used."),
-        Measure("left_out", "Number of exposures left out for their level."),
+        Measure("left_out", "Number of exposures left out, for their level or because they are constant."),
     ],
     limits=[Limit("good_fraction", low=0.5)],
     recipe=make_dark,

@@ -5,13 +5,13 @@ Imported by recipes when they run, because it needs numpy; see `flatfield` for w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import BadHeader
-from ..frame import Frame, FrameSet, Table
+from ..frame import Frame, FrameSet, RawFrame, Table
 from ..kind import LeftOut
 from ..pixels.objects import cells_of, spread
 from ..pixels.planes import Plane
@@ -25,6 +25,7 @@ from .common import (
     Trimmed,
     amplifier_map,
     gain_of,
+    holds_bias,
     in_time_order,
     less_bias_and_dark,
     read_noise_of,
@@ -35,6 +36,14 @@ from .common import (
 # An amplifier below this fraction of the others' level has no signal.
 DEAD_FRACTION = 0.05
 SAMPLE_STEP = 4
+# Raw counts are looked at in so many rows of every so many: an eighth of the pixels.
+SAMPLE_ROWS, SAMPLE_EVERY = 16, 128
+# If such a part of the pixels of an amplifier, and so many, have its highest value, that is where it was cut
+# off, unless that is so many times their scatter above the others: then they are hot.
+PILED_FRACTION, LEAST_PILED, HOT_SCATTERS = 0.01, 16, 6.0
+# No converter ends below this; where there is no light, few values are all there are.
+LEAST_CUT_ADU = 200.0
+CONSTANT = "constant at"
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Exposures:
         """Rows of an exposure less overscan, bias and dark current, float32 ADU."""
         one = self.trimmed[number]
         data = one.rows(y0, y1)
-        exptime_s = _exptime_s(one) if self.dark is not None else 0.0
+        exptime_s = _exptime_s(one) if self.dark is not None and not holds_bias(self.dark) else 0.0
         less_bias_and_dark(data, slice(y0, y1), self.bias, self.dark, exptime_s)
         return data
 
@@ -95,6 +104,19 @@ class Exposures:
     def left_out(self, reasons: Sequence[tuple[int, str]]) -> list[LeftOut]:
         """Exposures that were not used, by their place among the recipe's inputs."""
         return [LeftOut(self.places[number], reason) for number, reason in reasons]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Level of an exposure over the amplifiers that have a signal, ADU, and what is wrong with amplifiers.
+
+    silent: name to why an amplifier has no signal. cut: name to how its counts are
+    cut off, in words.
+    """
+
+    adu: float
+    silent: Mapping[str, str]
+    cut: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -156,14 +178,68 @@ def open_exposures(
     )
 
 
-def level_of(exposures: Exposures, number: int) -> tuple[float, list[str]]:
-    """Clipped median of an exposure over the amplifiers that have a signal, ADU, and the names of the others."""
+def level_of(exposures: Exposures, number: int, max_level_fraction: float) -> Level:
+    """Clipped median of an exposure over the amplifiers that have a signal.
+
+    An amplifier that is constant, while others are not, has none.
+    """
     image = exposures.rows(number, 0, exposures.shape[0])
     use = exposures.good & np.isfinite(image)
-    dead = _dead_amplifiers(image, use, exposures.amplifiers)
-    if dead:
-        use &= ~amplifier_pixels(exposures.amplifiers, dead, exposures.shape)
-    return clipped(image[use]).median, dead
+    cut = _cut_off_amplifiers(exposures, number, max_level_fraction)
+    silent = {name: reason for name, reason in cut.items() if CONSTANT in reason}
+    if len(silent) == len(exposures.amplifiers):
+        return Level(clipped(image[use]).median, {}, cut)
+    rest = [amp for amp in exposures.amplifiers if amp.name not in silent]
+    silent |= {name: f"amplifier {name} has no signal" for name in _dead_amplifiers(image, use, rest)}
+    if silent:
+        use &= ~amplifier_pixels(exposures.amplifiers, list(silent), exposures.shape)
+    cut = {name: reason for name, reason in cut.items() if name not in silent}
+    return Level(clipped(image[use]).median, silent, cut)
+
+
+def silent_of(medians: Mapping[str, float]) -> list[str]:
+    """Of amplifiers with these levels, the names of those without a signal, where others have one."""
+    brightest = max(medians.values(), default=0.0)
+    if brightest <= 0:
+        return []
+    return [name for name, median in medians.items() if not median > DEAD_FRACTION * brightest]
+
+
+def sampled_rows(frame: RawFrame) -> list[tuple[int, int]]:
+    """Bands of rows that stand for a frame."""
+    ny = frame.shape[0]
+    every = SAMPLE_EVERY if ny >= 4 * SAMPLE_EVERY else SAMPLE_ROWS
+    return [(y0, min(y0 + SAMPLE_ROWS, ny)) for y0 in range(0, ny, every)]
+
+
+def cut_off(name: str, counts: np.ndarray, saturation_adu: float, fraction: float) -> str:
+    """How the raw counts of an amplifier are too high or constant, in words; empty if they are not."""
+    if not counts.size:
+        return ""
+    level, top = float(np.median(counts)), float(counts.max())
+    if float(counts.min()) == top:
+        return f"amplifier {name} is {CONSTANT} {top:.0f} ADU"
+    if level > fraction * saturation_adu:
+        return (
+            f"saturated: amplifier {name} reads {level:.0f} ADU, "
+            f"above {fraction:g} of saturation, {saturation_adu:.0f}"
+        )
+    piled = int(np.count_nonzero(counts == top))
+    if top < LEAST_CUT_ADU or piled <= max(PILED_FRACTION * counts.size, LEAST_PILED):
+        return ""
+    low, high = np.percentile(counts, [16, 84])
+    if top - level <= HOT_SCATTERS * (high - low) / 2:
+        part = piled / counts.size
+        return f"saturated: {part:.0%} of the pixels of amplifier {name} read {top:.0f} ADU, its highest"
+    return ""
+
+
+def constant_level(frame: RawFrame) -> float | None:
+    """The value that all raw counts of a frame have, ADU; None if they differ, or there is one pixel only."""
+    parts = [frame.rows(*band) for band in sampled_rows(frame)]
+    first = float(parts[0].flat[0])
+    alike = all((part == first).all() for part in parts)
+    return first if alike and sum(part.size for part in parts) > 1 else None
 
 
 def combine(exposures: Exposures, lights: Sequence[Light], clip_sigma: float) -> Stacked:
@@ -230,9 +306,26 @@ def amplifier_pixels(
     return out
 
 
+def _cut_off_amplifiers(exposures: Exposures, number: int, fraction: float) -> dict[str, str]:
+    """The amplifiers whose raw counts are cut off in an exposure, by name, and how."""
+    frame = exposures.trimmed[number].frame
+    bands = sampled_rows(frame)
+    lines = np.concatenate([np.arange(*band) for band in bands])
+    counts, good = np.concatenate([frame.rows(*band) for band in bands]), exposures.good[lines]
+    good &= np.isfinite(counts)
+    found = {}
+    for amp, saturation in zip(exposures.amplifiers, exposures.saturation_adu, strict=True):
+        own = (lines >= amp.target.y0) & (lines < amp.target.y1)
+        columns = slice(amp.target.x0, amp.target.x1)
+        reason = cut_off(amp.name, counts[own, columns][good[own, columns]], saturation, fraction)
+        if reason:
+            found[amp.name] = reason
+    return found
+
+
 def _exptime_s(one: Trimmed) -> float:
     seconds = one.frame.meta.get("exptime_s")
-    if seconds is None or not seconds >= 0:
+    if not seconds or not seconds > 0:
         raise BadHeader(
             f"{one.frame.meta.get('exposure')}: the exposure time is {seconds!r}, and a dark is to be subtracted",
             hint="awe-ingest --set exptime_s=SECONDS FILE, or --no-dark",
@@ -242,8 +335,6 @@ def _exptime_s(one: Trimmed) -> float:
 
 def _dead_amplifiers(image: np.ndarray, use: np.ndarray, amplifiers: Sequence[Amplifier]) -> list[str]:
     """Names of the amplifiers without signal, where others have one."""
-    if len(amplifiers) < 2:
-        return []
     medians = {}
     for amp in amplifiers:
         box = (
@@ -252,10 +343,7 @@ def _dead_amplifiers(image: np.ndarray, use: np.ndarray, amplifiers: Sequence[Am
         )
         values = image[box][use[box]]
         medians[amp.name] = float(np.median(values)) if values.size else 0.0
-    brightest = max(medians.values())
-    if brightest <= 0:
-        return []
-    return [name for name, median in medians.items() if not median > DEAD_FRACTION * brightest]
+    return silent_of(medians)
 
 
 def _light_rows(plane: Plane, shape: tuple[int, int], y0: int, y1: int) -> np.ndarray | np.float32:

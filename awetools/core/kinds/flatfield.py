@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..frame import Frame, FrameSet, Table
-    from .exposures import Exposures, Light, Stacked
+    from .exposures import Exposures, Level, Light, Stacked
 
 GRADIENT_SCALE_PX = 64
 
@@ -120,8 +121,8 @@ def make_flatfield(
     Each exposure less overscan, bias and dark current is divided by its clipped median
     over the detector (over the amplifiers that have a signal), so that the ratios of the
     amplifiers' gains stay in the flat, or by what lights_of says. Exposures out of the level
-    bounds, or in which an amplifier that works in the others has no signal, are left
-    out by name. An amplifier without signal in most exposures is masked (512). SCI has median 1.
+    bounds, or in which an amplifier is saturated or, while it works in the others, has no
+    signal, are left out by name. An amplifier without signal in most exposures is masked (512). SCI has median 1.
     Raises TooFew if no exposure is left.
     """
     from ..pixels.stats import clipped
@@ -136,9 +137,9 @@ def make_flatfield(
         calibrations.gain,
         params.overscan_mode,
     )
-    found = [level_of(exposures, number) for number in range(len(exposures))]
-    levels = [level for level, _ in found]
-    dead = _dead_in_most([names for _, names in found])
+    found = [level_of(exposures, number, params.max_level_fraction) for number in range(len(exposures))]
+    levels = [one.adu for one in found]
+    dead = dead_in_most([list(one.silent) for one in found])
     left_out = _left_out(exposures, found, dead, params)
     kept = [number for number in range(len(exposures)) if number not in {one for one, _ in left_out}]
     if not kept:
@@ -164,7 +165,10 @@ def make_flatfield(
             "dead_amplifiers": len(dead),
         },
         left_out=exposures.left_out(left_out),
-        used={f"amplifier {name}": "has no signal and is masked as not calibrated" for name in dead},
+        used={
+            f"amplifier {name}": "has no signal, or is constant, and is masked as not calibrated"
+            for name in dead
+        },
     )
     return result, lights
 
@@ -195,7 +199,7 @@ def flat_planes(
     return {"SCI": stacked.data, "WEIGHT": weight.astype(np.float32), "MASK": mask}
 
 
-def _dead_in_most(dead: Sequence[Sequence[str]]) -> list[str]:
+def dead_in_most(dead: Sequence[Sequence[str]]) -> list[str]:
     """The amplifiers that have no signal in more than half of the exposures."""
     names = dict.fromkeys(name for one in dead for name in one)
     return [name for name in names if 2 * sum(name in one for one in dead) > len(dead)]
@@ -203,21 +207,26 @@ def _dead_in_most(dead: Sequence[Sequence[str]]) -> list[str]:
 
 def _left_out(
     exposures: Exposures,
-    found: Sequence[tuple[float, Sequence[str]]],
+    found: Sequence[Level],
     dead: Sequence[str],
     params: FlatfieldParams,
 ) -> list[tuple[int, str]]:
     high = params.max_level_fraction * min(exposures.saturation_adu)
     reasons = []
-    for number, (level, without) in enumerate(found):
-        silent = [name for name in without if name not in dead]
-        if not level >= params.min_level_adu:
-            reasons.append(
-                (number, f"level {level:.0f} ADU is below min_level_adu = {params.min_level_adu:.0f}")
-            )
-        elif level > high:
-            text = f"level {level:.0f} ADU is above {params.max_level_fraction:g} of saturation, {high:.0f}"
+    for number, one in enumerate(found):
+        silent = [reason for name, reason in one.silent.items() if name not in dead]
+        cut = [reason for name, reason in one.cut.items() if name not in dead]
+        if one.adu > high:
+            text = f"level {one.adu:.0f} ADU is above {params.max_level_fraction:g} of saturation, {high:.0f}"
             reasons.append((number, text))
+        elif cut:
+            reasons.append((number, cut[0]))
+        elif math.isnan(one.adu):
+            reasons.append((number, "no pixel of it counts: all masked, or not finite"))
+        elif not one.adu >= params.min_level_adu:
+            reasons.append(
+                (number, f"level {one.adu:.0f} ADU is below min_level_adu = {params.min_level_adu:.0f}")
+            )
         elif silent:
-            reasons.append((number, f"amplifier {silent[0]} has no signal"))
+            reasons.append((number, silent[0]))
     return reasons

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..camera_imports import UNITS, UNKNOWN, WEIGHT_TYPES, mapping_of
+from ..camera_imports import COADD_ZERO_POINT_MAG, UNITS, UNKNOWN, WEIGHT_TYPES, mapping_of
 from ..errors import BadHeader, BadPixels, Mixture
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw
+from ..masknames import MASK_NAMES
 from ..params import param
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 # Weights whose pulls scatter by more than this, either way, are no inverse variances; nor are those
 # beyond the closer bound, if the plane fits the noise when it is read in another way.
 PULL_TOLERANCE, PULL_DOUBT, PULL_FIT = 4.0, 2.0, 1.25
-COADD_ZERO_POINT_MAG = 30.0
 NANOMAGGY_ZERO_POINT_MAG = 22.5
 
 
@@ -92,7 +92,7 @@ def import_sources(foreign: Table, params: SourcesParams) -> Result:
             f"no columns of positions among {', '.join(list(columns)[:12])}",
             hint="X_IMAGE and Y_IMAGE, x and y, ALPHA_J2000 and DELTA_J2000, or ra and dec are known",
         )
-    usable = np.logical_and.reduce([np.isfinite(values) for values in first.values()])
+    usable = np.logical_and.reduce([np.abs(values) <= FARTHEST[name] for name, values in first.items()])
     if not usable.any():
         raise BadPixels("no source has a position that is a number")
     kept = {name: values[usable] for name, values in {**first, **columns}.items()}
@@ -103,6 +103,8 @@ def import_sources(foreign: Table, params: SourcesParams) -> Result:
     )
 
 
+# Beyond these a number is no position; declinations have an end, and right ascensions may go round.
+FARTHEST = {"X_PX": 1e9, "Y_PX": 1e9, "RA_DEG": 720.0, "DEC_DEG": 90.0}
 # Our names, and the pairs of columns that other programs use, the more accurate first; case does not matter.
 POSITION_COLUMNS = (
     (
@@ -221,13 +223,16 @@ def _import_image(
     inverse, dropped = _inverse(weight, bits, params, scale.factor, Bit.OUTSIDE if coadd else Bit.USER)
     use = good_pixels(bits)
     if not use.any():
-        raise BadPixels(f"{foreign.meta.get('exposure')}: no good pixel: all masked, or without weight")
+        raise BadPixels(
+            f"{foreign.meta.get('exposure')}: no good pixel: {_counted(bits)}",
+            hint="--mask-bits, or --mask none" if mask is not None else "awe-imstat shows its pixels",
+        )
     sky = smooth_sky(data, use, params.sky_mesh)
     residual = clipped((data - sky)[use])
     inverse, said = _true_weight(_Background(data, sky, use, scale.factor), inverse, params, weight)
     used = {"weight": said} if said else {}
-    if dropped:
-        used["mask"] = f"{dropped} pixels without weight that no mask names"
+    if notes := _notes_on_mask(mask, params, dropped):
+        used["mask"] = "; ".join(notes)
     return Result(
         planes={"SCI": data, "WEIGHT": inverse, "MASK": bits},
         measures={
@@ -245,6 +250,23 @@ def _import_image(
         },
         used=used,
     )
+
+
+def _counted(bits: np.ndarray) -> str:
+    """How many pixels have which bit, in words."""
+    import numpy as np
+
+    counts = {name: int(np.count_nonzero(bits & np.int16(bit))) for name, bit in MASK_NAMES.items()}
+    return ", ".join(f"{count} of {bits.size} are {name}" for name, count in counts.items() if count)
+
+
+def _notes_on_mask(mask: Frame | None, params: ImportParams, dropped: int) -> list[str]:
+    notes = []
+    if mask is not None and not (params.mask_bits or params.mask_codes):
+        notes.append("nothing says what its numbers mean (--mask-bits, --mask-codes): all are taken as user")
+    if dropped:
+        notes.append(f"{dropped} pixels without weight that no mask names")
+    return notes
 
 
 def _listed(value: float | None) -> list[float] | None:
@@ -287,7 +309,7 @@ def _inverse(
 
     if weight is None or params.weight_type == "none":
         return good_pixels(bits).astype(np.float32), 0
-    inverse = inverse_variance(weight.data, params.weight_type) / np.float32(factor * factor)
+    inverse = inverse_variance(weight.data, params.weight_type, factor)
     without = (inverse <= 0) & good_pixels(bits)
     bits[without] |= np.int16(unnamed)
     inverse[~good_pixels(bits)] = 0
@@ -318,7 +340,7 @@ def _true_weight(
             raise BadPixels("the background is constant, so its noise cannot stand in for a weight")
         what = "relative weights" if weight is not None and params.weight_type == "relative" else "no weights"
         text = f"{what}: scaled by {1 / measured**2:.6g} to the noise of the background"
-        return (inverse / np.float32(measured**2)).astype(np.float32), text
+        return _scaled(inverse, measured), text
     if not np.isfinite(measured) or _misfit(measured) <= PULL_DOUBT:
         return inverse, ""
     convention, pulls = _fitting(image, weight)
@@ -330,6 +352,20 @@ def _true_weight(
             hint=f"--weight-type {convention if fits else 'relative'}",
         )
     return inverse, ""
+
+
+def _scaled(inverse: np.ndarray, noise: float) -> np.ndarray:
+    """Weights divided by the variance of the background; raises BadPixels where no float32 holds them."""
+    import numpy as np
+
+    scaled = inverse.astype(np.float64) / noise**2
+    if scaled.max() > np.finfo(np.float32).max or scaled.max() < np.finfo(np.float32).tiny:
+        raise BadPixels(
+            f"the background scatters by {noise:.3g} in the unit of the product, so that weights of about "
+            f"{scaled.max():.3g} would be needed: is the unit, or the exposure time, right?",
+            hint="--unit, --set exptime_s=SECONDS, --zero-point",
+        )
+    return scaled.astype(np.float32)
 
 
 def _misfit(pulls: float) -> float:
@@ -345,7 +381,11 @@ def _fitting(image: _Background, weight: Frame) -> tuple[str, float]:
 
     found = {}
     for convention in ("weight", "variance", "rms"):
-        inverse = inverse_variance(weight.data, convention) / np.float32(image.factor**2)
+        try:
+            inverse = inverse_variance(weight.data, convention, image.factor)
+        except BadPixels:
+            # Read in this way no number of the plane is a weight.
+            continue
         used = np.where(image.use, inverse, 0).astype(np.float32)
         found[convention] = pull_sigma(image.data, image.sky, used)
     best = min(found, key=lambda name: _misfit(found[name]))

@@ -79,6 +79,7 @@ def make_fringe(
             "left_out": len(sky.left_out),
         },
         left_out=exposures.left_out(sky.left_out),
+        used=sky.used,
     )
 
 

@@ -141,7 +141,9 @@ def _used(unknown: str, has_readnoise: bool, bias: Frame | None, table: Mapping[
         used["readnoise"] = "taken from the bias" if from_bias else "taken from the camera table"
     for name, pairs in zip(table["AMP"], table["PAIRS"], strict=True):
         if not pairs:
-            used[f"amplifier {name}"] = "has no light: its gain is the documented one, or that of the others"
+            used[f"amplifier {name}"] = (
+                "has no light or is constant: its gain is the documented one, or that of the others"
+            )
     return used
 
 

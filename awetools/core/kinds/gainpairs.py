@@ -26,15 +26,11 @@ from ..pixels.transfer import (
 )
 from ..sections import Amplifier
 from .common import Trimmed, amplifier_map, saturation_of
+from .exposures import CONSTANT, cut_off, sampled_rows
 from .gain import GainParams
 
-# Levels are measured in so many rows of every so many: an eighth of the pixels.
-SAMPLE_ROWS, SAMPLE_EVERY = 16, 128
 # An amplifier with less than this fraction of the light of the brightest is dead.
 DEAD_FRACTION = 0.1
-# If so many pixels of an exposure have its highest value, that is where it was cut off.
-PILED_FRACTION = 0.01
-CONSTANT = "constant at"
 # The scale of the curves where saturation is not known: what a 16-bit converter can say.
 FULL_SCALE_ADU = 65535.0
 # The least ratio of exposure times that says something of linearity.
@@ -131,8 +127,7 @@ def background_of(shape: tuple[int, int], bias: Frame | None, read_noise: Sequen
 def exposure_of(place: int, trimmed: Trimmed, background: Background, params: GainParams) -> Exposure:
     """The levels of an exposure, from a part of its rows."""
     frame = trimmed.frame
-    every = SAMPLE_EVERY if frame.shape[0] >= 4 * SAMPLE_EVERY else SAMPLE_ROWS
-    bands = [(y0, min(y0 + SAMPLE_ROWS, frame.shape[0])) for y0 in range(0, frame.shape[0], every)]
+    bands = sampled_rows(frame)
     lines = np.concatenate([np.arange(*band) for band in bands])
     counts = np.concatenate([frame.rows(*band) for band in bands])
     values = np.concatenate([background.less_bias(trimmed.rows(*band), *band) for band in bands])
@@ -142,17 +137,22 @@ def exposure_of(place: int, trimmed: Trimmed, background: Background, params: Ga
         rows, columns = box_of(amp)
         box = ((lines >= rows.start) & (lines < rows.stop), columns)
         levels.append(_mean_level(values[box][use[box]]))
-        cut.append(_cut_off(amp, counts[box][use[box]], saturation, params.max_level_fraction))
+        cut.append(cut_off(amp.name, counts[box][use[box]], saturation, params.max_level_fraction))
     return Exposure(place, trimmed, tuple(levels), tuple(cut))
 
 
 def judged(exposures: Sequence[Exposure], min_level_adu: float) -> list[Exposure]:
-    """The exposures with the reason why one is left out; an amplifier that is constant in all has no light."""
+    """The exposures with the reason why one is left out.
+
+    An amplifier that is constant in all of them, while another is not, has no light.
+    """
     stuck = {
         number
         for number in range(len(exposures[0].cut))
         if all(CONSTANT in one.cut[number] for one in exposures)
     }
+    if len(stuck) == len(exposures[0].cut):
+        stuck = set()
     found = []
     for one in exposures:
         levels = tuple(0.0 if number in stuck else level for number, level in enumerate(one.levels))
@@ -170,24 +170,6 @@ def _mean_level(values: np.ndarray) -> float:
     middle = float(np.median(values))
     near = values[np.abs(values - middle) <= 0.5 * abs(middle)]
     return float(near.mean(dtype=np.float64)) if near.size else middle
-
-
-def _cut_off(amp: Amplifier, counts: np.ndarray, saturation_adu: float, fraction: float) -> str:
-    """How an amplifier is too bright, in words; empty if it is not."""
-    if not counts.size:
-        return ""
-    level, top = float(np.median(counts)), float(counts.max())
-    if float(counts.min()) == top:
-        return f"amplifier {amp.name} is {CONSTANT} {top:.0f} ADU"
-    if level > fraction * saturation_adu:
-        return (
-            f"saturated: amplifier {amp.name} reads {level:.0f} ADU, "
-            f"above {fraction:g} of saturation, {saturation_adu:.0f}"
-        )
-    piled = float(np.count_nonzero(counts == top)) / counts.size
-    if piled > PILED_FRACTION and level > 0.5 * top:
-        return f"saturated: {piled:.0%} of the pixels of amplifier {amp.name} read {top:.0f} ADU, its highest"
-    return ""
 
 
 def paired(exposures: Sequence[Exposure], pair_fraction: float) -> tuple[list[Pair], list[Exposure]]:
@@ -335,7 +317,7 @@ def _why_unknown(exposures: Sequence[Exposure], lamp: float | None, lamp_fractio
     if not exposures:
         return "not measured: twilight has no constant light"
     times = [one.meta.get("exptime_s") for one in exposures]
-    if not all(times):
+    if not all(time and time > 0 for time in times):
         return "not measured: the exposure times are not all known"
     for name in {one.lamp for one in exposures}:
         own = [float(time) for one, time in zip(exposures, times, strict=True) if one.lamp == name and time]

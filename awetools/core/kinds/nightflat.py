@@ -43,12 +43,13 @@ def make_nightflat(
     or the camera table gives it. gain: a row an amplifier, else the camera table gives it.
     Objects are masked in each frame, by scatter at all scales, then again after what the
     frames have in common was divided out. Frames that objects cover, or whose sky departs
-    from that common shape by more than a gradient (a galaxy that fills the field, dawn), are
-    left out by name. Each frame less overscan, bias and dark current is divided by its sky and
-    by what its gradient has more than the others'; pixels off the median by the noise model
-    are rejected and the rest averaged, weighted by inverse variance. Returns SCI (the
-    response, as a dome flat; 0 where every frame has an object), WEIGHT and MASK (1 and 2 from
-    hotpix, 512 no value). Raises TooFew with fewer than three frames that show the sky.
+    from that common shape by more than a gradient (a galaxy that fills the field, dawn), or in
+    which an amplifier shows no sky, though it does in others, are left out by name. Each frame
+    less overscan, bias and dark current is divided by its sky and by what its gradient has more
+    than the others'; pixels off the median by the noise model are rejected and the rest
+    averaged, weighted by inverse variance. Returns SCI (the response, as a dome flat; 0 where
+    every frame has an object), WEIGHT and MASK (1 and 2 from hotpix, 512 no value, or an
+    amplifier without sky). Raises TooFew with fewer than three frames that show the sky.
     """
     import numpy as np
 
@@ -62,7 +63,7 @@ def make_nightflat(
     ratio = np.divide(stacked.data, response, out=np.ones_like(stacked.data), where=use)
     levels = [light.plane.level for light in sky.lights]
     return Result(
-        planes=flat_planes(exposures, stacked, (), hotpix),
+        planes=flat_planes(exposures, stacked, sky.dead, hotpix),
         measures={
             "level_min_adu": min(levels),
             "level_max_adu": max(levels),
@@ -76,6 +77,7 @@ def make_nightflat(
             "left_out": len(sky.left_out),
         },
         left_out=exposures.left_out(sky.left_out),
+        used=sky.used,
     )
 
 

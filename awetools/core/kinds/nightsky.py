@@ -16,8 +16,9 @@ from ..pixels.objects import Cells, cells_of, find_objects
 from ..pixels.planes import Plane, fit_plane
 from ..pixels.smooth import block_statistics, fill_gaps, interpolate_blocks
 from ..pixels.stats import clipped, row_medians
-from .exposures import Exposures, Light, open_exposures
-from .flatfield import Calibrations, NightSkyParams
+from ..sections import Amplifier
+from .exposures import Exposures, Light, open_exposures, silent_of
+from .flatfield import Calibrations, NightSkyParams, dead_in_most
 
 # How far a frame may depart from a plane before its common shape is known.
 FIRST_FLATNESS = 0.05
@@ -26,6 +27,8 @@ AT_LEAST = 3
 OUTLYING = 4.0
 # With less sky than this nothing can be fitted.
 MOST_MASKED = 0.95
+# Cells below this part of a level that hardly any sky is below are no sky, but something without light.
+HOLLOW_FRACTION, FAINT_PERCENTILE = 0.2, 25.0
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,20 @@ class Sky:
     """The frames that are used, each with its sky and its objects, and those that are not.
 
     masked_fraction: mean over the frames used; roughness: what of each frame's sky is
-    neither common to all nor a plane, a fraction, in blocks of 64 pixels.
+    neither common to all nor a plane, a fraction, in blocks of 64 pixels; dead: the
+    amplifiers without sky in most frames, by name.
     """
 
     lights: list[Light]
     left_out: list[tuple[int, str]]
     masked_fraction: float
     roughness: list[float]
+    dead: Sequence[str] = ()
+
+    @property
+    def used(self) -> dict[str, str]:
+        """What is to be said of the amplifiers."""
+        return {f"amplifier {name}": "shows no sky and is masked as not calibrated" for name in self.dead}
 
 
 def sky_of(
@@ -50,7 +60,9 @@ def sky_of(
 ) -> tuple[Exposures, np.ndarray, Sky]:
     """Science frames with their calibrations, the flat (1 where it has no value) and the sky of each frame.
 
-    Pixels that the flat does not know do not count. Raises TooFew, as :func:`measure_sky`.
+    Pixels that the flat does not know do not count, nor do those of an amplifier without
+    sky in most frames; a frame in which another one has none is left out. Raises TooFew,
+    as :func:`measure_sky`.
     """
     exposures = open_exposures(
         raw,
@@ -68,7 +80,18 @@ def sky_of(
         exposures = replace(exposures, good=exposures.good & known)
     numbers = range(len(exposures))
     cells = read_cells(exposures, numbers, [response] * len(exposures))
-    return exposures, response, measure_sky(exposures, cells, params)
+    silent = [silent_amplifiers(one, exposures.amplifiers) for one in cells]
+    dead = dead_in_most(silent)
+    if dead:
+        exposures = exposures.without(dead)
+        cells = [_less(one, _touched(one, exposures.amplifiers, dead)) for one in cells]
+    failed = [
+        (number, f"amplifier {name} shows no sky")
+        for number, names in enumerate(silent)
+        for name in names[:1]
+        if name not in dead
+    ]
+    return exposures, response, replace(measure_sky(exposures, cells, params, failed), dead=dead)
 
 
 def read_cells(
@@ -84,19 +107,61 @@ def read_cells(
     return found
 
 
+def silent_amplifiers(cells: Cells, amplifiers: Sequence[Amplifier]) -> list[str]:
+    """Names of the amplifiers without light or a pixel that counts, where others have it, in a frame in cells."""
+    medians = {}
+    for amp in amplifiers:
+        own = _touched(cells, amplifiers, [amp.name]) & cells.known
+        medians[amp.name] = float(np.median(cells.mean[own])) if own.any() else 0.0
+    return silent_of(medians)
+
+
+def _touched(cells: Cells, amplifiers: Sequence[Amplifier], names: Sequence[str]) -> np.ndarray:
+    """True in the cells that the amplifiers of these names have a part of."""
+    out = np.zeros(cells.mean.shape, dtype=bool)
+    for amp in amplifiers:
+        if amp.name in names:
+            (y0, y1), (x0, x1) = (
+                (low // cells.size, -(-high // cells.size))
+                for low, high in ((amp.target.y0, amp.target.y1), (amp.target.x0, amp.target.x1))
+            )
+            out[y0:y1, x0:x1] = True
+    return out
+
+
+def _less(cells: Cells, without: np.ndarray) -> Cells:
+    """The cells, some of them without a pixel."""
+    return replace(cells, count=np.where(without, np.float32(0), cells.count))
+
+
+def _hollow(cells: Cells) -> np.ndarray:
+    """Cells far below the sky: blank values, or something without light that the flat does not know."""
+    known = cells.known
+    if not known.any():
+        return np.zeros(known.shape, dtype=bool)
+    level = float(np.percentile(cells.mean[known], FAINT_PERCENTILE))
+    below: np.ndarray = known & (cells.mean < HOLLOW_FRACTION * max(level, 0.0))
+    return below
+
+
 def measure_sky(
     exposures: Exposures,
     cells: Sequence[Cells],
     params: NightSkyParams,
+    failed: Sequence[tuple[int, str]] = (),
 ) -> Sky:
     """Sky and objects of every exposure, and which cannot be used.
 
     Objects are sought in each frame, then again after what all frames have in common was
     divided out; the planes are relative to that, and to their own mean: a gradient that
-    one frame alone has (the Moon) is taken out, one that all have stays. Raises TooFew.
+    one frame alone has (the Moon) is taken out, one that all have stays. What is far below
+    the sky counts no more than objects do. failed: frames that are not used, and why.
+    Raises TooFew.
     """
+    hollow = [_hollow(one) for one in cells]
+    cells = [_less(one, blank) if blank.any() else one for one, blank in zip(cells, hollow, strict=True)]
     objects = [find_objects(one, params.object_sigma, FIRST_FLATNESS) for one in cells]
-    left_out = _covered(cells, objects, range(len(cells)), params)
+    left_out = [*failed, *_covered(cells, objects, _others(range(len(cells)), failed), params)]
     kept = _others(range(len(cells)), left_out)
     _refuse_few(exposures, kept, left_out)
     common = _common(cells, objects, kept, [Plane(_level(cells[n], objects[n]), 0, 0) for n in kept])
@@ -118,7 +183,7 @@ def measure_sky(
         common = _common(cells, objects, kept, [planes[number] for number in kept])
         if not fresh:
             break
-    lights = [Light(n, planes[n], objects[n], cells[n].size) for n in kept]
+    lights = [Light(n, planes[n], objects[n] | hollow[n], cells[n].size) for n in kept]
     masked = float(np.mean([_masked_fraction(cells[n], objects[n]) for n in kept]))
     return Sky(lights, sorted(left_out), masked, [rough[n] for n in kept])
 
@@ -214,6 +279,8 @@ def _covered(
         level = _level(cells[number], objects[number])
         if part > min(params.max_masked_fraction, MOST_MASKED):
             found.append((number, f"objects cover {part:.2f} of it"))
+        elif not cells[number].known.any():
+            found.append((number, "no pixel of it counts: all masked, saturated or not finite"))
         elif not level > 0:
             found.append((number, f"its sky is {level:.3g} ADU"))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EmptyInput, TooFew, UnknownName, UsageError, nearest
-from .figure import Curve, Panel, Plot, label_of
+from .figure import Curve, Panel, Plot, label_of, logged
 
 Value = float | str | None
 Rows = Sequence[Mapping[str, Value]]
@@ -20,6 +19,9 @@ Rows = Sequence[Mapping[str, Value]]
 MOST_GROUPS = 12
 # A column whose texts are dates is an axis of time.
 LEAST_DATE = len("2024-03-02")
+# Dates beyond these are texts, and numbers beyond this, or not finite, have no place in a plot.
+FIRST_DATE, LAST_DATE = np.datetime64("1000-01-01"), np.datetime64("9000-01-01")
+FARTHEST = 1e100
 
 
 def rows_from_text(text: str) -> list[dict[str, Value]]:
@@ -56,8 +58,8 @@ def columns_plot(
     ``x``: by default the first column (with a single column the number of the row);
     dates are an axis of time. ``y``: by default every other column of numbers. ``by``:
     the column whose values are groups, by default the first column of a few texts that
-    repeat. ``log``: axes that are logarithmic, of ``x`` and ``y``. Rows without a value
-    are left out of its panel. Raises UnknownName, TooFew.
+    repeat. ``log``: axes that are logarithmic, of ``x`` and ``y``. Rows without a value,
+    or with one beyond 1e100, are left out of its panel. Raises UnknownName, TooFew, BadValue (nothing for a logarithm).
     """
     if not rows:
         raise TooFew("there is a header but no row")
@@ -74,18 +76,18 @@ def columns_plot(
     if not wanted:
         raise TooFew(f"no column of numbers to plot against {x or 'the row'}; there are: {', '.join(names)}")
     by = by or _grouping(rows, [name for name in names if name != x and name not in wanted])
-    panels = [_panel(rows, x, name, by, log) for name in wanted]
+    panels = [_panel(rows, x, name, by) for name in wanted]
     if not any(panel.curves for panel in panels):
         raise TooFew(f"no row has {x or 'a number'} and {' or '.join(wanted)}")
     columns = 1 if len(panels) <= 3 else 3
-    return Plot(panels, columns=columns, heights=(1.25,) if len(panels) == 1 else ())
+    return logged(Plot(panels, columns=columns, heights=(1.25,) if len(panels) == 1 else ()), log)
 
 
-def _panel(rows: Rows, x: str | None, y: str, by: str | None, log: str) -> Panel:
+def _panel(rows: Rows, x: str | None, y: str, by: str | None) -> Panel:
     groups: dict[str, list[tuple[Value, float]]] = {}
     for number, row in enumerate(rows, 1):
         value, at = row.get(y), float(number) if x is None else row.get(x)
-        if isinstance(value, float) and math.isfinite(value) and at is not None:
+        if isinstance(value, float) and at is not None and _has_place(value) and _has_place(at):
             groups.setdefault(_text(row.get(by)) if by else "", []).append((at, value))
     every = [at for points in groups.values() for at, _ in points]
     curves = []
@@ -101,9 +103,12 @@ def _panel(rows: Rows, x: str | None, y: str, by: str | None, log: str) -> Panel
         label_of(y),
         "",
         curves,
-        log_x="x" in log,
-        log_y="y" in log,
     )
+
+
+def _has_place(value: Value) -> bool:
+    """Whether an axis can show a value: any text, and numbers that are not beyond all bounds."""
+    return not isinstance(value, float) or abs(value) <= FARTHEST
 
 
 def axis(values: Sequence[Value], every: Sequence[Value] | None = None) -> npt.NDArray[Any]:
@@ -114,8 +119,9 @@ def axis(values: Sequence[Value], every: Sequence[Value] | None = None) -> npt.N
     texts = [_text(one) for one in values]
     try:
         if all(len(_text(one)) >= LEAST_DATE for one in every):
-            np.array([_text(one) for one in every], "datetime64[ms]")
-            return np.array(texts, "datetime64[ms]")
+            dates = np.array([_text(one) for one in every], "datetime64[ms]")
+            if dates.min() > FIRST_DATE and dates.max() < LAST_DATE:
+                return np.array(texts, "datetime64[ms]")
     except ValueError:
         pass
     return np.array(texts, object)

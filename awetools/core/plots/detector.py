@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..compare import Change, change_of
+from ..changes import Change, change_of
 from ..errors import BadPixels, NoImage, UsageError, WrongKind
 from ..frame import Frame, RawFrame
 from ..kinds.common import amplifiers_of
@@ -201,9 +201,10 @@ def residual(changes: Iterable[tuple[str, Change]], block: int = 64) -> Plot:
     return Plot(panels, "Residuals", min(len(panels), 3))
 
 
-def from_predecessor(shown: Shown, before: Frame) -> Change:
-    """How a product differs from another one."""
-    return change_of(shown.frame, before, shown.unit)
+def from_predecessor(shown: Shown, before: Shown) -> Change:
+    """How a product differs from another one; raises WrongKind for a mask, UsageError for two units."""
+    now, then = _images([shown, before], "residual")
+    return change_of(now.frame, then.frame, now.unit)
 
 
 def from_smooth(shown: Shown, block: int = 64) -> Change:

@@ -207,9 +207,9 @@ def _panel(figure: Any, axes: Any, panel: Panel, handles: dict[str, Any]) -> Non
     if panel.log_y:
         axes.set_yscale("log")
     if panel.x_limits is not None:
-        axes.set_xlim(panel.x_limits)
+        axes.set_xlim(_limits(panel.x_limits, panel.log_x))
     if panel.y_limits is not None:
-        axes.set_ylim(panel.y_limits)
+        axes.set_ylim(_limits(panel.y_limits, panel.log_y))
     axes.set_xlabel(_plain(panel.x_label))
     axes.set_ylabel(_plain(panel.y_label))
     if panel.title:
@@ -217,6 +217,12 @@ def _panel(figure: Any, axes: Any, panel: Panel, handles: dict[str, Any]) -> Non
     if panel.note:
         axes.set_title(panel.note, loc="right", fontsize=8.5, color=NOTE)
     _ticks(axes, panel, texts)
+
+
+def _limits(limits: tuple[float, float], log: bool) -> tuple[float | None, float | None]:
+    """The limits of an axis; a logarithmic one begins where its numbers do if it cannot at its limit."""
+    low, high = limits
+    return (None, high if high > 0 else None) if log and low <= 0 else (low, high)
 
 
 def _texts(panel: Panel) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import BadValue
 
 ELECTRONS = "e\N{SUPERSCRIPT MINUS}"
 # Ends of names, longest first, as a reader writes the unit.
@@ -91,6 +93,39 @@ class Plot:
     title: str = ""
     columns: int = 1
     heights: Sequence[float] = ()
+
+
+def logged(plot: Plot, log: str) -> Plot:
+    """A plot with logarithmic axes (``x``, ``y`` or both) where a panel has numbers above 0 on them.
+
+    A note tells how many points are not. Raises BadValue for an axis that no panel has.
+    """
+    panels = [_logged(panel, log) for panel in plot.panels]
+    for name in log:
+        if not any(panel.log_x if name == "x" else panel.log_y for panel in panels):
+            raise BadValue(f"--log {name}: the plot has no axis {name} with numbers above 0")
+    return replace(plot, panels=panels)
+
+
+def _logged(panel: Panel, log: str) -> Panel:
+    if panel.map is not None or not log:
+        return panel
+    log_x = panel.log_x or ("x" in log and any(_above_0(curve.x).any() for curve in panel.curves))
+    log_y = panel.log_y or ("y" in log and any(_above_0(curve.y).any() for curve in panel.curves))
+    points = [curve for curve in panel.curves if curve.style == "points"]
+    lost = sum(
+        int(np.count_nonzero((log_x & ~_above_0(curve.x)) | (log_y & ~_above_0(curve.y)))) for curve in points
+    )
+    note = f"{lost} points not above 0" if lost else ""
+    return replace(panel, log_x=log_x, log_y=log_y, note="; ".join(filter(None, (panel.note, note))))
+
+
+def _above_0(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which values have a logarithm; dates and texts have none."""
+    if values.dtype.kind not in "iuf":
+        return np.zeros(values.shape, np.bool_)
+    above: npt.NDArray[np.bool_] = values > 0
+    return above
 
 
 def label_of(name: str) -> str:

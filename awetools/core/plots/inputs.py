@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import open_sources
-from ..compare import Change, relatives
+from ..changes import Change
 from ..errors import NoMatch, UnknownName, UsageError, WrongKind, nearest
 from ..files import parse_address
 from ..frame import Frame, Table
@@ -16,6 +16,7 @@ from ..kind import Kind, kind_named
 from ..plan import Source
 from ..products import ProductInput, load_product, open_product
 from ..raws import RawInput
+from ..relatives import product_named, relatives
 from ..workspace import Workspace
 from .amplifiers import (
     PAIR_LEVEL,
@@ -36,7 +37,7 @@ from .detector import (
     profile,
     residual,
 )
-from .figure import Panel, Plot
+from .figure import Plot, logged
 
 # What files differ in, in the order in which a legend says it.
 TOLD = ("detector", "filter", "night", "temperature_set_c", "exposure")
@@ -86,9 +87,7 @@ def plot_files(
     else:
         shown = (_shown(one, label, kinds) for one, label in zip(sources, labels, strict=True))
         plot = IMAGES[what](shown)
-    return _logged(
-        replace(plot, title=plot.title and f"{plot.title}: {title_of(sources)}"), choice.log
-    ), notes
+    return logged(replace(plot, title=plot.title and f"{plot.title}: {title_of(sources)}"), choice.log), notes
 
 
 TABLES = {"photon-transfer": photon_transfer, "linearity": linearity, "amplifiers": by_amplifier}
@@ -133,15 +132,6 @@ def _file_name(source: Source) -> str:
     return source.address.path.name.partition(".")[0] + detector
 
 
-def _logged(plot: Plot, log: str) -> Plot:
-    def logged(panel: Panel) -> Panel:
-        if panel.map:
-            return panel
-        return replace(panel, log_x="x" in log or panel.log_x, log_y="y" in log or panel.log_y)
-
-    return replace(plot, panels=[logged(panel) for panel in plot.panels])
-
-
 # What fits
 
 
@@ -164,7 +154,9 @@ def _fitting(source: Source, kinds: Sequence[Kind]) -> str:
     if loaded == "table":
         table = load_product(source)
         assert isinstance(table, Table)
-        return "photon-transfer" if has_column(table, PAIR_LEVEL) else "amplifiers"
+        if has_column(table, PAIR_LEVEL):
+            return "photon-transfer"
+        return "amplifiers" if has_column(table, "AMP") else "measures"
     if loaded == "MASK":
         return "mask"
     return "profile" if kind_named(kinds, source.kind).validity else "pulls"
@@ -240,7 +232,7 @@ def _changes(
         notes.append(f"{one.address}: against {against.path}")
         other = _shown(against, str(against.path), kinds)
         said = f"{label}, against {labels_of([one, against])[1]}".removeprefix(", ")
-        yield said, from_predecessor(shown, other.frame)
+        yield said, from_predecessor(shown, other)
 
 
 def _against(
@@ -248,7 +240,7 @@ def _against(
 ) -> ProductInput | None:
     """The product that another one is compared with; None where there is none before it."""
     if choice.with_path is not None:
-        return open_product(choice.with_path)
+        return product_named(str(choice.with_path), workspace)
     if not isinstance(source, ProductInput):
         return None
     found = relatives(source, kind_named(kinds, source.kind), workspace.stores, 1).predecessor

@@ -685,3 +685,10 @@ def test_an_export_that_is_imported_is_the_same(run: InProcess, tmp_path: Path) 
 def test_an_empty_option_is_no_path(run: InProcess, tmp_path: Path) -> None:
     frame = write_foreign(tmp_path / "frame.fits")
     refused(run("import_", "--as", "reduced", frame, "--out-dir", ""), "usage", "--out-dir", "empty")
+
+
+def test_a_weight_plane_is_no_image(run: InProcess, tmp_path: Path) -> None:
+    plane = sorted(data_path("legacysurvey-cutouts").rglob("c4d_*_oow_*.fits"))[0]
+    ran = run("import_", "--as", "reduced", plane, "-o", tmp_path / "x.fits")
+    assert ran.code == 4 and "oow" in ran.err and "--weight" in ran.err
+    assert not (tmp_path / "x.fits").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,13 @@ NOT_KEPT = ("frame_type", "sections", "read_noise_adu")
 # No zero point is beyond, of whatever unit.
 FAINTEST_MAG = 100
 RAW_TYPES = ("raw_bias", "raw_dark", "raw_domeflat", "raw_twiflat")
+
+
+# The words of file names by which pipelines tell an image's planes from the image.
+_PLANE_NAME = re.compile(
+    r"(?:^|[._-])(oow|ood|okw|okd|weights?|wht|wtmap|ivar|invvar|rms|mask|dqm?|flags?)(?=[._-])",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,8 @@ def _opened(kind: Kind, address: Address) -> FitsFile:
 def _image_plan(
     kind: Kind, fits: FitsFile, hdu: Hdu, many: bool, given: Given, workspace: Workspace
 ) -> tuple[Plan, list[str]]:
+    if not given.processed:
+        _refuse_plane(fits)
     cards = extension_cards(infos_of(fits)[hdu.index], fits.hdus[0].header, str(fits.path))
     meta, origin, problems = _meta_of(fits, hdu, given, workspace)
     rule = chosen_import(rules_of(workspace.cameras, str(meta["camera"])), cards) or ImportRule("", None)
@@ -189,6 +199,16 @@ def _open_questions(problems: Sequence[str], meta: Mapping[str, Any]) -> list[st
     if not wcs:
         found.append("the header has no celestial coordinate system")
     return found
+
+
+def _refuse_plane(fits: FitsFile) -> None:
+    """Raise WrongKind for a file whose name says that it is the weight or the mask of another."""
+    found = _PLANE_NAME.search(fits.path.name)
+    if found:
+        raise WrongKind(
+            f"{fits.path}: its name says ({found[1]}) that it is the weight or the mask of an image",
+            hint=f"awe-import --weight {shlex.quote(str(fits.path))} IMAGE; --processed takes it as it is",
+        )
 
 
 def _refuse_raw(

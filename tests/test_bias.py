@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from awetools.core.errors import TooFew
 from awetools.core.frame import FrameSet
 from awetools.core.kind import Result
 from awetools.core.kinds.bias import BiasParams, make_bias
@@ -67,3 +68,14 @@ def test_the_median_scatters_like_the_mean_of_so_many(n: int) -> None:
     values = np.random.default_rng(n).normal(0, 1, (n, 200_000))
     found = 1 / np.median(values, axis=0).var()
     assert float(median_equivalent(np.array(n))) == pytest.approx(found, rel=0.02)
+
+
+def test_a_constant_exposure_is_left_out_by_name() -> None:
+    rng = np.random.default_rng(8)
+    frames = [rng.normal(1000, 4, (60, 50)).astype(np.float32) for _ in range(4)]
+    frames.insert(2, np.full((60, 50), 1000, np.float32))
+    result = make_bias(FrameSet.of_arrays(frames), params=BiasParams(overscan_mode="none"))
+    assert [one.number for one in result.left_out] == [2] and "1000 ADU" in result.left_out[0].reason
+    assert result.measures["frames"] == 4 and result.measures["left_out"] == 1
+    with pytest.raises(TooFew, match="2 biases are left of 3"):
+        make_bias(FrameSet.of_arrays(frames[1:4]), params=BiasParams(overscan_mode="none"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import BadPixels
-from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, group, nights, valid_at
+from ..errors import BadPixels, TooFew
+from ..kind import DETECTOR_MATCH, Kind, LeftOut, Limit, Measure, Need, Result, group, nights, valid_at
 from ..params import param
 from .declare import overscan_mode_param
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..pixels.stats import Clipped
     from .common import Trimmed
 
+LEAST_FRAMES = 3
 # Rows of each amplifier from which the noise is estimated where no readnoise product is given:
 # 128 rows of 1000 pixels in five pairs give it to 0.1%.
 NOISE_ROWS = 128
@@ -47,13 +48,21 @@ def make_bias(raw: FrameSet, *, readnoise: Table | None = None, params: BiasPara
     Returns SCI (ADU), the mean of the pixels within clip_sigma of the median or the
     median itself, and WEIGHT (ADU^-2), its inverse variance by the noise model, 0
     where no frame had a finite value or (clipped) all frames disagree (SCI is then
-    their median). Raises BadPixels for identical or saturated frames.
+    their median). Constant exposures are left out. Raises TooFew if less than three are
+    left, BadPixels for identical or saturated frames.
     """
     import numpy as np
 
     from ..pixels.stats import clipped, middle
     from .common import in_time_order, noise_of_pairs, read_noise_of, saturation_of, trim
 
+    left_out = _constant(raw)
+    raw = raw.without([one.number for one in left_out])
+    if len(raw) < LEAST_FRAMES:
+        raise TooFew(
+            f"{len(raw)} biases are left of {len(raw) + len(left_out)}: {left_out[0].reason}",
+            hint="awe-imstat shows their pixels",
+        )
     trimmed = [trim(frame, params.overscan_mode) for frame in in_time_order(raw)]
     used = {}
     noise = read_noise_of(readnoise, [], raw.amplifiers)
@@ -81,10 +90,24 @@ def make_bias(raw: FrameSet, *, readnoise: Table | None = None, params: BiasPara
             "rejected_fraction": rejected / (data.size * len(raw)),
             "unstable_pixels": int(np.count_nonzero((weight == 0) & (data != 0))),
             "frames": len(raw),
+            "left_out": len(left_out),
         },
+        left_out=left_out,
         meta={"read_noise_adu": [round(value, 5) for value in noise]},
         used=used,
     )
+
+
+def _constant(raw: FrameSet) -> list[LeftOut]:
+    """The exposures whose pixels are all the same: they were not read out."""
+    from .exposures import constant_level
+
+    levels = [constant_level(frame) for frame in raw]
+    return [
+        LeftOut(number, f"{frame.meta.get('exposure')}: all its pixels read {level:.0f} ADU")
+        for number, (frame, level) in enumerate(zip(raw, levels, strict=True))
+        if level is not None
+    ]
 
 
 def _stack(
@@ -152,7 +175,14 @@ clip_sigma from the median are rejected by the noise model (the read noise and d
 are averaged (--combine clipped), or the median of all is taken (--combine median). The read noise comes
 from a readnoise product, else from pairs of the same exposures.""",
     needs=[
-        Need("raw", "raw_bias", group(), many=True, at_least=3, help="Raw bias exposures of one detector."),
+        Need(
+            "raw",
+            "raw_bias",
+            group(),
+            many=True,
+            at_least=LEAST_FRAMES,
+            help="Raw bias exposures of one detector.",
+        ),
         Need("readnoise", "readnoise", valid_at(), optional=True, help="Read noise of the amplifiers."),
     ],
     match=DETECTOR_MATCH,
@@ -171,7 +201,8 @@ from a readnoise product, else from pairs of the same exposures.""",
         Measure("overscan_noise_adu", "Mean noise of an overscan pixel."),
         Measure("rejected_fraction", "Fraction of the input pixels that were rejected."),
         Measure("unstable_pixels", "Number of pixels in which all exposures disagree; their weight is 0."),
-        Measure("frames", "Number of exposures."),
+        Measure("frames", "Number of exposures used."),
+        Measure("left_out", "Number of exposures left out because they are constant."),
     ],
     limits=[Limit("good_fraction", low=0.5)],
     recipe=make_bias,

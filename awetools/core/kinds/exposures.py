@@ -242,6 +242,19 @@ def constant_level(frame: RawFrame) -> float | None:
     return first if alike and sum(part.size for part in parts) > 1 else None
 
 
+def constant_amplifiers(frame: RawFrame) -> list[str]:
+    """Names of the amplifiers whose raw counts are all the same: they were not read out."""
+    found = []
+    bands = [(y0, frame.rows(y0, y1)) for y0, y1 in sampled_rows(frame)]
+    for amp in frame.amplifiers:
+        columns = slice(amp.target.x0, amp.target.x1)
+        parts = [rows[max(amp.target.y0 - y0, 0) : max(amp.target.y1 - y0, 0), columns] for y0, rows in bands]
+        counts = np.concatenate([part.ravel() for part in parts])
+        if counts.size > 1 and counts.min() == counts.max():
+            found.append(amp.name)
+    return found
+
+
 def combine(exposures: Exposures, lights: Sequence[Light], clip_sigma: float) -> Stacked:
     """Weighted clipped mean of exposures divided by their light.
 

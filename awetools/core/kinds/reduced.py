@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,12 +90,16 @@ def make_reduced(
     from ..pixels.stats import clipped
     from ..pixels.weight import background_weight
     from .common import amplifier_map, gain_of, holds_bias, saturation_of, trim
+    from .exposures import amplifier_pixels, constant_amplifiers
 
     exptime_s = _exptime_s(raw)
     gain_e_adu = amplifier_map(raw.amplifiers, gain_of(gain, raw.meta, raw.amplifiers), raw.shape)
     noises = _read_noises(raw, bias, readnoise)
     trimmed = trim(raw, params.overscan_mode)
     data, mask, any_saturated = _calibrated(trimmed, exptime_s, bias, dark, flat, gain)
+    dead = constant_amplifiers(raw)
+    if dead:
+        mask[amplifier_pixels(raw.amplifiers, dead, raw.shape)] |= Bit.OUTSIDE
     for defects in (hotpix, coldpix):
         if defects is not None:
             mask |= defects.data
@@ -160,7 +165,7 @@ def make_reduced(
             "saturation_adu": [_lowest_saturation(raw, bias, dark, trimmed.level_adu)],
             "nonlinear_adu": None,
         },
-        used=_used(raw, bias, gain, readnoise),
+        used=_used(raw, bias, gain, readnoise) | _without(dead),
     )
 
 
@@ -339,6 +344,12 @@ def _used(raw: RawFrame, bias: Frame | None, gain: Table | None, readnoise: Tabl
         from_bias = bias is not None and bias.meta.get("read_noise_adu")
         used["readnoise"] = "taken from the bias" if from_bias else registered
     return used
+
+
+def _without(dead: Sequence[str]) -> dict[str, str]:
+    if not dead:
+        return {}
+    return {"raw": f"amplifier {', '.join(dead)} is constant: it was not read out, and is masked"}
 
 
 def _lowest_saturation(

@@ -136,25 +136,14 @@ def make_reduced(
     use = good(mask)
     weight *= use
     some = slice(None, None, SAMPLE_STEP)
-    marked = mask[mask != 0]
-
-    def count(bits: int) -> int:
-        return int(np.count_nonzero(marked & bits))
-
     return Result(
         planes={"SCI": data, "WEIGHT": weight, "MASK": mask},
         measures={
             "sky_adu": float(np.median(sky[::16, ::16])),
             "sky_rms_adu": clipped((data[some] - sky[some])[use[some]]).stdev,
             "fringe_adu": fringe_adu,
-            "saturated_pixels": count(Bit.SATURATED),
-            "nonlinear_pixels": count(Bit.NONLINEAR),
-            "hot_pixels": count(Bit.HOT),
-            "cold_pixels": count(Bit.COLD),
-            "cosmic_pixels": count(Bit.COSMIC) if params.cosmic_rays else None,
-            "trail_pixels": count(Bit.TRAIL) if params.trails else None,
+            **_pixel_counts(mask, params),
             "trails": trails,
-            "uncalibrated_pixels": count(Bit.UNCALIBRATED | Bit.OUTSIDE),
             "overscan_level_adu": trimmed.level_adu,
             "overscan_slope_adu": trimmed.slope_adu,
             "overscan_noise_adu": trimmed.noise_adu,
@@ -167,6 +156,28 @@ def make_reduced(
         },
         used=_used(raw, bias, gain, readnoise) | _without(dead),
     )
+
+
+def _pixel_counts(mask: np.ndarray, params: ReducedParams) -> dict[str, int | None]:
+    """How many pixels each cause has masked; None for what was not looked for."""
+    import numpy as np
+
+    from ..pixels.mask import Bit
+
+    marked = mask[mask != 0]
+
+    def count(bits: int) -> int:
+        return int(np.count_nonzero(marked & bits))
+
+    return {
+        "saturated_pixels": count(Bit.SATURATED),
+        "nonlinear_pixels": count(Bit.NONLINEAR),
+        "hot_pixels": count(Bit.HOT),
+        "cold_pixels": count(Bit.COLD),
+        "cosmic_pixels": count(Bit.COSMIC) if params.cosmic_rays else None,
+        "trail_pixels": count(Bit.TRAIL) if params.trails else None,
+        "uncalibrated_pixels": count(Bit.UNCALIBRATED | Bit.OUTSIDE),
+    }
 
 
 def _name(raw: RawFrame) -> str:

@@ -91,9 +91,12 @@ def test_any_angle_height_and_width(
 ) -> None:
     light = drawn(angle_deg, math.exp(log_peak), fwhm_px, through)
     found = find_trails(star_field() + light, None)
-    recall, precision = score(found, light)
+    _, precision = score(found, light)
+    # Whether a pixel of 2.0 or 2.1 sigma is in it is for the noise to say: of a faint trail along the rows
+    # that is a whole row.
+    clearly = light > 2.2
     assert len(found.lines) == 1
-    assert recall >= 0.95 and precision >= 0.85
+    assert found.mask[clearly].mean() >= 0.95 and precision >= 0.85
 
 
 @pytest.mark.parametrize("angle_deg", [0.0, 0.2, 45.0, 90.0, 90.3, 135.0])

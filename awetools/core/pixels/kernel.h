@@ -19,23 +19,6 @@
 #define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CLONES
-/* Bits that are in the order of the floats they stand for; zero has no sign. */
-static inline uint32_t key_of(float value)
-{
-    uint32_t bits;
-    value += 0.0f;
-    memcpy(&bits, &value, sizeof bits);
-    return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
-}
-
-static inline float value_of(uint32_t key)
-{
-    float value;
-    uint32_t bits = key ^ (key >> 31 ? 0x80000000u : 0xffffffffu);
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 #endif
 
 #define MAX_AXES 3

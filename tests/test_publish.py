@@ -270,3 +270,19 @@ def test_a_raw_frame_is_never_touched(work: Store, run: InProcess, tmp_path: Pat
     before = (path.stat(), sorted(path.parent.iterdir()))
     assert run("ingest", path).code == 0
     assert (path.stat().st_mtime_ns, sorted(path.parent.iterdir())) == (before[0].st_mtime_ns, before[1])
+
+
+def test_a_product_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from awetools.core import products
+    from awetools.core.errors import Unreadable
+
+    path = tmp_path / "bias.fits"
+    path.write_bytes(b"x")
+    about = {"bytes": 1, "mtime_ns": 0, "file_sha256": "0" * 64}
+
+    def refused(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(products, "file_sha256", refused)
+    with pytest.raises(Unreadable, match=r"bias\.fits: Permission denied"):
+        products.state_of(path, {"product": about})

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import AweError, NoRecord, NoSuchFile
+from .errors import AweError, NoRecord, NoSuchFile, Unreadable
 from .files import Address, Stamp, parse_address, stamp_of
 from .index import Index, Row, absolute, open_index
 from .products import state_of
@@ -485,7 +485,7 @@ def _state(path: Path, record: Record) -> State:
     """The state of a product that lies beside its record."""
     try:
         return STATES[state_of(path, record)]
-    except (KeyError, TypeError, OSError):
+    except (KeyError, TypeError, Unreadable):
         return "changed"
 
 

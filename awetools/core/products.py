@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BeingWritten, Integrity
+from .errors import BeingWritten, Integrity, Unreadable
 from .files import Address
 from .record import Record, read_record, sidecar
 
@@ -80,7 +81,10 @@ def open_product(path: Path) -> ProductInput:
 
 
 def state_of(path: Path, record: Record) -> str:
-    """'whole', 'missing', 'edited', or 'replaced' (a replacement stopped half-way or is under way)."""
+    """'whole', 'missing', 'edited', or 'replaced' (a replacement stopped half-way or is under way).
+
+    Raises Unreadable where the file has to be hashed and cannot be read.
+    """
     about = record["product"]
     try:
         stat = path.stat()
@@ -89,7 +93,11 @@ def state_of(path: Path, record: Record) -> str:
     if stat is not None and stat.st_size == about["bytes"]:
         if stat.st_mtime_ns == about.get("mtime_ns"):
             return "whole"
-        if file_sha256(path) == about["file_sha256"]:
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            raise Unreadable(f"{path}: {error.strerror}", hint=f"ls -l {shlex.quote(str(path))}") from error
+        if digest == about["file_sha256"]:
             return "whole"
     if staged(path, about["file_sha256"]).exists():
         return "replaced"

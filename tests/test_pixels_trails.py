@@ -91,12 +91,13 @@ def test_any_angle_height_and_width(
 ) -> None:
     light = drawn(angle_deg, math.exp(log_peak), fwhm_px, through)
     found = find_trails(star_field() + light, None)
-    _, precision = score(found, light)
-    # Whether a pixel of 2.0 or 2.1 sigma is in it is for the noise to say: of a faint trail along the rows
-    # that is a whole row.
-    clearly = light > 2.2
+    recall, precision = score(found, light)
     assert len(found.lines) == 1
-    assert found.mask[clearly].mean() >= 0.95 and precision >= 0.85
+    assert precision >= 0.85
+    # Below 6 sigma one row of the edge is a tenth of the trail, and along the rows it is in or out as a whole.
+    faint = math.exp(log_peak) < 6
+    assert recall >= (0.85 if faint else 0.95)
+    assert found.mask[light > 2.2].mean() >= 0.95
 
 
 @pytest.mark.parametrize("angle_deg", [0.0, 0.2, 45.0, 90.0, 90.3, 135.0])

@@ -1,5 +1,5 @@
 # What a developer does, each thing under one name. Everything runs in .venv, which is built here
-# when it is missing or when setup.cfg or pyproject.toml changed.
+# when it is missing or when setup.cfg, pyproject.toml, setup.py or a C kernel changed.
 
 PYTHON ?= python3
 BIN    := .venv/bin

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import IndexBusy, Unavailable
-from .indexrows import COLUMNS, LINK_COLUMNS, Row
+from .indexrows import COLUMNS, LINK_COLUMNS, SETUP_COLUMNS, Row, setup_number
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 INDEXES = (
     ("objects", ("kind", "instrument", "detector", "night")),
@@ -186,6 +186,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         # The number grows with every row that is put, so that one can ask what is new.
         ("objects", {**COLUMNS, "address": "TEXT UNIQUE"}, "number INTEGER PRIMARY KEY AUTOINCREMENT"),
         ("links", LINK_COLUMNS, ""),
+        ("setups", SETUP_COLUMNS, ""),
         ("verdicts", {"verdict": "TEXT"}, "identity TEXT PRIMARY KEY"),
         ("state", {"value": "INTEGER"}, "name TEXT PRIMARY KEY"),
     ):
@@ -203,10 +204,14 @@ def put_rows(connection: sqlite3.Connection, rows: Iterable[tuple[Row, Sequence[
     """
     insert = f"INSERT OR REPLACE INTO objects ({', '.join(COLUMNS)}) VALUES ({_places(COLUMNS)})"
     link = f"INSERT INTO links VALUES ({_places(LINK_COLUMNS)})"
+    setup = "INSERT OR IGNORE INTO setups VALUES (?, ?)"
     for record_path, group in groupby(rows, key=record_path_of):
         remove_rows(connection, "record_path", [record_path])
         for row, links in group:
-            connection.execute(insert, [sql_value(row[name]) for name in COLUMNS])
+            number = setup_number(row["setup"])
+            connection.execute(setup, (number, row["setup"]))
+            values = {**row, "setup": number}
+            connection.execute(insert, [sql_value(values[name]) for name in COLUMNS])
             connection.executemany(link, [[sql_value(one[name]) for name in LINK_COLUMNS] for one in links])
 
 

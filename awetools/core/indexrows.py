@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,11 +12,13 @@ from typing import Any
 
 from .errors import NoRecord
 from .meta import FIELDS
-from .record import Record, check_raw_record, from_bytes, read_record, sidecar
+from .record import Record, canonical, check_raw_record, from_bytes, read_record, sidecar
 from .store import Store, raw_record_files, sidecars
 
 SQL_TYPES = {"text": "TEXT", "real": "REAL", "integer": "INTEGER"}
 META_COLUMNS = {field.name: SQL_TYPES[field.type] for field in FIELDS if field.type in SQL_TYPES}
+# What a detector is like as it was read out: the same text for thousands of frames, so it stands once in the index.
+SETUP_FIELDS = tuple(field.name for field in FIELDS if field.type == "json" and field.name != "wcs")
 COLUMNS = {
     "address": "TEXT",
     "record_path": "TEXT",
@@ -33,9 +36,11 @@ COLUMNS = {
     "valid_by": "TEXT",
     "flags": "INTEGER",
     **META_COLUMNS,
+    "setup": "INTEGER",
     "meta": "TEXT",
     "measures": "TEXT",
 }
+SETUP_COLUMNS = {"number": "INTEGER PRIMARY KEY", "meta": "TEXT"}
 LINK_COLUMNS = {
     "child": "TEXT",
     "role": "TEXT",
@@ -188,7 +193,13 @@ def absolute(store: Store, address: str) -> str:
 def _meta_row(meta: Mapping[str, Any]) -> Row:
     row: Row = {name: meta.get(name) for name in META_COLUMNS}
     row["meta"] = json.dumps(meta, sort_keys=True)
+    row["setup"] = canonical({name: meta.get(name) for name in SETUP_FIELDS})
     return row
+
+
+def setup_number(text: str) -> int:
+    """The number under which the index holds a set-up, from the set-up alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
 
 
 def _mtime_ns(path: Path) -> int | None:

@@ -33,7 +33,7 @@ from .plan import (
 from .products import ProductInput, is_product, open_product
 from .publish import check_depfile, finish_rename, set_time, write_depfile
 from .raws import RawInput, open_raw, stat_of
-from .record import Record
+from .record import Record, read_record, sidecar
 from .workspace import Workspace
 
 Mode = Literal["make", "dry-run", "why", "check"]
@@ -55,8 +55,11 @@ class Request:
     mode: Mode = "make"
     update: bool = False
     accept_flags: bool = False
+    chosen: bool = False
+    nearest_nights: int = 0
     how: How = field(default_factory=How)
     processes: int = 1
+    loader: Loader = field(default_factory=Loader)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
         request.without,
         request.parameters,
         request.accept_flags,
+        request.chosen,
+        request.nearest_nights,
     )
     keep_freed_memory()
     if request.kind.primary.many:
@@ -136,13 +141,12 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
         refuse_mixture(request.kind, groups)
     if request.out_dir is not None:
         _refuse_same_products(request.kind, groups)
-    loader = Loader()
 
     # Said once, with the first product or its failure.
     notes: list[tuple[str, ...]] = [repeated, *[()] * (len(groups) - 1)]
 
     def work(number: int) -> list[Outcome]:
-        return [_one(request, wish, groups[number], loader, notes[number])]
+        return [_one(request, wish, groups[number], request.loader, notes[number])]
 
     results = run_forked(work, len(groups), request.processes)
     yield from _answers(results, [_about(one) for one in groups], notes)
@@ -154,14 +158,13 @@ def _run_each(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
     if request.out_dir is not None:
         _refuse_same_names(addresses)
         _refuse_same_products(request.kind, [[one] for one in _products_among(addresses)])
-    loader = Loader()
 
     def work(number: int) -> list[Outcome]:
         sources = open_sources(addresses[number], request.workspace)
         if request.output is not None and len(sources) > 1:
             refuse_mixture(request.kind, [[one] for one in sources])
             raise Mixture(f"{addresses[number]}: holds {len(sources)} detectors", hint="--out-dir DIR")
-        return [_one(request, wish, [one], loader, ()) for one in sources]
+        return [_one(request, wish, [one], request.loader, ()) for one in sources]
 
     results = run_forked(work, len(addresses), request.processes)
     yield from _answers(results, [str(one) for one in addresses], [()] * len(addresses))
@@ -257,14 +260,14 @@ def _decided(
     if request.how.depfile is not None:
         check_depfile(request.how.depfile, target, plan)
     before = None
-    if store is not None and request.output is None and request.out_dir is None:
+    if request.mode != "make" and store is not None and request.output is None and request.out_dir is None:
         before = predecessor(store, plan)
     reasons = tuple(decide(plan, target, before))
     if request.mode != "make":
         return _answer(request, target, reasons)
     if request.update and not reasons:
         _settle(plan, target, request.how)
-        return Outcome(target, "up-to-date", notes=notes)
+        return Outcome(target, "up-to-date", notes=notes, record=read_record(sidecar(target)))
     if not request.how.force:
         finish_rename(target)
         refuse_foreign(target)

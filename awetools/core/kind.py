@@ -6,7 +6,7 @@ the choice of calibrations, the reasons to rebuild, the quality flags and the li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Need:
     or_kinds: other kinds that fill the role, in order of preference after `kind`.
     lead: what the command is given may fill this role; the first need always leads.
     unless: says, from the inputs chosen so far, why the role is to stay empty.
+    on_request: target processing fills the role with what exists, and makes nothing for it.
     """
 
     role: str
@@ -82,6 +83,7 @@ class Need:
     or_kinds: tuple[str, ...] = ()
     lead: bool = False
     unless: Callable[[MetaByRole], str] | None = None
+    on_request: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -153,7 +155,8 @@ class Kind:
     """One kind of product, declared once.
 
     serves: why a product of that meta does not serve a frame of this one, although
-    all match keys agree; empty if it does.
+    all match keys agree; empty if it does. foretell: what the recipe will add to the
+    meta of a product, from the meta of its own frames and the roles that are filled.
     """
 
     name: str
@@ -174,6 +177,7 @@ class Kind:
     unit: str = "adu"
     example: str = ""
     serves: Callable[[Mapping[str, Any], Mapping[str, Any]], str] | None = None
+    foretell: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]] | None = None
 
     @property
     def primary(self) -> Need:

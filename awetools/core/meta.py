@@ -62,5 +62,11 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "holds_bias", "integer", "", "1 for a dark that holds the bias, being made without one; else null."
     ),
+    Field(
+        "calibration_nights_away",
+        "integer",
+        "",
+        "How many nights away a calibration lies that was used outside its validity; null if all were valid.",
+    ),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )

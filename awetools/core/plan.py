@@ -13,16 +13,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .choose import choose, conditions_of, mismatch, question_of
+from .choose import choose, conditions_of, mismatch, nights_between, question_of
 from .errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from .foreignfiles import ForeignInput
-from .journal import verdicts
-from .kind import SAME_PRODUCT, Kind, Limit, Need, kind_named
+from .journal import Interval, nearest_words, stores_heard
+from .kind import SAME_PRODUCT, Kind, Limit, Need, Validity, kind_named
 from .params import Resolved
 from .products import ProductInput, open_product, state_of
 from .raws import RawInput
 from .record import Record, read_record, recipe_key, sidecar
-from .settings import resolve_limits, resolve_params
+from .settings import resolve_limits, resolve_params, resolve_validity
 from .store import Store, store_of
 from .workspace import Workspace
 
@@ -34,13 +34,17 @@ PER_EXPOSURE = ("exposure", "object", "airmass", "ra_deg", "dec_deg", "wcs", "fr
 
 @dataclass(frozen=True)
 class Input:
-    """One input in its role; `question` is what was asked if it was chosen, None if it was named."""
+    """One input in its role; `question` is what was asked if it was chosen, None if it was named.
+
+    nights_away: how far a calibration is used outside its validity; 0 within it.
+    """
 
     role: str
     source: Source | ForeignInput
     meta: Mapping[str, Any]
     question: Mapping[str, Any] | None = None
     accepted_flags: int = 0
+    nights_away: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Plan:
     meta: Mapping[str, Any]
     key: str
     notes: tuple[str, ...] = ()
+    validity: Validity | None = None
+    validity_by: str = "default"
 
     def of_role(self, role: str) -> list[Input]:
         """The inputs of a role, in the order of their content."""
@@ -76,13 +82,30 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What of an input decides the key of a product: its role and content, the meta that is read, and its name."""
+
+    role: str
+    content: str
+    meta: Mapping[str, Any]
+    name: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Wish:
-    """What the person asked for besides the primary inputs."""
+    """What the person asked for besides the primary inputs.
+
+    chosen: the calibrations named are those that the rule chose; nearest_nights: how far
+    from its validity one may be taken where none is valid.
+    """
 
     named: Mapping[str, Sequence[ProductInput]]
     without: frozenset[str] = frozenset()
     parameters: Mapping[str, object] | None = None
     accept_flags: bool = False
+    chosen: bool = False
+    nearest_nights: int = 0
 
 
 def group_inputs(kind: Kind, found: Sequence[Source]) -> list[list[Source]]:
@@ -123,7 +146,7 @@ def make_plan(
     )
     params, changes = with_overscan_mode(params, first.meta)
     inputs = [Input(lead.role, one, {**one.meta, **changes}) for one in primary]
-    meta = _product_meta(kind, [one.meta for one in inputs])
+    meta = product_meta(kind, [one.meta for one in inputs])
     notes: list[str] = []
     without = []
     missing: list[NoMatch] = []
@@ -144,22 +167,43 @@ def make_plan(
     if missing:
         # All that is missing at once, so that nobody learns of one after the other.
         raise NoMatch("; ".join(one.message for one in missing), hint="; ".join(one.hint for one in missing))
+    meta |= _lesser_level(inputs)
     inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
     limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
+    validity = resolve_validity(kind, meta, workspace.camera_settings(first.meta), workspace.settings)
     key = recipe_key(kind.name, kind.revision, params.as_dict(), [key_part(kind, one) for one in inputs])
     return Plan(
-        kind, lead.role, tuple(inputs), tuple(without), params, tuple(limits), meta, key, tuple(notes)
+        kind,
+        lead.role,
+        tuple(inputs),
+        tuple(without),
+        params,
+        tuple(limits),
+        meta,
+        key,
+        tuple(notes),
+        *validity,
     )
+
+
+def _lesser_level(inputs: Iterable[Input]) -> dict[str, int]:
+    """What the meta says of a product where it or its calibrations used one outside its validity."""
+    farthest = max(max(one.nights_away, one.meta.get("calibration_nights_away") or 0) for one in inputs)
+    return {"calibration_nights_away": farthest} if farthest else {}
 
 
 def key_part(kind: Kind, one: Input) -> dict[str, Any]:
     """What of an input enters the key: role, content, and the meta fields that the kind matches or reads."""
-    names = dict.fromkeys([*kind.match, *kind.reads])
-    meta: dict[str, Any] = {name: one.meta.get(name) for name in names}
-    if meta.get("sections"):
+    return {"role": one.role, "content": one.source.content, "meta": key_meta(kind, one.meta)}
+
+
+def key_meta(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The meta fields of an input that enter the key of what is made of it."""
+    found: dict[str, Any] = {name: meta.get(name) for name in dict.fromkeys([*kind.match, *kind.reads])}
+    if found.get("sections"):
         # Packing a frame moves its image to another HDU; that is where it lies, not what it is.
-        meta["sections"] = [{**section, "hdu": None} for section in meta["sections"]]
-    return {"role": one.role, "content": one.source.content, "meta": meta}
+        found["sections"] = [{**section, "hdu": None} for section in found["sections"]]
+    return found
 
 
 def decide(plan: Plan, target: Path, before: Record | None = None) -> list[Reason]:
@@ -183,6 +227,20 @@ def decide(plan: Plan, target: Path, before: Record | None = None) -> list[Reaso
     if record["recipe_key"] == plan.key:
         return []
     return _differences(plan, record)
+
+
+def _differences(plan: Plan, record: Record) -> list[Reason]:
+    parts = [
+        Part(
+            one.role,
+            one.source.content,
+            key_meta(plan.kind, one.meta),
+            os.path.basename(str(one.source.address)),
+            one.question is not None,
+        )
+        for one in plan.inputs
+    ]
+    return differences(plan.kind, plan.params.as_dict(), parts, record)
 
 
 def predecessor(store: Store, plan: Plan) -> Record | None:
@@ -214,25 +272,37 @@ def refuse_foreign(target: Path) -> None:
         raise WouldOverwrite(f"{target}: was edited since awetools wrote it", hint="--force replaces it")
 
 
-def validity_of(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The default validity of a calibration: whole nights, local noon to local noon, as UTC."""
-    if kind.validity is None or not meta.get("night"):
+def validity_of(
+    kind: Kind, meta: Mapping[str, Any], validity: Validity | None = None, by: str = "default"
+) -> dict[str, Any] | None:
+    """The validity that a calibration is made with: whole nights, local noon to local noon, as UTC.
+
+    validity: by default the kind's; by: where it is said. A side without end is None.
+    """
+    validity = validity or kind.validity
+    if validity is None:
         return None
-    night, longitude_deg = meta["night"], float(meta.get("site_longitude_deg") or 0.0)
+    before, after = validity.nights_before, validity.nights_after
+    if not meta.get("night") and (before is not None or after is not None):
+        return None
+    return {
+        "start": None if before is None else noon_of(meta, -before),
+        "end": None if after is None else noon_of(meta, 1 + after),
+        "by": by,
+    }
+
+
+def noon_of(meta: Mapping[str, Any], nights: int = 0) -> str:
+    """Local mean noon, as UTC, on the day of an object's night, or so many days later. Raises BadHeader."""
+    night, longitude_deg = meta.get("night"), float(meta.get("site_longitude_deg") or 0.0)
     try:
         noon = datetime.fromisoformat(f"{night}T12:00:00") - timedelta(hours=longitude_deg / 15)
-        start = noon - timedelta(days=kind.validity.nights_before)
-        end = noon + timedelta(days=1 + kind.validity.nights_after)
+        return (noon + timedelta(days=nights)).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError):
         raise BadHeader(
             f"night {night!r} at longitude {longitude_deg:g} deg gives no time of validity",
             hint="awe-ingest --set night=YYYY-MM-DD --set site_longitude_deg=DEGREES FILE",
         ) from None
-    return {
-        "start": start.isoformat(timespec="milliseconds"),
-        "end": end.isoformat(timespec="milliseconds"),
-        "by": "default",
-    }
 
 
 def _check_primary(kind: Kind, primary: Sequence[Source]) -> Need:
@@ -286,18 +356,21 @@ def _calibration(
     if need.role in wish.without:
         return None
     if wish.named.get(need.role):
-        return _named(need, kinds, meta, wish, notes)
+        return _named(need, kinds, meta, wish, workspace.stores, notes)
     misses = []
     for name in need.kinds:
         kind = kind_named(kinds, name)
         question = question_of(kind, meta)
         try:
-            chosen = choose(kind, question, workspace.stores, meta)
+            chosen = choose(kind, question, workspace.stores, meta, nearest_nights=wish.nearest_nights)
         except NoMatch as error:
             misses.append(error)
             continue
         product = open_product(chosen.path)
-        return Input(need.role, product, product.meta, question)
+        nights_away = chosen.outside_nights
+        if nights_away:
+            notes.append(f"{need.role}: {product.path} is used {nights_away} nights away: {chosen.reason}")
+        return Input(need.role, product, product.meta, question, 0, nights_away)
     message = "; ".join(error.message for error in misses)
     if need.optional:
         notes.append(f"without {need.role}: {message}")
@@ -305,7 +378,14 @@ def _calibration(
     raise NoMatch(message, hint=f"--{need.role} FILE, --no-{need.role}, or: {misses[0].hint}")
 
 
-def _named(need: Need, kinds: Sequence[Kind], meta: Mapping[str, Any], wish: Wish, notes: list[str]) -> Input:
+def _named(
+    need: Need,
+    kinds: Sequence[Kind],
+    meta: Mapping[str, Any],
+    wish: Wish,
+    stores: Sequence[Store],
+    notes: list[str],
+) -> Input:
     """The one of the named calibrations that matches the frame."""
     wrong = []
     for product in wish.named[need.role]:
@@ -315,10 +395,16 @@ def _named(need: Need, kinds: Sequence[Kind], meta: Mapping[str, Any], wish: Wis
         kind = kind_named(kinds, product.kind)
         differs = mismatch(kind, meta, product.meta)
         if not differs:
-            outside = _outside_validity(product, meta)
-            if outside:
+            said = nearest_words(stores_heard(product.path, stores))
+            outside = _outside_validity(product, said.validities.get(product.key), meta)
+            nights_away = (
+                max(1, nights_between(product.meta.get("night"), meta.get("night"))) if outside else 0
+            )
+            if outside and nights_away > wish.nearest_nights:
                 notes.append(f"{need.role}: {product.path} was named, although it {outside}")
-            return Input(need.role, product, product.meta, None, _accepted_flags(product, wish.accept_flags))
+            question = question_of(kind, meta) if wish.chosen else None
+            flags = _accepted_flags(product, said.verdicts.get(product.key), wish.accept_flags)
+            return Input(need.role, product, product.meta, question, flags, nights_away)
         wrong.append(f"{product.path}: {differs}")
     raise NoMatch(
         f"--{need.role} does not match {meta.get('exposure') or meta.get('night')}: {'; '.join(wrong)}",
@@ -326,19 +412,18 @@ def _named(need: Need, kinds: Sequence[Kind], meta: Mapping[str, Any], wish: Wis
     )
 
 
-def _outside_validity(product: ProductInput, meta: Mapping[str, Any]) -> str:
+def _outside_validity(product: ProductInput, by_hand: Interval | None, meta: Mapping[str, Any]) -> str:
     """How a calibration's interval misses the frame's start, in words; empty if it holds it."""
     validity, at = product.record["validity"] or {}, str(meta.get("obs_start") or "")
-    if at and validity.get("end") and at >= validity["end"]:
-        return f"ended {validity['end']}"
-    if at and validity.get("start") and at < validity["start"]:
-        return f"starts {validity['start']}"
+    start, end = (by_hand.start, by_hand.end) if by_hand else (validity.get("start"), validity.get("end"))
+    if at and end and at >= end:
+        return f"ended {end}"
+    if at and start and at < start:
+        return f"starts {start}"
     return ""
 
 
-def _accepted_flags(product: ProductInput, accept: bool) -> int:
-    store = store_of(product.path)
-    verdict = verdicts(store).get(product.key) if store else None
+def _accepted_flags(product: ProductInput, verdict: str | None, accept: bool) -> int:
     if verdict == "bad":
         raise Flagged(f"{product.path}: was judged bad", hint=f"awe-query {product.kind}")
     flags = int(product.record["quality"]["flags"])
@@ -356,7 +441,7 @@ def _role_number(kind: Kind, role: str) -> int:
     return [need.role for need in kind.needs].index(role)
 
 
-def _product_meta(kind: Kind, metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def product_meta(kind: Kind, metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a product inherits from its primary inputs: what they share, and the earliest start."""
     first = metas[0]
     meta = {name: first[name] for name in first if all(one.get(name) == first[name] for one in metas)}
@@ -383,53 +468,63 @@ def _trimmed(section: Mapping[str, Any]) -> dict[str, Any]:
     return {"amp": section["amp"], "hdu": 0, "data": plain, "overscan": None, "target": plain}
 
 
-def _differences(plan: Plan, record: Record) -> list[Reason]:
-    """Why the keys differ, by name; there is always at least one reason."""
-    recipe, reasons = record["recipe"], []
-    if recipe["revision"] != plan.kind.revision:
-        reasons.append(Reason("recipe", f"revision {recipe['revision']}, now {plan.kind.revision}"))
-    before, now = recipe["parameters"], plan.params.as_dict()
-    for name in sorted(set(before) | set(now)):
-        value = before[name]["value"] if name in before else None
-        if value != now.get(name):
-            reasons.append(Reason("parameters", f"{name} was {value!r}, is {now.get(name)!r}"))
-    for need in plan.kind.needs:
-        reasons += _role_difference(plan, need, [one for one in recipe["inputs"] if one["role"] == need.role])
+def differences(
+    kind: Kind, parameters: Mapping[str, object], parts: Sequence[Part], record: Record
+) -> list[Reason]:
+    """Why the key of a product to be made is not that of a record, by name; there is always at least one reason."""
+    reasons = [*recipe_differences(kind, parameters, record), *role_differences(kind.needs, parts, record)]
     return reasons or [Reason("recipe", "the record's key is not that of its own parts")]
 
 
-def _role_difference(plan: Plan, need: Need, before: Sequence[Mapping[str, Any]]) -> Iterable[Reason]:
-    now = plan.of_role(need.role)
+def recipe_differences(kind: Kind, parameters: Mapping[str, object], record: Record) -> Iterable[Reason]:
+    """In what revision and parameters differ from those of a record."""
+    recipe = record["recipe"]
+    if recipe["revision"] != kind.revision:
+        yield Reason("recipe", f"revision {recipe['revision']}, now {kind.revision}")
+    before = recipe["parameters"]
+    for name in sorted(set(before) | set(parameters)):
+        value = before[name]["value"] if name in before else None
+        if value != parameters.get(name):
+            yield Reason("parameters", f"{name} was {value!r}, is {parameters.get(name)!r}")
+
+
+def role_differences(needs: Iterable[Need], parts: Sequence[Part], record: Record) -> Iterable[Reason]:
+    """In what the inputs of some roles differ from those of a record."""
+    for need in needs:
+        old = [one for one in record["recipe"]["inputs"] if one["role"] == need.role]
+        yield from _role_difference(need, [part for part in parts if part.role == need.role], old)
+
+
+def _role_difference(
+    need: Need, now: Sequence[Part], before: Sequence[Mapping[str, Any]]
+) -> Iterable[Reason]:
     old = {one["content"] for one in before}
-    new = {one.source.content for one in now}
+    new = {one.content for one in now}
     if old == new:
-        yield from _meta_difference(plan, before, now)
+        yield from _meta_difference(now, before)
         return
     old_names = {os.path.basename(one["path"]) for one in before}
-    new_names = {one.source.address.path.name for one in now}
-    chosen = any(one.question is not None for one in now) and not need.many
+    new_names = {one.name for one in now}
+    chosen = any(one.chosen for one in now) and not need.many
     if old_names == new_names:
         yield Reason("inputs", f"{need.role}: the content of {_few(new_names)} changed")
     elif need.many:
         gone, more = sorted(old_names - new_names), sorted(new_names - old_names)
-        parts = [f"{word} {_few(names)}" for word, names in (("new:", more), ("gone:", gone)) if names]
-        yield Reason("members", f"{need.role}: {', '.join(parts)}")
+        texts = [f"{word} {_few(names)}" for word, names in (("new:", more), ("gone:", gone)) if names]
+        yield Reason("members", f"{need.role}: {', '.join(texts)}")
     else:
         yield Reason(
             "better" if chosen else "inputs", f"{need.role}: was {_few(old_names)}, is {_few(new_names)}"
         )
 
 
-def _meta_difference(
-    plan: Plan, before: Sequence[Mapping[str, Any]], now: Sequence[Input]
-) -> Iterable[Reason]:
+def _meta_difference(now: Sequence[Part], before: Sequence[Mapping[str, Any]]) -> Iterable[Reason]:
     known = {one["content"]: one["meta"] for one in before}
     for one in now:
-        meta = key_part(plan.kind, one)["meta"]
-        for name, value in meta.items():
-            if known[one.source.content].get(name) != value:
-                was = known[one.source.content].get(name)
-                yield Reason("inputs", f"{one.source.address}: {name} was {was!r}, is {value!r}")
+        for name, value in one.meta.items():
+            if known[one.content].get(name) != value:
+                was = known[one.content].get(name)
+                yield Reason("inputs", f"{one.name}: {name} was {was!r}, is {value!r}")
 
 
 def _few(names: Iterable[str]) -> str:

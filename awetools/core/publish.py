@@ -223,7 +223,7 @@ def compose(
             "content": written.content,
         },
         "meta": dict(plan.meta),
-        "validity": validity_of(plan.kind, plan.meta),
+        "validity": validity_of(plan.kind, plan.meta, plan.validity, plan.validity_by),
         "quality": dict(quality),
         "software": software(),
         "run": dict(run),
@@ -260,6 +260,8 @@ def _input_block(plan: Plan, number: int, target: Path) -> dict[str, Any]:
     }
     if one.question is not None:
         block["question"] = dict(one.question)
+    if one.nights_away:
+        block["nights_away"] = one.nights_away
     if one.accepted_flags:
         block["accepted_flags"] = one.accepted_flags
     return block

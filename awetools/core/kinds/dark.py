@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +145,11 @@ def serves_frame(dark: Mapping[str, Any], frame: Mapping[str, Any]) -> str:
         return ""
     wanted = "those of unknown or differing times" if other is None else f"{other:g} s"
     return f"it was made without a bias and serves exposures of {one or 0:g} s only, not {wanted}"
+
+
+def _foretold(frames: Mapping[str, Any], roles: Collection[str]) -> Mapping[str, Any]:
+    """What a dark adds to the meta of its frames: that it holds the bias, where there is none."""
+    return {} if "bias" in roles else {"holds_bias": 1, "exptime_s": frames.get("exptime_s")}
 
 
 def _without_bias(chosen: MetaByRole) -> str:
@@ -517,4 +522,5 @@ not what the others give, are named and left out.""",
     unit="adu/s",
     example="awe-query raw_dark night=2017-09-08 | awe-dark --out-dir darks",
     serves=serves_frame,
+    foretell=_foretold,
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..frame import Frame, RawFrame, Table
+    from ..pixels.mask import Bit
     from .common import Trimmed
 
 # Rows of a frame that stay in the processor's cache.
@@ -84,7 +85,7 @@ def make_reduced(
     """
     import numpy as np
 
-    from ..pixels.mask import Bit, good
+    from ..pixels.mask import Bit, bad, good, mark
     from ..pixels.saturate import saturated
     from ..pixels.smooth import background
     from ..pixels.stats import clipped
@@ -95,14 +96,13 @@ def make_reduced(
     exptime_s = _exptime_s(raw)
     gain_e_adu = amplifier_map(raw.amplifiers, gain_of(gain, raw.meta, raw.amplifiers), raw.shape)
     noises = _read_noises(raw, bias, readnoise)
+    raw = raw.in_memory()
     trimmed = trim(raw, params.overscan_mode)
-    data, mask, any_saturated = _calibrated(trimmed, exptime_s, bias, dark, flat, gain)
+    defects = [None if one is None else one.data for one in (hotpix, coldpix)]
+    data, mask, any_saturated = _calibrated(trimmed, exptime_s, bias, dark, flat, defects, gain)
     dead = constant_amplifiers(raw)
     if dead:
         mask[amplifier_pixels(raw.amplifiers, dead, raw.shape)] |= Bit.OUTSIDE
-    for defects in (hotpix, coldpix):
-        if defects is not None:
-            mask |= defects.data
     use = good(mask)
     if not use.any():
         raise BadPixels(f"{_name(raw)}: no good pixel: all saturated, masked or not finite")
@@ -124,23 +124,26 @@ def make_reduced(
         flat_weight=flat.weight if flat else None,
         bad=~use,
     )
-    residual_sigma = _in_sigma(data, sky, weight)
     if any_saturated:
         limits = amplifier_map(raw.amplifiers, saturation_of(raw.meta, raw.amplifiers), raw.shape)
         counts = raw.rows(0, raw.shape[0])
-        spoiled = saturated(counts, limits, residual_sigma, params.saturation_grow, params.bleed_direction)
-        mask[spoiled] |= Bit.SATURATED
+
+        def in_sigma(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+            return _in_sigma(*(plane[rows, columns] for plane in (data, sky, weight)))
+
+        spoiled = saturated(counts, limits, in_sigma, params.saturation_grow, params.bleed_direction)
+        mark(mask, spoiled, Bit.SATURATED)
     if params.cosmic_rays:
         _mask_cosmic_rays(data, sky, effective_gain, float(np.mean(noises)), mask, params)
-    trails = _mask_trails(residual_sigma, mask, params) if params.trails else None
-    use = good(mask)
-    weight *= use
+    trails = _mask_trails(data, sky, weight, mask, params) if params.trails else None
+    masked = bad(mask)
+    np.copyto(weight, 0, where=masked)
     some = slice(None, None, SAMPLE_STEP)
     return Result(
         planes={"SCI": data, "WEIGHT": weight, "MASK": mask},
         measures={
             "sky_adu": float(np.median(sky[::16, ::16])),
-            "sky_rms_adu": clipped((data[some] - sky[some])[use[some]]).stdev,
+            "sky_rms_adu": clipped((data[some] - sky[some])[~masked[some]]).stdev,
             "fringe_adu": fringe_adu,
             **_pixel_counts(mask, params),
             "trails": trails,
@@ -208,65 +211,65 @@ def _calibrated(
     bias: Frame | None,
     dark: Frame | None,
     flat: Frame | None,
+    defects: Sequence[np.ndarray | None],
     gain: Table | None,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """The exposure less bias and dark, divided by the flat, ADU; the mask of what that cannot mend; saturation."""
     import numpy as np
 
+    from ..pixels.calibrate import calibrate
     from ..pixels.mask import Bit
-    from .common import amplifier_map, less_bias_and_dark, nonlinear_of, raw_levels_of
+    from .common import amplifier_map, holds_bias, nonlinear_of, raw_levels_of
 
     raw, shape = trimmed.frame, trimmed.frame.shape
     data, mask = np.empty(shape, np.float32), np.zeros(shape, np.int16)
     saturation, nonlinear = (
         raw_levels_of(raw.meta, name, raw.amplifiers) for name in ("saturation_adu", "nonlinear_adu")
     )
-    above_zero, any_saturated = nonlinear_of(gain, raw.amplifiers), False
+    above_zero = nonlinear_of(gain, raw.amplifiers)
+    limit = amplifier_map(raw.amplifiers, above_zero, shape) if np.isfinite(above_zero).any() else None
+    subtracted = None if bias is None or holds_bias(dark) else bias.data
+    masks = [None if flat is None else flat.mask, *defects]
+    any_saturated = False
     for y0 in range(0, shape[0], BLOCK_ROWS):
         rows = slice(y0, min(shape[0], y0 + BLOCK_ROWS))
         part, bits = trimmed.rows(rows.start, rows.stop, data[rows]), mask[rows]
-
-        def mark(where: np.ndarray, bit: Bit, bits: np.ndarray = bits) -> None:
-            np.bitwise_or(bits, np.int16(bit), out=bits, where=where)
-
-        if np.isfinite(saturation).any():
-            full = _reaches(trimmed, part, rows, saturation)
-            any_saturated |= bool(full.any())
-            mark(full, Bit.SATURATED)
-        if np.isfinite(nonlinear).any():
-            mark(_reaches(trimmed, part, rows, nonlinear), Bit.NONLINEAR)
-        less_bias_and_dark(part, rows, bias, dark, exptime_s)
-        if np.isfinite(above_zero).any():
-            mark(part >= amplifier_map(raw.amplifiers, above_zero, shape, y0, rows.stop), Bit.NONLINEAR)
-        # What is not finite, or leaves the range of the numbers, is masked as no data.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            if flat is not None:
-                part /= flat.data[rows]
-        for frame in (bias, dark):
-            if frame is not None and frame.weight is not None:
-                mark(frame.weight[rows] <= 0, Bit.UNCALIBRATED)
-        if flat is not None and flat.mask is not None:
-            bits |= flat.mask[rows]
-        finite = np.isfinite(part)
-        if not finite.all():
-            mark(~finite, Bit.OUTSIDE)
-            part[~finite] = 0
+        any_saturated |= _mark_reaching(trimmed, part, bits, rows, saturation, Bit.SATURATED)
+        _mark_reaching(trimmed, part, bits, rows, nonlinear, Bit.NONLINEAR)
+        calibrate(
+            part,
+            bits,
+            bias=_rows(subtracted, rows),
+            dark=_rows(dark.data if dark else None, rows),
+            dark_factor=1.0 if holds_bias(dark) else exptime_s,
+            nonlinear_adu=limit if limit is None or len(limit) == 1 else limit[rows],
+            flat=_rows(flat.data if flat else None, rows),
+            weights=[_rows(frame.weight, rows) for frame in (bias, dark) if frame is not None],
+            masks=[_rows(one, rows) for one in masks],
+        )
     return data, mask, any_saturated
 
 
-def _reaches(trimmed: Trimmed, part: np.ndarray, rows: slice, limits_adu: list[float]) -> np.ndarray:
-    """True where the raw counts of these trimmed rows are at or above the limit of their amplifier."""
+def _rows(plane: np.ndarray | None, rows: slice) -> np.ndarray | None:
+    return None if plane is None else plane[rows]
+
+
+def _mark_reaching(
+    trimmed: Trimmed, part: np.ndarray, bits: np.ndarray, rows: slice, limits_adu: list[float], bit: Bit
+) -> bool:
+    """Mark where the raw counts of these trimmed rows are at or above the limit of their amplifier; if any are."""
     import numpy as np
 
-    found = np.zeros(part.shape, bool)
+    from ..pixels.calibrate import mark_reaching
+
+    found = False
     for amp, levels, limit in zip(trimmed.frame.amplifiers, trimmed.levels, limits_adu, strict=True):
         low, high = max(rows.start, amp.target.y0), min(rows.stop, amp.target.y1)
         if low >= high or not np.isfinite(limit):
             continue
-        box = (slice(low - rows.start, high - rows.start), slice(amp.target.x0, amp.target.x1))
         # The same subtraction as that of the counts, so that counts of just the limit are found.
         above = np.float32(limit) - levels[low - amp.target.y0 : high - amp.target.y0]
-        found[box] = part[box] >= above[:, None]
+        found |= mark_reaching(part, bits, above, low - rows.start, (amp.target.x0, amp.target.x1), bit)
     return found
 
 
@@ -309,7 +312,7 @@ def _mask_cosmic_rays(
     params: ReducedParams,
 ) -> None:
     from ..pixels.cosmic import find_cosmic_rays
-    from ..pixels.mask import Bit, bad
+    from ..pixels.mask import Bit, bad, mark
 
     found = find_cosmic_rays(
         data,
@@ -320,28 +323,33 @@ def _mask_cosmic_rays(
         sigclip=params.cosmic_sigma,
         objlim=params.cosmic_contrast,
     )
-    mask[found.mask] |= Bit.COSMIC
+    mark(mask, found.mask, Bit.COSMIC)
 
 
 def _in_sigma(data: np.ndarray, sky: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The frame less its sky, in units of the noise of the sky; 0 where it has no weight."""
     import numpy as np
 
-    out = np.empty_like(data)
-    for y0 in range(0, len(data), BLOCK_ROWS):
-        rows = slice(y0, y0 + BLOCK_ROWS)
-        np.sqrt(weight[rows], out=out[rows])
-        out[rows] *= data[rows] - sky[rows]
-    return out
+    sigmas: np.ndarray = np.sqrt(weight)
+    sigmas *= data - sky
+    return sigmas
 
 
-def _mask_trails(residual_sigma: np.ndarray, mask: np.ndarray, params: ReducedParams) -> int:
+def _mask_trails(
+    data: np.ndarray, sky: np.ndarray, weight: np.ndarray, mask: np.ndarray, params: ReducedParams
+) -> int:
     """Mark the trails in the mask; how many there are."""
-    from ..pixels.mask import Bit, bad
+    import numpy as np
+
+    from ..pixels.mask import Bit, good, mark
     from ..pixels.trails import find_trails
 
-    found = find_trails(residual_sigma, ~bad(mask), threshold_sigma=params.trail_sigma)
-    mask[found.mask] |= Bit.TRAIL
+    residual_sigma = np.empty_like(data)
+    for y0 in range(0, len(data), BLOCK_ROWS):
+        rows = slice(y0, y0 + BLOCK_ROWS)
+        residual_sigma[rows] = _in_sigma(data[rows], sky[rows], weight[rows])
+    found = find_trails(residual_sigma, good(mask), threshold_sigma=params.trail_sigma)
+    mark(mask, found.mask, Bit.TRAIL)
     return len(found.lines)
 
 
@@ -396,7 +404,14 @@ each becomes one product. awe-mask(1) says which bits a pixel has, and why.""",
         Need("flat", "flat", valid_at(), help="Master flat."),
         Need("hotpix", "hotpix", valid_at(), optional=True, help="Hot pixels."),
         Need("coldpix", "coldpix", valid_at(), optional=True, help="Cold pixels."),
-        Need("fringe", "fringe", valid_at(), optional=True, help="Fringes of the night sky."),
+        Need(
+            "fringe",
+            "fringe",
+            valid_at(),
+            optional=True,
+            on_request=True,
+            help="Fringes of the night sky.",
+        ),
         Need("gain", "gain", valid_at(), optional=True, help="Gain of the amplifiers."),
         Need("readnoise", "readnoise", valid_at(), optional=True, help="Read noise of the amplifiers."),
     ],

@@ -1,0 +1,294 @@
+"""The graph of needs, and the one decision on each node: is its product there, up to date, or to be made?
+
+The decision reads the index, looks at the size and time of each file, and opens
+nothing that is as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from .errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, TooFew, WouldOverwrite
+from .kind import Kind
+from .nodes import PENDING, SERVING, Node, Nodes, Supply, label
+from .plan import key_meta
+from .products import state_of
+from .record import canonical, input_text, key_of_texts, read_record, sidecar
+from .stock import NAMES, PLACE, Item, Stock
+from .supply import Supplier, why_not
+from .workspace import Workspace
+
+UNCHANGED, GONE, EDITED = "whole", "gone", "edited"
+
+
+@dataclass(frozen=True)
+class View:
+    """How the graph is to be seen.
+
+    sets: kind to parameter to value; depth: how many steps from the target are
+    checked; only: kinds that are checked (empty: all); remake: kinds that are made
+    again although they are fresh; force: an edited product is made again; retry:
+    what failed before is tried again; nearest_nights: how far from its validity a
+    calibration may be used; as_of: an instant, UTC.
+    """
+
+    sets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    depth: int | None = None
+    only: frozenset[str] = frozenset()
+    remake: frozenset[str] = frozenset()
+    force: bool = False
+    retry: bool = False
+    nearest_nights: int = 0
+    as_of: str | None = None
+
+
+@dataclass
+class Graph:
+    """The nodes of the stores of a workspace, each decided when it is first asked for.
+
+    depths: how many steps each kind is away from the targets. failures: recipe keys that
+    could not be made, and why. gone, changed: raw frames whose file is not as it was
+    registered, and the nodes that they go into.
+    """
+
+    kinds: Sequence[Kind]
+    workspace: Workspace
+    view: View
+    depths: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    gone: dict[str, list[Node]] = field(default_factory=dict)
+    changed: dict[str, list[Node]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stock = Stock(self.workspace.stores, self.view.as_of)
+        self.nodes = Nodes(self.kinds, self.workspace, self.stock, self.view.sets)
+        self._supplier = Supplier(self.nodes, self.decide, self.view.nearest_nights)
+        self._texts: dict[tuple[Any, ...], str] = {}
+        self._read_by: dict[str, Callable[[Sequence[Any]], Any]] = {}
+        self._now: dict[str, Item] = {}
+
+    def decide(self, node: Node) -> Node:
+        """The node, with its state: fresh, missing, outdated, flagged, failed, blocked or unchecked."""
+        if not node.state:
+            # Of kinds whose needs run in no circle none comes back here before it is decided.
+            node.state = "blocked"
+            node.state = self._state_of(node)
+        return node
+
+    def _state_of(self, node: Node) -> str:
+        if not node.given:
+            return self._state_of_product(node, "unchecked")
+        if not self._is_checked(node.kind):
+            for item in reversed(self.nodes.versions(node)):
+                node.item = item
+                state = self._state_of_product(node, "unchecked")
+                if state == "unchecked":
+                    return state
+            node.item, node.error = None, None
+        node.given = tuple(
+            self._as_it_is_now(one, node) if isinstance(one, Item) else one for one in node.given
+        )
+        node.error = self._problem_of_given(node)
+        if node.error is None:
+            node.supply = self._supplier.supply_of(node)
+            node.error = _all_missing(node.supply)
+        return "blocked" if node.error else self._compared(node)
+
+    def _is_checked(self, kind: Kind) -> bool:
+        depth, only = self.view.depth, self.view.only
+        if only and kind.name not in only:
+            return False
+        return depth is None or self.depths.get(kind.name, 0) <= depth
+
+    def _problem_of_given(self, node: Node) -> AweError | None:
+        """Why what the command would be given cannot make a product."""
+        need, name = node.kind.need(node.role), label(node)
+        if len(node.given) < need.at_least:
+            names = ", ".join(os.path.basename(one.address) for one in node.raws)
+            return TooFew(
+                f"{name} needs at least {need.at_least} {need.kind}, not {len(node.given)}: {names}",
+                hint=f"awe-query {need.kind} night={node.get('night')}",
+            )
+        for one in node.given:
+            if isinstance(one, Node) and self.decide(one).state not in SERVING:
+                return NoMatch(f"{label(one)} is {why_not(one)}", hint=one.error.hint if one.error else "")
+        only = self.view.only
+        if only and node.kind.name not in only:
+            return NoMatch(f"{name} does not exist, and only {', '.join(sorted(only))} is to be made")
+        return None
+
+    def _compared(self, node: Node) -> str:
+        """The state of a node whose needs can all be filled: by its key, if they are there."""
+        lost = None
+        if not _is_pending(node):
+            node.key = self._key_of(node)
+            lost = node.item = self.nodes.with_key(node)
+            if node.item is not None:
+                state = self._state_of_product(node, "fresh")
+                if state != GONE:
+                    return "outdated" if state == "fresh" and node.kind.name in self.view.remake else state
+            if node.key in self.failures and not self.view.retry:
+                node.error = NoMatch(
+                    f"it failed before: {self.failures[node.key]}",
+                    hint="--retry tries again; a changed parameter, input or version does so by itself",
+                )
+                return "failed"
+        versions = [one for one in self.nodes.versions(node) if one is not lost]
+        node.item = versions[-1] if versions else None
+        node.error = self._gone_of(node)
+        if node.error is not None:
+            return "blocked"
+        return "outdated" if node.item is not None else "missing"
+
+    def _gone_of(self, node: Node) -> AweError | None:
+        gone = [one.address for one in node.raws if one.address in self.gone]
+        if not gone:
+            return None
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        return NoSuchFile(
+            f"{gone[0]}{more}: registered, but the file is gone",
+            hint="awe-ingest where it is now, or awe-ingest --forget, which takes its registration back",
+        )
+
+    # What is there
+
+    def _state_of_product(self, node: Node, state: str) -> str:
+        """The state of a node whose product is there, if its file is whole and nobody thinks ill of it."""
+        item = node.item
+        assert item is not None
+        file_state = self._state_of_file(item)
+        if file_state == EDITED and self.view.force and node.given:
+            node.edited = True
+            return "outdated"
+        if file_state == GONE and node.given:
+            return GONE
+        node.error = self._problem_of_product(item, file_state)
+        if node.error is None:
+            return state
+        return "flagged" if isinstance(node.error, Flagged) else "blocked"
+
+    def _problem_of_product(self, item: Item, file_state: str) -> AweError | None:
+        if file_state == EDITED:
+            return WouldOverwrite(
+                f"{item.address}: was edited since awetools wrote it", hint="--force makes it again"
+            )
+        if file_state == GONE:
+            return NoSuchFile(
+                f"{item.address}: the file is gone, and what it was made of is not registered here",
+                hint="awe-index --update, or awe-ingest the frames that awe-lineage names",
+            )
+        verdict = self.stock.verdict(item)
+        if verdict == "bad":
+            return Flagged(f"{item.address}: was judged bad", hint=f"awe-query {item.kind}")
+        if item.flags and verdict not in ("good", "ready"):
+            return Flagged(
+                f"{item.address}: is flagged, and nobody judged it good",
+                hint=f"awe-query {item.kind} path={item.address} --get flag_names",
+            )
+        return None
+
+    def _state_of_file(self, item: Item) -> str:
+        """Whether a product is whole, gone or edited, by sizes and times; it is read only where they differ."""
+        try:
+            stat, record = os.stat(item.address), os.stat(f"{item.address}.json")
+        except OSError:
+            return GONE
+        now = (stat.st_size, stat.st_mtime_ns, record.st_mtime_ns)
+        if now == (item.bytes, item.mtime_ns, item.record_mtime_ns):
+            return UNCHANGED
+        return _read_state(Path(item.address), item)
+
+    def _as_it_is_now(self, item: Item, node: Node) -> Item:
+        """A raw frame whose file may be gone, or changed since it was registered."""
+        known = self._now.get(item.address)
+        if known is None:
+            known = self._now[item.address] = self._looked_at(item)
+        if item.address in self.gone:
+            self.gone[item.address].append(node)
+        elif known is not item:
+            self.changed.setdefault(item.address, []).append(node)
+        return known
+
+    def _looked_at(self, item: Item) -> Item:
+        address = item.address
+        path = address if address[-1:] != "]" or os.path.lexists(address) else address[: address.rindex("[")]
+        try:
+            stat = os.stat(path)
+        except OSError:
+            self.gone[address] = []
+            return item
+        if (stat.st_size, stat.st_mtime_ns, stat.st_ino) == (item.bytes, item.mtime_ns, item.inode):
+            return item
+        return self._read_again(item)
+
+    def _read_again(self, item: Item) -> Item:
+        from .files import parse_address
+        from .raws import open_raw
+
+        for one in open_raw(parse_address(item.address), self.workspace):
+            if one.fits is not None:
+                one.fits.close()
+            if one.content != item.content:
+                values = tuple(one.meta.get(name) for name in NAMES)
+                return item._replace(content=one.content, values=values, setup=self.stock.add_setup(one.meta))
+        return item
+
+    # Keys
+
+    def _key_of(self, node: Node) -> str:
+        setting, kind, supply = node.setting, node.kind, node.supply
+        assert supply is not None
+        if not supply.texts:
+            supply.texts.extend(self._input_text(kind, one.need.role, one.node, {}) for one in supply.filled)
+        texts = [self._input_text(kind, node.role, one, setting.changes) for one in node.given]
+        return key_of_texts(kind.name, kind.revision, setting.params_text, [*texts, *supply.texts])
+
+    def _input_text(self, kind: Kind, role: str, one: Item | Node, changes: Mapping[str, Any]) -> str:
+        item = one if isinstance(one, Item) else one.item
+        assert item is not None
+        return input_text(role, item.content, self._meta_text(kind, item, changes))
+
+    def _meta_text(self, kind: Kind, item: Item, changes: Mapping[str, Any]) -> str:
+        """The canonical JSON of what of an input's meta enters the key; the same for thousands of frames."""
+        read = self._read_by.get(kind.name)
+        if read is None:
+            names = dict.fromkeys(name for name in (*kind.match, *kind.reads) if name in PLACE)
+            read = self._read_by[kind.name] = itemgetter(*(PLACE[name] for name in names))
+        known = (kind.name, changes.get("overscan_mode"), item.setup, read(item.values))
+        text = self._texts.get(known)
+        if text is None:
+            text = self._texts[known] = canonical(key_meta(kind, {**self.stock.meta(item), **changes}))
+        return text
+
+
+def _is_pending(node: Node) -> bool:
+    """Whether something that a node is made of is yet to be made, so that its key is not known."""
+    if node.supply is not None and node.supply.pending:
+        return True
+    return any(isinstance(one, Node) and one.state in PENDING for one in node.given)
+
+
+def _all_missing(supply: Supply) -> NoMatch | None:
+    """All that is missing at once, so that nobody learns of one after the other."""
+    if not supply.missing:
+        return None
+    hints = dict.fromkeys(one.hint for one in supply.missing)
+    return NoMatch("; ".join(one.message for one in supply.missing), hint="; ".join(hints))
+
+
+def _read_state(path: Path, item: Item) -> str:
+    from .verify import key_of_parts
+
+    try:
+        record = read_record(sidecar(path))
+    except NoRecord:
+        return EDITED
+    if record["recipe_key"] != item.recipe_key or key_of_parts(record) != item.recipe_key:
+        return EDITED
+    state = state_of(path, record)
+    return {"missing": GONE, "edited": EDITED}.get(state, UNCHANGED)

@@ -1,0 +1,212 @@
+"""What the stores hold, read from their indexes in bulk: the planner looks at thousands of objects at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .expression import Node as Condition
+from .index import Index
+from .indexrows import META_COLUMNS, SETUP_FIELDS, setup_number
+from .inforce import as_it_stood, indexes_in_force
+from .journal import Words, is_by, nearest_words
+from .record import Record, canonical
+from .sqlexpression import to_sql
+from .store import Store
+
+NAMES = tuple(META_COLUMNS)
+PLACE = {name: number for number, name in enumerate(NAMES)}
+_HEAD = (
+    "address",
+    "kind",
+    "content",
+    "recipe_key",
+    "bytes",
+    "mtime_ns",
+    "inode",
+    "record_path",
+    "record_mtime_ns",
+    "sequence",
+    "made",
+    "valid_from",
+    "valid_to",
+    "valid_by",
+    "flags",
+    "setup",
+)
+
+
+class Item(NamedTuple):
+    """One object of an index: a detector of a raw frame, or a product; `values` are its meta, in the order of NAMES."""
+
+    address: str
+    kind: str
+    content: str
+    recipe_key: str | None
+    bytes: int
+    mtime_ns: int
+    inode: int | None
+    record_path: str
+    record_mtime_ns: int
+    sequence: int
+    made: str
+    valid_from: str | None
+    valid_to: str | None
+    valid_by: str
+    flags: int
+    setup: int
+    rank: int
+    values: tuple[Any, ...]
+
+    @property
+    def identity(self) -> str:
+        """What a verdict names it by."""
+        return self.recipe_key or self.content
+
+    def get(self, name: str) -> Any:
+        """A meta field that has a column."""
+        return self.values[PLACE[name]]
+
+
+# Instrument, detector and night; a night of None stands for all.
+Place = tuple[Any, Any, str | None]
+
+
+@dataclass
+class Stock:
+    """The objects of several stores, each kind and detector read once, when it is first asked for.
+
+    as_of: an instant (UTC); what was made later is not there, and what was judged
+    later was not judged.
+    """
+
+    stores: Sequence[Store]
+    as_of: str | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
+    _indexes: Sequence[Index] | None = None
+    _items: dict[tuple[str, Place], list[Item]] = field(default_factory=dict)
+    _setups: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _said: Words | None = None
+
+    def close(self) -> None:
+        """Close the indexes."""
+        self._open.close()
+        self._indexes = None
+
+    def items(self, kind: str, place: Place) -> list[Item]:
+        """All objects of a kind at a place, those of the first store first, oldest first."""
+        found = self._items.get((kind, place))
+        if found is None:
+            where = "kind = ? AND instrument IS ? AND detector IS ?"
+            values: list[object] = [kind, *place[:2]]
+            if place[2] is not None:
+                where, values = f"{where} AND night IS ?", [*values, place[2]]
+            found = self._items[kind, place] = self._select(where, values)
+        return found
+
+    def find(self, kinds: Sequence[str], condition: Condition | None) -> list[Item]:
+        """The objects of some kinds that meet a condition; raises UnknownName for a field that is none."""
+        where = f"kind IN ({', '.join('?' * len(kinds))})"
+        if condition is None:
+            return self._select(where, list(kinds))
+        sql, values = to_sql(condition, lambda name: self._index(0).column(name, []))
+        return self._select(f"{where} AND ({sql})", [*kinds, *values])
+
+    def at(self, real_path: str) -> list[Item]:
+        """The raw frames of a file, one a detector."""
+        # All that begin with the path and a bracket lie between these two.
+        where = "kind LIKE 'raw%' AND (address = ? OR address >= ? AND address < ?)"
+        return self._select(where, [real_path, f"{real_path}[", f"{real_path}\\"])
+
+    def distinct(self, kinds: Sequence[str], name: str) -> list[Any]:
+        """The values that a field has among the objects of some kinds."""
+        where = f"kind IN ({', '.join('?' * len(kinds))})"
+        found: dict[Any, None] = {}
+        for rank in range(len(self.stores)):
+            index = self._index(rank)
+            column = index.column(name, [])[0]
+            found.update(
+                (row[0], None)
+                for row in index.select(f"SELECT DISTINCT {column} FROM objects WHERE {where}", kinds)
+            )
+        return [value for value in found if value is not None]
+
+    def verdict(self, item: Item) -> str | None:
+        """What was judged of an object, by the nearest store that has a word on it."""
+        return self._words().verdicts.get(item.identity)
+
+    def meta(self, item: Item) -> dict[str, Any]:
+        """The meta of an object, less the cards of its celestial coordinates."""
+        return {**dict(zip(NAMES, item.values, strict=True)), **self.setup(item)}
+
+    def setup(self, item: Item) -> Mapping[str, Any]:
+        """What the detector of an object is like: sections, and values of its amplifiers."""
+        found = self._setups.get(item.setup)
+        if found is None:
+            rows = self._index(item.rank).select("SELECT meta FROM setups WHERE number = ?", (item.setup,))
+            found = self._setups[item.setup] = json.loads(next(rows)[0])
+        return found
+
+    def add_setup(self, meta: Mapping[str, Any]) -> int:
+        """The number of a set-up that no index holds yet."""
+        text = canonical({name: meta.get(name) for name in SETUP_FIELDS})
+        number = setup_number(text)
+        self._setups[number] = json.loads(text)
+        return number
+
+    def record(self, item: Item) -> Record:
+        """The record of a product; raises NoRecord."""
+        from .record import read_record
+
+        return read_record(self.stores[item.rank].root / item.record_path)
+
+    def _index(self, rank: int) -> Index:
+        if self._indexes is None:
+            self._indexes = self._open.enter_context(indexes_in_force(self.stores))
+        return self._indexes[rank]
+
+    def _words(self) -> Words:
+        """The verdicts and intervals in force."""
+        if self._said is None:
+            self._said = (
+                self._index(0).words() if self.as_of is None else nearest_words(self.stores, self.as_of)
+            )
+        return self._said
+
+    def _select(self, where: str, values: Sequence[object]) -> list[Item]:
+        sql = f"SELECT {', '.join((*_HEAD, *NAMES))} FROM objects WHERE {where} ORDER BY sequence, address"
+        items: list[Item] = []
+        split = len(_HEAD)
+        for rank, store in enumerate(self.stores):
+            root = os.path.join(store.root, "")
+            for row in self._index(rank).bulk(sql, values):
+                address = row[0] if row[0][:1] == "/" else root + row[0]
+                items.append(Item._make((address, *row[1:split], rank, row[split:])))
+        if self.as_of is not None:
+            items = [one for one in map(self._as_it_stood, items) if one is not None]
+        if self._words().validities:
+            items = [self._in_force(one) for one in items]
+        return items if len(self.stores) == 1 else _without_copies(items)
+
+    def _in_force(self, item: Item) -> Item:
+        interval = self._words().validities.get(item.identity)
+        if interval is None:
+            return item
+        return item._replace(valid_from=interval.start, valid_to=interval.end, valid_by="hand")
+
+    def _as_it_stood(self, item: Item) -> Item | None:
+        """An object as it was at the instant that is asked about; None if it was not there."""
+        assert self.as_of is not None
+        if item.recipe_key is None:
+            return item if is_by(item.get("obs_start"), self.as_of) else None
+        row = as_it_stood(self.stores[item.rank], item._asdict(), self.as_of)
+        return None if row is None else Item(**row)
+
+
+def _without_copies(items: Sequence[Item]) -> list[Item]:
+    """The objects less raw frames that a store nearer by has registered too."""
+    return list({one.address: one for one in reversed(items)}.values())[::-1]

@@ -1,0 +1,100 @@
+"""The tree of needs as people and programs read it: a line a node, with its state and what it is made of."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .graph import Graph
+from .nodes import PENDING, Node, label
+from .orders import output_of
+from .reasons import reasons_of
+
+WORDS = {"unchecked": "not checked", "missing": "to be made"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a tree; `text` is without the branches, node None for raw frames."""
+
+    branches: str
+    text: str
+    node: Node | None = None
+
+
+def lines_of(graph: Graph, targets: Sequence[Node], depth: int | None = None) -> Iterator[Line]:
+    """The trees of some targets, each subtree once; depth: how many steps are shown."""
+    seen: set[Node] = set()
+    for target in targets:
+        yield from _lines(graph, target, "", "", "", depth, seen)
+
+
+def _lines(
+    graph: Graph, node: Node, first: str, rest: str, role: str, depth: int | None, seen: set[Node]
+) -> Iterator[Line]:
+    named = f"{role}: " if role and role != node.kind.name else ""
+    below = list(node.needs())
+    frames = _frames_text(node)
+    repeated = node in seen and bool(below or frames)
+    yield Line(
+        first, f"{named}{label(node)}  {state_text(graph, node)}{'  (above)' if repeated else ''}", node
+    )
+    if repeated or depth == 0:
+        return
+    seen.add(node)
+    count = len(below) + bool(frames)
+    if frames:
+        yield Line(rest + _branch(count == 1), frames)
+    for number, (inner, one) in enumerate(below, 1 + bool(frames)):
+        last = number == count
+        more = rest + ("   " if last else "|  ")
+        yield from _lines(
+            graph, one, rest + _branch(last), more, inner, None if depth is None else depth - 1, seen
+        )
+
+
+def _branch(last: bool) -> str:
+    return "`- " if last else "|- "
+
+
+def _frames_text(node: Node) -> str:
+    raws = node.raws
+    if not raws:
+        return ""
+    if len(raws) == 1:
+        return f"{raws[0].kind} {os.path.basename(raws[0].address)}"
+    names = sorted(os.path.basename(one.address) for one in raws)
+    counts = Counter(one.kind for one in raws)
+    return f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}: {names[0]} ... {names[-1]}"
+
+
+def state_text(graph: Graph, node: Node) -> str:
+    """A node's state in words, with the path of what is there and the reasons for what is not."""
+    word = WORDS.get(node.state, node.state)
+    if node.state in PENDING:
+        reasons = [one for one in reasons_of(graph, node) if one.name != "missing"]
+        why = "; ".join(f"{one.name}: {one.detail}" for one in reasons)
+        return f"{word} ({why})" if why else word
+    if node.error is not None:
+        return f"{word}: {node.error.message}"
+    return f"{word}  {node.item.address}" if node.item is not None else word
+
+
+def as_objects(graph: Graph, nodes: Sequence[Node]) -> Iterator[dict[str, Any]]:
+    """Nodes as JSON objects: label, kind, state, path, reasons, needs."""
+    for node in nodes:
+        about: dict[str, Any] = {
+            "label": label(node),
+            "kind": node.kind.name,
+            "state": WORDS.get(node.state, node.state),
+            "path": output_of(graph, node),
+            "reasons": [{"reason": one.name, "detail": one.detail} for one in reasons_of(graph, node)],
+            "needs": [{"role": role, "label": label(one)} for role, one in node.needs()],
+            "raw": [one.address for one in node.raws],
+        }
+        if node.error is not None:
+            about |= {"error": node.error.slug, "message": node.error.message, "try": node.error.hint}
+        yield about

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import awetools
-from awetools.core.frame import FrameSet, RawFrame, over_amplifiers
+from awetools.core.frame import FrameSet, RawFrame, over_amplifiers, raw_frame
 from awetools.core.products import open_product
 from awetools.core.record import read_record
+from awetools.core.sections import amplifiers_from_meta
 from awetools.core.store import Store
 from tests.support import InProcess, awe
 
@@ -120,6 +121,28 @@ def test_amplifiers_side_by_side_and_mirrored() -> None:
     assert np.array_equal(mirrored, np.hstack([raw[:, :3], raw[:, 5:][:, ::-1]]))
     stacked = assembled(["[1:3,1:4]", "[1:3,8:5]"])
     assert np.array_equal(stacked, np.vstack([raw[:, :3], raw[:, 5:][::-1]]))
+
+
+def test_a_frame_in_memory_reads_each_raw_pixel_once() -> None:
+    sections = [
+        {"amp": "A", "hdu": 1, "data": "[1:4,2:5]", "overscan": "[5:6,1:6]", "target": "[1:4,1:4]"},
+        {"amp": "B", "hdu": 2, "data": "[1:4,1:4]", "target": "[8:5,4:1]"},
+    ]
+    images = {hdu: np.arange(36, dtype=np.uint16).reshape(6, 6) + 100 * hdu for hdu in (1, 2)}
+    asked = []
+
+    def read_rows(hdu: int, y0: int, y1: int) -> np.ndarray:
+        asked.append((hdu, y0, y1))
+        return images[hdu][y0:y1]
+
+    frame = raw_frame({}, amplifiers_from_meta(sections), read_rows)
+    held = frame.in_memory()
+    assert sorted(asked) == [(1, 0, 5), (2, 0, 4)]
+    asked.clear()
+    rows, strips = held.rows(0, 4), held.overscans(held.amplifiers)
+    assert not asked
+    assert (rows == frame.rows(0, 4)).all()
+    assert strips[1] is None and np.array_equal(strips[0], frame.overscan(frame.amplifiers[0]))
 
 
 def test_a_value_an_amplifier_broadcasts_over_the_detector() -> None:

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from awetools.core.errors import BadValue
-from awetools.core.pixels.saturate import saturated
+from awetools.core.pixels.saturate import Residual, saturated
 from awetools.core.simulate.readout import bleed
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+
+
+def at(residual: Floats) -> Residual:
+    """The residuals of an image as `saturated` asks for them."""
+    return lambda rows, columns: residual[rows, columns]
 
 
 def test_the_level_itself_is_saturated_and_may_differ_by_amplifier() -> None:
@@ -22,6 +27,19 @@ def test_the_level_itself_is_saturated_and_may_differ_by_amplifier() -> None:
     assert saturated(raw, 60000, grow=0).tolist() == [[False, True, True, False]]
     level = np.array([50000.0, 65535.0, np.inf, 60000.0])
     assert saturated(raw, level, grow=0).tolist() == [[True, False, False, False]]
+
+
+LEVELS = st.floats(-70000, 70000) | st.sampled_from(
+    [np.inf, -np.inf, np.nan, 65535.0, 32767.0, -32768.0, 0.0]
+)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.uint8])
+@given(data=st.data())
+def test_integers_reach_a_level_as_real_numbers_do(kind: type, data: st.DataObject) -> None:
+    raw = data.draw(hnp.arrays(kind, (3, 5)))
+    level = data.draw(hnp.arrays(np.float32, (1, 5), elements=LEVELS.map(np.float32)))
+    assert (saturated(raw, level, grow=0) == (raw.astype(np.float64) >= level)).all()
 
 
 def test_values_that_are_not_finite() -> None:
@@ -66,7 +84,7 @@ def test_bleeding_stars_are_masked_and_little_else(fwhm_px: float) -> None:
     )
     raw, touched = bled(light.astype("f4"), 60000)
     residual = ((raw - 1000) / 5).astype("f4")
-    for mask in (saturated(raw, 59000), saturated(raw, 59000, residual)):
+    for mask in (saturated(raw, 59000), saturated(raw, 59000, at(residual))):
         assert (mask & touched).sum() >= 0.99 * touched.sum()
         assert (mask & touched).sum() >= 0.9 * mask.sum()
 
@@ -95,18 +113,18 @@ def test_a_tail_that_fades_is_followed_and_ends() -> None:
     residual[10:30, 4] = 5000
     residual[30:45, 4] = np.linspace(300, 6, 15)
     without = saturated(raw, 60000)
-    mask = saturated(raw, 60000, residual)
+    mask = saturated(raw, 60000, at(residual))
     assert np.flatnonzero(without[:, 4]).tolist() == list(range(9, 31))
     assert np.flatnonzero(mask[:, 4]).tolist() == list(range(9, 45))
     assert not mask[:, :4].any()
     residual[33, 4] = np.nan
-    assert np.flatnonzero(saturated(raw, 60000, residual)[:, 4]).max() == 32
+    assert np.flatnonzero(saturated(raw, 60000, at(residual))[:, 4]).max() == 32
 
 
 def test_the_light_of_a_round_star_is_no_tail() -> None:
     raw = star((80, 80), 40.0, 40.0, 2e5, 6.0)
     residual = ((raw - 1000) / 5).astype("f4")
-    assert (saturated(raw, 60000) == saturated(raw, 60000, residual)).all()
+    assert (saturated(raw, 60000) == saturated(raw, 60000, at(residual))).all()
 
 
 @given(
@@ -122,23 +140,23 @@ def test_between_the_saturated_pixels_and_their_rings(
     assert not (full & ~mask).any()
     for y, x in np.argwhere(mask):
         assert full[max(y - grow, 0) : y + grow + 1, max(x - grow, 0) : x + grow + 1].any()
-    assert not (mask & ~saturated(raw, 60000, residual, grow)).any()
-    turned = saturated(raw.T.copy(), 60000, residual.T.copy(), grow, "rows")
-    assert (saturated(raw, 60000, residual, grow) == turned.T).all()
+    assert not (mask & ~saturated(raw, 60000, at(residual), grow)).any()
+    turned = saturated(raw.T.copy(), 60000, at(residual.T.copy()), grow, "rows")
+    assert (saturated(raw, 60000, at(residual), grow) == turned.T).all()
 
 
 def test_frames_that_are_wholly_or_never_saturated() -> None:
     residual = np.zeros((20, 30), np.float32)
-    assert saturated(np.full((20, 30), 65535, np.uint16), 60000, residual).all()
-    assert not saturated(np.full((20, 30), 65535, np.uint16), np.inf, residual).any()
-    assert not saturated(np.full((20, 30), np.nan), 60000.0, residual).any()
+    assert saturated(np.full((20, 30), 65535, np.uint16), 60000, at(residual)).all()
+    assert not saturated(np.full((20, 30), 65535, np.uint16), np.inf, at(residual)).any()
+    assert not saturated(np.full((20, 30), np.nan), 60000.0, at(residual)).any()
 
 
 def test_a_saturated_hot_column_stays_one_column() -> None:
     raw = np.full((40, 11), 500, np.uint16)
     raw[:, 5] = 65535
     residual = np.random.default_rng(2).normal(0, 1, raw.shape).astype("f4")
-    mask = saturated(raw, 65535, residual)
+    mask = saturated(raw, 65535, at(residual))
     assert mask[:, 5].all() and mask.sum() == 40
 
 
@@ -146,7 +164,7 @@ def test_saturated_at_the_edge_with_a_level_of_each_amplifier() -> None:
     raw = np.full((12, 6), 100.0)
     raw[0, 0] = raw[-1, -1] = 50000
     level = np.array([[50000.0] * 3 + [60000.0] * 3])
-    mask = saturated(raw, level, np.zeros(raw.shape, np.float32))
+    mask = saturated(raw, level, at(np.zeros(raw.shape, np.float32)))
     assert np.argwhere(mask).tolist() == [[0, 0], [1, 0]]
 
 

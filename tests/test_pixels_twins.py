@@ -12,12 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from awetools.core.fitsbytes import ones_sum
-from awetools.core.fitsvalues import swapped
+from awetools.core.fitsbytes import folded, ones_sum
+from awetools.core.fitsvalues import FLIPPED, swapped, words_sum
 from awetools.core.pixels import stats
 from awetools.core.pixels.kernels import SWITCH, kernel
 from awetools.core.pixels.overscan import less_levels, overscan_rows
-from awetools.core.pixels.smooth import block_statistics, interpolate_blocks
+from awetools.core.pixels.smooth import background, block_statistics, interpolate_blocks
 from awetools.core.pixels.stack import clipped_mean, median
 from awetools.core.pixels.stats import clipped, imstat, line_means, row_medians
 
@@ -233,6 +233,25 @@ def test_bytes_are_turned_round(kind: str, size: int) -> None:
 def test_sums_of_words(data: bytes) -> None:
     one, other = both(lambda: ones_sum([data]))
     assert one == other
+
+
+@given(hnp.arrays(np.float32, st.integers(0, 30)), hnp.arrays(np.uint16, st.integers(0, 31)))
+def test_sums_of_words_that_are_not_yet_turned_round(floats: Array, unsigned: Array) -> None:
+    found = words_sum(floats, flip=False)
+    assert found is not None and folded(found) == ones_sum([floats.byteswap().tobytes()])
+    assert (16, 1 << 15) in FLIPPED
+    found = words_sum(unsigned, flip=True)
+    assert found is not None and folded(found) == ones_sum([(unsigned ^ 0x8000).byteswap().tobytes()])
+
+
+def test_sky_of_some_rows_of_a_block() -> None:
+    rng = np.random.default_rng(3)
+    image = rng.normal(800, 30, (301, 423)).astype(np.float32)
+    image[::17, ::19] += 3000
+    use = rng.random(image.shape) > 0.02
+    use[:128, :128] = False
+    for size in (16, 50, 64, 200):
+        assert same_bits(*both(lambda size=size: background(image, use, size)))  # type: ignore[misc]
 
 
 @settings(max_examples=80, deadline=None)

@@ -188,6 +188,11 @@ def ones_sum(strips: Iterator[memoryview] | Sequence[bytes | memoryview], total:
         else:
             total += int(np.frombuffer(strip, dtype=">u4", count=whole // 4).sum(dtype=np.uint64))
         total += int.from_bytes(bytes(strip[whole:]).ljust(4, b"\0"), "big")
+    return folded(total)
+
+
+def folded(total: int) -> int:
+    """A sum of 32-bit words with its carries added in."""
     while total > ONES:
         total = (total & ONES) + (total >> 32)
     return total

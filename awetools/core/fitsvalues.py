@@ -40,6 +40,20 @@ def swapped(source: Array, target: Array, flip: str = "") -> bool:
     return True
 
 
+def words_sum(values: Array, flip: bool) -> int | None:
+    """The sum of the big-endian 32-bit words that native numbers of 2 or 4 bytes become in a file.
+
+    So the numbers need not be stored to be summed. flip: their sign bits are turned over on the way. None where
+    there is no kernel for it.
+    """
+    summed = values.itemsize in (2, 4) and values.dtype.isnative and values.flags.c_contiguous
+    compiled = kernel("bytes") if summed and sys.byteorder == "little" else None
+    if compiled is None:
+        return None
+    sign = 1 << (8 * values.itemsize - 1) if flip else 0
+    return int(compiled.sum_numbers(values.reshape(-1).view("u1"), values.itemsize, sign))
+
+
 def _native(stored: Array) -> Array:
     """The same numbers in this machine's byte order, in place."""
     if stored.itemsize > 1 and sys.byteorder == "little" and not swapped(stored, stored):

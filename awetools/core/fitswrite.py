@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shlex
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .errors import BeingWritten, Unavailable
-from .fitsbytes import ONES, STRIP_BYTES, filled_bytes, ones_sum
+from .fitsbytes import ONES, STRIP_BYTES, filled_bytes, folded, ones_sum
+from .fitsdigest import digests
 from .fitsheader import Header, HeaderValue, content_of, format_card, header_bytes, parse_header
-from .fitsvalues import FLIPPED, STORED, swapped, with_sign_flipped
+from .fitsvalues import FLIPPED, STORED, swapped, with_sign_flipped, words_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,9 +55,10 @@ class Written:
 
 
 class _Unit(NamedTuple):
-    """Cards and a data unit that can be made twice: once to sum it, once to write it."""
+    """Cards, the sum of the data unit's 32-bit words, and its bytes."""
 
     cards: list[CardTuple]
+    datasum: Callable[[], int]
     strips: Callable[[], Iterator[memoryview]]
 
 
@@ -104,23 +105,22 @@ def write_fits(path: str | Path, hdus: Sequence[Plane], primary_cards: Sequence[
 
 
 def _write_units(file: int, units: Sequence[_Unit]) -> Written:
-    whole, size = hashlib.sha256(), 0
+    digest, size = digests(), 0
     parts: list[tuple[Header, str]] = []
     for unit in units:
         header = _summed_header(unit)
-        whole.update(header)
+        digest.header(header)
         size += write_all(file, header)
-        data, length = hashlib.sha256(), 0
+        length = 0
         for strip in unit.strips():
-            whole.update(strip)
-            data.update(strip)
+            digest.data(strip)
             length += write_all(file, strip)
         filling = bytes(filled_bytes(length) - length)
-        whole.update(filling)
+        data_sha256 = digest.unit(filling)
         size += length + write_all(file, filling)
-        parts.append((parse_header(header), data.hexdigest() if length else ""))
+        parts.append((parse_header(header), data_sha256 if length else ""))
     os.fsync(file)
-    return Written(size, whole.hexdigest(), content_of(parts), os.fstat(file).st_mtime_ns)
+    return Written(size, digest.file(), content_of(parts), os.fstat(file).st_mtime_ns)
 
 
 def write_all(file: int, data: bytes | memoryview) -> int:
@@ -133,7 +133,7 @@ def write_all(file: int, data: bytes | memoryview) -> int:
 
 def _summed_header(unit: _Unit) -> bytes:
     """The header with DATASUM, and with the CHECKSUM that makes the whole unit sum to -0."""
-    datasum = ones_sum(unit.strips())
+    datasum = unit.datasum()
     cards = [*unit.cards, ("DATASUM", str(datasum), "sum of the data unit's 32-bit words")]
     place = len(b"".join(format_card(*card) for card in cards)) + 11
     header = header_bytes([*cards, ("CHECKSUM", "0" * 16, "makes the sum of all words -0")])
@@ -165,7 +165,7 @@ def _units_to_write(planes: Sequence[Plane], primary_cards: Sequence[CardTuple])
     extend: list[CardTuple] = [("EXTEND", True, "extensions follow")] if others else []
     if first is None:
         empty: list[CardTuple] = [("BITPIX", 8, "no data here"), ("NAXIS", 0, "")]
-        units = [_Unit(begin + empty + extend + _given(primary_cards), lambda: iter(()))]
+        units = [_Unit(begin + empty + extend + _given(primary_cards), lambda: 0, lambda: iter(()))]
     else:
         units = [_image_unit(first, begin, extend, _given(primary_cards))]
     for plane in others:
@@ -202,9 +202,15 @@ def _image_unit(
         *_given(plane.cards),
     ]
     step = _step(width * data.itemsize)
-    return _Unit(
-        cards, lambda: (bytes_of(_stored_numbers(data[at : at + step])) for at in range(0, height, step))
-    )
+
+    def strips() -> Iterator[memoryview]:
+        return (bytes_of(_stored_numbers(data[at : at + step])) for at in range(0, height, step))
+
+    def datasum() -> int:
+        total = words_sum(data, bool(zero))
+        return ones_sum(strips()) if total is None else folded(total)
+
+    return _Unit(cards, datasum, strips)
 
 
 def _name_card(plane: Plane) -> list[CardTuple]:
@@ -283,7 +289,7 @@ def _table_unit(plane: Plane) -> _Unit:
                 strip[f"f{place}"] = one.stored(columns[name][at : at + step])
             yield bytes_of(strip)
 
-    return _Unit(cards, strips)
+    return _Unit(cards, lambda: ones_sum(strips()), strips)
 
 
 def _field_cards(place: int, name: str, column: _Field, unit: str) -> list[CardTuple]:

@@ -65,6 +65,14 @@ class RawFrame:
         meta.setdefault("overscan_mode", "rows-smooth" if amplifiers[0].overscan else "none")
         return raw_frame(meta, amplifiers, lambda _hdu, y0, y1: array[y0:y1])
 
+    def in_memory(self) -> RawFrame:
+        """The same frame with its raw pixels read, for those who look at them more than once."""
+        ends: dict[int, int] = {}
+        for amp in self.amplifiers:
+            ends[amp.hdu] = max(ends.get(amp.hdu, 0), amp.data.y1)
+        images = {hdu: self.read_rows(hdu, 0, end) for hdu, end in ends.items()}
+        return replace(self, read_rows=lambda hdu, y0, y1: images[hdu][y0:y1])
+
     def rows(self, y0: int, y1: int) -> np.ndarray:
         """Rows y0 to y1 of the assembled, trimmed detector, in the raw file's own number type."""
         placed = []

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define DIGITS 3
-#define DIGIT_BITS 11
+/* At most; blocks are of some thousand values, and more buckets would take longer than the values. */
+#define DIGIT_BITS 9
 #define BUCKETS (1 << DIGIT_BITS)
 #define ITERATIONS 8
 
@@ -23,38 +23,53 @@ typedef struct {
     double clip_sigma, quartiles_per_sigma, truncation, mode_reach;
 } Rules;
 
-/* Sort by digits, the lowest first; a digit that is the same in all is passed over. */
+/* How many bits a number has. */
+static int bits_of(uint32_t number)
+{
+    int bits = 0;
+    for (; number; number >>= 1)
+        bits++;
+    return bits;
+}
+
+/* One pass of a sort: stable, by the digit at this place. */
+static void sort_by_digit(const uint32_t *from, uint32_t *to, int size, int shift, int buckets)
+{
+    int32_t places[BUCKETS] = {0}, before = 0;
+    uint32_t digit = (uint32_t)buckets - 1;
+    for (int i = 0; i < size; i++)
+        places[from[i] >> shift & digit]++;
+    for (int bucket = 0; bucket < buckets; bucket++) {
+        int32_t here = places[bucket];
+        places[bucket] = before;
+        before += here;
+    }
+    for (int i = 0; i < size; i++)
+        to[places[from[i] >> shift & digit]++] = from[i];
+}
+
+/* Sort by digits, the lowest first, of the distances from the least value: those have few bits. */
 static void sort_block(Block *block)
 {
-    static const int32_t none[BUCKETS];
-    int32_t places[DIGITS][BUCKETS];
-    uint32_t *one = block->one, *other = block->other;
+    uint32_t *one = block->one, *other = block->other, least = UINT32_MAX, most = 0;
     int size = block->size;
-    for (int digit = 0; digit < DIGITS; digit++)
-        memcpy(places[digit], none, sizeof none);
     for (int i = 0; i < size; i++) {
         one[i] = key_of(block->values[i]);
-        places[0][one[i] & (BUCKETS - 1)]++;
-        places[1][one[i] >> DIGIT_BITS & (BUCKETS - 1)]++;
-        places[2][one[i] >> 2 * DIGIT_BITS]++;
+        least = one[i] < least ? one[i] : least;
+        most = one[i] > most ? one[i] : most;
     }
-    for (int digit = 0; digit < DIGITS; digit++) {
-        int shift = digit * DIGIT_BITS, before = 0;
-        if (places[digit][one[0] >> shift & (BUCKETS - 1)] == size)
-            continue;
-        for (int bucket = 0; bucket < BUCKETS; bucket++) {
-            int here = places[digit][bucket];
-            places[digit][bucket] = before;
-            before += here;
-        }
-        for (int i = 0; i < size; i++)
-            other[places[digit][one[i] >> shift & (BUCKETS - 1)]++] = one[i];
+    for (int i = 0; i < size; i++)
+        one[i] -= least;
+    int bits = bits_of(most - least), digits = (bits + DIGIT_BITS - 1) / DIGIT_BITS;
+    int width = digits ? (bits + digits - 1) / digits : 0;
+    for (int digit = 0; digit < digits; digit++) {
+        sort_by_digit(one, other, size, digit * width, 1 << width);
         uint32_t *swap = one;
         one = other;
         other = swap;
     }
     for (int i = 0; i < size; i++)
-        block->values[i] = value_of(one[i]);
+        block->values[i] = value_of(one[i] + least);
 }
 
 /* How many of the sorted values are below a bound (or not above it, where `equal` is set). */
@@ -143,15 +158,15 @@ static int clip_block(Block *block, const Rules *rules, double *median, double *
     return last - first;
 }
 
-static int load_block(float *values, const float *image, const uint8_t *use, Py_ssize_t nx, Py_ssize_t rows,
+static int load_block(float *values, const float *image, const uint8_t *use, Py_ssize_t row_step, Py_ssize_t rows,
                       Py_ssize_t columns)
 {
     int size = 0;
     for (Py_ssize_t y = 0; y < rows; y++)
         for (Py_ssize_t x = 0; x < columns; x++) {
-            float value = image[y * nx + x];
+            float value = image[y * row_step + x];
             values[size] = value;
-            size += (fabsf(value) <= FLT_MAX) & (use == NULL || use[y * nx + x] != 0);
+            size += (fabsf(value) <= FLT_MAX) & (use == NULL || use[y * row_step + x] != 0);
         }
     return size;
 }
@@ -185,9 +200,10 @@ static int edges_fit(const Array *edges, Py_ssize_t length)
     return count > 1 && at[0] == 0 && at[count - 1] == length;
 }
 
-static int all_fit(const Array *arrays)
+/* Of every `step` rows of the image one counts; the edges are among those. */
+static int all_fit(const Array *arrays, Py_ssize_t step)
 {
-    int fits = edges_fit(&arrays[Y_EDGES], axis(&arrays[IMAGE], 0)) &&
+    int fits = step > 0 && edges_fit(&arrays[Y_EDGES], (axis(&arrays[IMAGE], 0) + step - 1) / step) &&
                edges_fit(&arrays[X_EDGES], axis(&arrays[IMAGE], 1));
     for (int i = MEDIAN; i < ARRAYS; i++)
         fits &= axis(&arrays[i], 0) == axis(&arrays[Y_EDGES], 0) - 1 &&
@@ -206,19 +222,19 @@ static Py_ssize_t longest(const Array *edges)
     return most;
 }
 
-static void all_blocks(const Array *arrays, Block *block, const Rules *rules, double least_fraction)
+static void all_blocks(const Array *arrays, Block *block, const Rules *rules, double least_fraction, Py_ssize_t step)
 {
     const int64_t *ys = arrays[Y_EDGES].view.buf, *xs = arrays[X_EDGES].view.buf;
     const float *image = arrays[IMAGE].view.buf;
     const uint8_t *use = arrays[USE].held ? arrays[USE].view.buf : NULL;
     double *median = arrays[MEDIAN].view.buf, *mode = arrays[MODE].view.buf, *stdev = arrays[STDEV].view.buf;
     int64_t *count = arrays[COUNT].view.buf;
-    Py_ssize_t nx = axis(&arrays[IMAGE], 1), bx = axis(&arrays[X_EDGES], 0) - 1, at = 0;
+    Py_ssize_t row_step = step * axis(&arrays[IMAGE], 1), bx = axis(&arrays[X_EDGES], 0) - 1, at = 0;
     double widest = (double)longest(&arrays[X_EDGES]);
     for (Py_ssize_t j = 0; j + 1 < axis(&arrays[Y_EDGES], 0); j++)
         for (Py_ssize_t i = 0; i < bx; i++, at++) {
-            Py_ssize_t start = ys[j] * nx + xs[i];
-            block->size = load_block(block->values, image + start, use == NULL ? NULL : use + start, nx,
+            Py_ssize_t start = ys[j] * row_step + xs[i];
+            block->size = load_block(block->values, image + start, use == NULL ? NULL : use + start, row_step,
                                      ys[j + 1] - ys[j], xs[i + 1] - xs[i]);
             double least = least_fraction * ((double)(ys[j + 1] - ys[j]) * widest);
             if (block->size < (least > 4 ? least : 4))
@@ -234,14 +250,15 @@ static PyObject *blocks(PyObject *self, PyObject *args)
     Array arrays[ARRAYS];
     Rules rules;
     double least_fraction;
+    Py_ssize_t step;
     (void)self;
     memset(arrays, 0, sizeof arrays);
-    if (!PyArg_ParseTuple(args, "O!ddddd", &PyTuple_Type, &given, &rules.clip_sigma, &rules.quartiles_per_sigma,
-                          &rules.truncation, &rules.mode_reach, &least_fraction))
+    if (!PyArg_ParseTuple(args, "O!dddddn", &PyTuple_Type, &given, &rules.clip_sigma, &rules.quartiles_per_sigma,
+                          &rules.truncation, &rules.mode_reach, &least_fraction, &step))
         return NULL;
     if (take_all(arrays, given) < 0)
         goto done;
-    if (!all_fit(arrays)) {
+    if (!all_fit(arrays, step)) {
         PyErr_SetString(PyExc_ValueError, "the arrays of the blocks do not fit each other");
         goto done;
     }
@@ -257,7 +274,7 @@ static PyObject *blocks(PyObject *self, PyObject *args)
     block.one = (uint32_t *)(block.values + most);
     block.other = block.one + most;
     Py_BEGIN_ALLOW_THREADS
-    all_blocks(arrays, &block, &rules, least_fraction);
+    all_blocks(arrays, &block, &rules, least_fraction, step);
     Py_END_ALLOW_THREADS
     free(room);
     result = Py_NewRef(Py_None);
@@ -312,7 +329,7 @@ done:
 
 static PyMethodDef methods[] = {
     {"blocks", blocks, METH_VARARGS,
-     "blocks((image, use, y edges, x edges, median, mode, stdev, count), sigma, quartiles, truncation, reach, least)"},
+     "blocks((image, use, y edges, x edges, median, mode, stdev, count), sigma, quartiles, truncation, reach, least, row step)"},
     {"mix", mix, METH_VARARGS, "mix(map[blocks, nx], places[ny, 4], weights[ny, 4], out[ny, nx])"},
     {NULL, NULL, 0, NULL},
 };

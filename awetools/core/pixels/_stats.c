@@ -65,6 +65,35 @@ CLONES static int add_lanes(const float *block, double reference, float low, flo
     return total;
 }
 
+/* The same for all values and for those between the bounds, which share their distances. */
+CLONES static int add_both(const float *block, double reference, float low, float high, double *sums)
+{
+    double all[LANES], all2[LANES], within[LANES], within2[LANES];
+    int count[LANES] = {0}, total = 0;
+    memcpy(all, sums, sizeof all);
+    memcpy(all2, sums + LANES, sizeof all2);
+    memcpy(within, sums + 2 * LANES, sizeof within);
+    memcpy(within2, sums + 3 * LANES, sizeof within2);
+    for (int at = 0; at < BLOCK; at += LANES)
+        for (int j = 0; j < LANES; j++) {
+            float value = block[at + j];
+            int in = (value >= low) & (value <= high);
+            double away = value == value ? (double)value - reference : 0, near = in ? away : 0;
+            all[j] += away;
+            all2[j] += away * away;
+            within[j] += near;
+            within2[j] += near * near;
+            count[j] += in;
+        }
+    memcpy(sums, all, sizeof all);
+    memcpy(sums + LANES, all2, sizeof all2);
+    memcpy(sums + 2 * LANES, within, sizeof within);
+    memcpy(sums + 3 * LANES, within2, sizeof within2);
+    for (int j = 0; j < LANES; j++)
+        total += count[j];
+    return total;
+}
+
 CLONES static void extremes(const float *block, float *least, float *most)
 {
     float low[CHUNK], high[CHUNK];
@@ -83,30 +112,44 @@ CLONES static void extremes(const float *block, float *least, float *most)
     }
 }
 
-CLONES static int fill(Bracket *bracket, const float *block)
+/* Count the values of a block in the bracket and below it; how many there are in all. */
+CLONES static int count_values(Bracket *bracket, const float *block)
 {
-    float floor = bracket->floor, low = bracket->low, high = bracket->high;
-    int usable = 0;
-    for (int at = 0; at < BLOCK; at += CHUNK) {
-        int under = 0, below = 0, inside = 0;
-        for (int i = at; i < at + CHUNK; i++) {
-            usable += block[i] == block[i];
-            under += block[i] < floor;
-            below += block[i] < low;
-            inside += (block[i] >= low) & (block[i] <= high);
+    float floor = bracket->floor, low = bracket->low;
+    int usable[CHUNK] = {0}, under[CHUNK] = {0}, below[CHUNK] = {0}, total = 0;
+    for (int at = 0; at < BLOCK; at += CHUNK)
+        for (int j = 0; j < CHUNK; j++) {
+            usable[j] += block[at + j] == block[at + j];
+            under[j] += block[at + j] < floor;
+            below[j] += block[at + j] < low;
         }
-        bracket->under += under;
-        bracket->below += below;
-        if (inside && bracket->inside + CHUNK <= bracket->room) {
-            Py_ssize_t place = bracket->inside;
-            for (int i = at; i < at + CHUNK; i++) {
-                bracket->found[place] = block[i];
-                place += (block[i] >= low) & (block[i] <= high);
-            }
-        }
-        bracket->inside += inside;
+    for (int j = 0; j < CHUNK; j++) {
+        total += usable[j];
+        bracket->under += under[j];
+        bracket->below += below[j];
     }
-    return usable;
+    return total;
+}
+
+/* Copy the values in the bracket out. Few are: eight flags at once say whether one is among them. */
+CLONES static void fill(Bracket *bracket, const float *block)
+{
+    float low = bracket->low, high = bracket->high;
+    uint8_t flags[BLOCK];
+    for (int i = 0; i < BLOCK; i++)
+        flags[i] = (block[i] >= low) & (block[i] <= high);
+    for (int at = 0; at < BLOCK; at += 8) {
+        uint64_t eight;
+        memcpy(&eight, flags + at, sizeof eight);
+        if (!eight)
+            continue;
+        for (int i = at; i < at + 8; i++)
+            if (flags[i]) {
+                if (bracket->inside < bracket->room)
+                    bracket->found[bracket->inside] = block[i];
+                bracket->inside++;
+            }
+    }
 }
 
 static void look(Survey *survey, const float *values, const uint8_t *use, Py_ssize_t size, double reference,
@@ -118,11 +161,13 @@ static void look(Survey *survey, const float *values, const uint8_t *use, Py_ssi
         double *here = sums + at / SUM_BLOCK * 4 * LANES;
         usable(values + at, use == NULL ? NULL : use + at, block, width);
         if (survey->whole) {
-            add_lanes(block, reference, -FLT_MAX, FLT_MAX, here, here + LANES);
+            survey->kept += add_both(block, reference, survey->low, survey->high, here);
             extremes(block, &survey->least, &survey->most);
-        }
-        survey->kept += add_lanes(block, reference, survey->low, survey->high, here + 2 * LANES, here + 3 * LANES);
-        survey->count += fill(&survey->middle, block);
+        } else
+            survey->kept +=
+                add_lanes(block, reference, survey->low, survey->high, here + 2 * LANES, here + 3 * LANES);
+        survey->count += count_values(&survey->middle, block);
+        fill(&survey->middle, block);
     }
 }
 

@@ -2,11 +2,10 @@
 #include "kernel.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #define PLANES 8
 
-/* Row pointers of the inputs; a plane that is not there is NULL. */
+/* Row pointers of the inputs. */
 typedef struct {
     const float *sky, *flat, *gain, *read_noise, *dark, *bias_weight, *dark_weight, *flat_weight;
 } Row;
@@ -16,53 +15,39 @@ static inline float reciprocal(float weight) { return weight > 0.0f ? 1.0f / wei
 /* Not a number stays so. */
 static inline float above_zero(float value) { return value < 0.0f ? 0.0f : value; }
 
-/* One plain loop a term: each runs over a row that stays in the cache, and the compiler makes vectors of it.
- * level: room for a row; variance: the output, which holds the variance until the last loop. */
+/* One loop without a jump: the compiler makes vectors of it, and the processor loads one plane while it divides by
+ * another. */
 CLONES
 static void weigh(const Row *row, const uint8_t *restrict bad, float exposure, float digitisation,
-                  float *restrict level, float *restrict variance, Py_ssize_t nx)
+                  float *restrict weight, Py_ssize_t nx)
 {
     const float *restrict sky = row->sky, *restrict flat = row->flat, *restrict gain = row->gain;
     const float *restrict noise = row->read_noise, *restrict dark = row->dark;
     const float *restrict bias_weight = row->bias_weight, *restrict dark_weight = row->dark_weight;
     const float *restrict flat_weight = row->flat_weight;
     float exposure2 = exposure * exposure;
-    for (Py_ssize_t x = 0; x < nx; x++)
-        level[x] = flat ? above_zero(sky[x] * flat[x]) : above_zero(sky[x]);
-    for (Py_ssize_t x = 0; x < nx; x++)
-        variance[x] = dark ? level[x] + above_zero(dark[x] * exposure) : level[x];
-    for (Py_ssize_t x = 0; x < nx; x++)
-        variance[x] = variance[x] / gain[x] + (noise[x] * noise[x] + digitisation);
-    if (bias_weight)
-        for (Py_ssize_t x = 0; x < nx; x++)
-            variance[x] += reciprocal(bias_weight[x]);
-    if (dark_weight)
-        for (Py_ssize_t x = 0; x < nx; x++)
-            variance[x] += reciprocal(dark_weight[x]) * exposure2;
-    if (flat_weight)
-        for (Py_ssize_t x = 0; x < nx; x++) {
-            float light = flat ? level[x] / flat[x] : level[x];
-            variance[x] += light * light * reciprocal(flat_weight[x]);
-        }
     for (Py_ssize_t x = 0; x < nx; x++) {
-        float response = flat ? flat[x] : 1.0f;
-        float found = response * response / variance[x];
+        float response = flat[x], level = above_zero(sky[x] * response), light = level / response;
+        float variance = (level + above_zero(dark[x] * exposure)) / gain[x];
+        variance += noise[x] * noise[x] + digitisation;
+        variance += reciprocal(bias_weight[x]);
+        variance += reciprocal(dark_weight[x]) * exposure2;
+        variance += light * light * reciprocal(flat_weight[x]);
+        float found = response * response / variance;
         /* What is not finite compares false. Bits of | and &, not && and ||: no jumps. */
-        int usable = (response > 0.0f) & (variance[x] > 0.0f) & (found < INFINITY) & (bad[x] == 0);
-        variance[x] = usable ? found : 0.0f;
+        int usable = (response > 0.0f) & (variance > 0.0f) & (found < INFINITY) & (bad[x] == 0);
+        weight[x] = usable ? found : 0.0f;
     }
 }
 
 static const float *row_of(const Array *plane, Py_ssize_t y)
 {
-    if (!plane->held)
-        return NULL;
     /* A plane of one row serves them all. */
     return (const float *)plane->view.buf + (axis(plane, 0) == 1 ? 0 : y * axis(plane, 1));
 }
 
 PyDoc_STRVAR(weight_doc, "weight(out, bad, sky, flat, gain, read_noise, dark, bias_weight, dark_weight, "
-                         "flat_weight, exposure, digitisation): fill out; planes may be None or of one row.");
+                         "flat_weight, exposure, digitisation): fill out; planes may be of one row.");
 
 static PyObject *weight(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -82,31 +67,23 @@ static PyObject *weight(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_ssize_t ny = axis(&out, 0), nx = axis(&out, 1);
     int fits = axis(&bad, 0) == ny && axis(&bad, 1) == nx;
     for (int number = 0; number < PLANES; number++) {
-        if (given[number] == Py_None)
-            continue;
         if (take(&planes[number], given[number], 'f', 2, 0) < 0)
             goto done;
         Py_ssize_t rows = axis(&planes[number], 0);
         fits = fits && (rows == ny || rows == 1) && axis(&planes[number], 1) == nx;
     }
-    if (!fits || !planes[0].held || !planes[2].held || !planes[3].held) {
-        PyErr_SetString(PyExc_ValueError, "sky, gain and read noise must be there, and all shapes agree");
-        goto done;
-    }
-    float *level = malloc((size_t)nx * sizeof *level + 1);
-    if (!level) {
-        PyErr_NoMemory();
+    if (!fits) {
+        PyErr_SetString(PyExc_ValueError, "the planes of a weight do not have its shape");
         goto done;
     }
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t y = 0; y < ny; y++) {
         Row row = {row_of(&planes[0], y), row_of(&planes[1], y), row_of(&planes[2], y), row_of(&planes[3], y),
                    row_of(&planes[4], y), row_of(&planes[5], y), row_of(&planes[6], y), row_of(&planes[7], y)};
-        weigh(&row, (const uint8_t *)bad.view.buf + y * nx, exposure, digitisation, level,
-              (float *)out.view.buf + y * nx, nx);
+        weigh(&row, (const uint8_t *)bad.view.buf + y * nx, exposure, digitisation, (float *)out.view.buf + y * nx,
+              nx);
     }
     Py_END_ALLOW_THREADS
-    free(level);
     result = Py_NewRef(Py_None);
 done:
     for (int number = 0; number < PLANES; number++)

@@ -47,10 +47,14 @@ BIT_NAMES: Mapping[Bit, str] = MappingProxyType(
 ZERO_WEIGHT: int = sum(int(bit) for bit in Bit if bit not in (Bit.INTERPOLATED, Bit.CLIPPED))
 
 
+# Pixels that stay in the processor's cache from one step to the next.
+BLOCK_PIXELS = 1 << 16
+
+
 def good(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True where a pixel may have a weight: what is not :func:`bad`."""
-    usable: npt.NDArray[np.bool_] = (mask & ZERO_WEIGHT) == 0
-    return usable
+    usable = bad(mask)
+    return np.logical_not(usable, out=usable)
 
 
 def bad(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -59,5 +63,15 @@ def bad(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     ``mask`` is an integer array of any shape; the result has the same shape. Every
     bit counts but INTERPOLATED and CLIPPED, whose pixels hold usable values.
     """
-    zero_weight: npt.NDArray[np.bool_] = (mask & ZERO_WEIGHT) != 0
+    zero_weight: npt.NDArray[np.bool_] = np.empty(mask.shape, np.bool_)
+    row, found = mask.reshape(-1), zero_weight.reshape(-1)
+    for at in range(0, row.size, BLOCK_PIXELS):
+        part = slice(at, at + BLOCK_PIXELS)
+        np.not_equal(row[part] & ZERO_WEIGHT, 0, out=found[part])
     return zero_weight
+
+
+def mark(mask: npt.NDArray[Any], where: npt.NDArray[np.bool_], bit: Bit) -> None:
+    """Set a bit of the few pixels where a plane of the same shape is True; ``mask`` is contiguous."""
+    # For few pixels their places are faster than the plane.
+    mask.reshape(-1)[np.flatnonzero(where)] |= bit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+# The image less its smooth sky at these rows and columns, in units of the noise of the sky.
+Residual = Callable[[Integers, Integers], Floats]
 
 DIRECTIONS = ("columns", "rows")
 # A neighbour of saturated pixels is spoiled with them from this part of the saturation level on.
@@ -30,7 +33,7 @@ AT_ONCE = 1 << 16
 def saturated(
     raw: Array,
     level_adu: float | Array,
-    residual_sigma: Floats | None = None,
+    residual_sigma: Residual | None = None,
     grow: int = 1,
     direction: str = "columns",
 ) -> Bools:
@@ -41,8 +44,8 @@ def saturated(
     "rows" of the detector, whatever amplifier reads it. Masked are pixels at or above the
     level; the ``grow`` pixels before and after each run of them along the direction, where
     the last charge went; and of the ``grow`` rings around them what is above 0.8 of the
-    level. Where ``residual_sigma`` (ny, nx; the image less its smooth sky, in units of
-    the sky noise of a pixel) is given, the tails of bleeds are masked too: pixels beyond
+    level. Where ``residual_sigma`` is given (at these rows and columns, the image less its smooth
+    sky, in units of the sky noise of a pixel), the tails of bleeds are masked too: pixels beyond
     the end of a run of 8 pixels at least, one by one, as long as they stand above both
     sides by 3 sigma and by a factor of 4, and no more than twice the length of the run.
 
@@ -55,8 +58,7 @@ def saturated(
         raise BadValue(f"charge that bleeds along {direction!r}: it is one of {', '.join(DIRECTIONS)}")
     if grow < 0:
         raise BadValue(f"saturated pixels grown by {grow}: it must not be negative")
-    with np.errstate(invalid="ignore"):
-        full: Bools = np.asarray(raw >= level_adu)
+    full = _at_level(raw, level_adu)
     if not full.any():
         return full
     mask = full | _blooming(raw, level_adu, full, grow)
@@ -64,10 +66,26 @@ def saturated(
     turned, target = (full, mask) if along_columns else (full.T, mask.T)
     columns = np.flatnonzero(turned.any(axis=0))
     residual = residual_sigma
-    if residual is not None and not along_columns:
-        residual = residual.T
+    if residual_sigma is not None and not along_columns:
+        residual = _turned(residual_sigma)
     _bleeding(turned, target, columns, grow, residual)
     return mask
+
+
+def _turned(residual: Residual) -> Residual:
+    return lambda rows, columns: residual(columns, rows)
+
+
+def _at_level(raw: Array, level_adu: float | Array) -> Bools:
+    """True where a pixel is at or above the level; integers are compared as such, which is faster."""
+    level = np.asarray(level_adu)
+    if raw.dtype.kind not in "iu" or raw.dtype.itemsize > 2 or (level.ndim == 2 and len(level) > 1):
+        with np.errstate(invalid="ignore"):
+            return np.asarray(raw >= level)
+    ends = np.iinfo(raw.dtype)
+    reachable = level <= ends.max
+    least = np.maximum(np.ceil(np.where(reachable, level, ends.max)), ends.min).astype(raw.dtype)
+    return np.asarray((raw >= least) & reachable)
 
 
 def _blooming(raw: Array, level_adu: float | Array, full: Bools, grow: int) -> Bools:
@@ -87,7 +105,7 @@ def _blooming(raw: Array, level_adu: float | Array, full: Bools, grow: int) -> B
     return blooming
 
 
-def _bleeding(full: Bools, mask: Bools, columns: Integers, grow: int, residual: Floats | None) -> None:
+def _bleeding(full: Bools, mask: Bools, columns: Integers, grow: int, residual: Residual | None) -> None:
     """Mark what lies before and after the runs of these columns, in place."""
     ny = len(full)
     runs = np.diff(full[:, columns].T.astype(np.int8), axis=1, prepend=0, append=0)
@@ -105,30 +123,30 @@ def _bleeding(full: Bools, mask: Bools, columns: Integers, grow: int, residual: 
 
 
 def _follow_tails(
-    mask: Bools, residual: Floats, row: Integers, outward: int, column: Integers, most: Integers
+    mask: Bools, residual: Residual, row: Integers, outward: int, column: Integers, most: Integers
 ) -> None:
     """Mark tails, one pixel of each at a time, in place."""
     steps = 0
     while len(row):
         go = (row >= 0) & (row < len(mask)) & (most > steps)
         row, column, most = row[go], column[go], most[go]
-        go = _ridge(residual, row, column)
+        go = _ridge(residual, row, column, mask.shape[1])
         row, column, most = row[go], column[go], most[go]
         mask[row, column] = True
         row = row + outward
         steps += 1
 
 
-def _ridge(residual: Floats, row: Integers, column: Integers) -> Bools:
+def _ridge(residual: Residual, row: Integers, column: Integers, width: int) -> Bools:
     """True where a pixel stands out from what is beside it, on the left and on the right."""
-    value = residual[row, column]
+    value = residual(row, column)
     side = np.full(len(row), -np.inf)
     for direction in (-1, 1):
         lowest = np.full(len(row), np.inf)
         for step in range(1, TAIL_SIDE_PX + 1):
             there = column + direction * step
-            inside = (there >= 0) & (there < residual.shape[1])
-            beside = residual[row, np.clip(there, 0, residual.shape[1] - 1)]
+            inside = (there >= 0) & (there < width)
+            beside = residual(row, np.clip(there, 0, width - 1))
             lowest = np.fmin(lowest, np.where(inside, beside, np.inf))
         side = np.maximum(side, np.where(np.isfinite(lowest), lowest, -np.inf))
     with np.errstate(invalid="ignore"):

@@ -70,7 +70,6 @@ def _statistics(image: Array, use: Bools | None, size: int, step: int) -> Blocks
     ny, nx = image.shape
     # The rows that count, and where the blocks begin among them.
     y_edges, x_edges = -(-block_edges(ny, size) // step), block_edges(nx, size)
-    image, use = image[::step], None if use is None else use[::step]
     y_centres: Doubles = np.asarray(0.5 * step * (y_edges[:-1] + y_edges[1:] - 1), np.float64)
     shape = (len(y_edges) - 1, len(x_edges) - 1)
     median, mode, stdev = (np.full(shape, np.nan) for _ in range(3))
@@ -81,10 +80,10 @@ def _statistics(image: Array, use: Bools | None, size: int, step: int) -> Blocks
         values = np.ascontiguousarray(image, np.float32)
         arrays = (values, keep, y_edges, x_edges, median, mode, stdev, count)
         cut = truncation(-CLIP_SIGMA, CLIP_SIGMA)
-        compiled.blocks(arrays, CLIP_SIGMA, QUARTILES_PER_SIGMA, cut, MODE_REACH, LEAST_FRACTION)
+        compiled.blocks(arrays, CLIP_SIGMA, QUARTILES_PER_SIGMA, cut, MODE_REACH, LEAST_FRACTION, step)
         return Blocks(median, mode, stdev, count, y_centres, _centres(x_edges))
     for j in range(shape[0]):
-        rows = slice(int(y_edges[j]), int(y_edges[j + 1]))
+        rows = slice(step * int(y_edges[j]), step * int(y_edges[j + 1]), step)
         strip = np.array(image[rows], dtype=np.float32)
         strip[~np.isfinite(strip) if use is None else ~(use[rows] & np.isfinite(strip))] = np.inf
         median[j], mode[j], stdev[j], count[j] = _clip_rows(_gather(strip, x_edges))

@@ -25,6 +25,7 @@ WIDEST = 256
 BRACKET_SIGMA = 6.0
 QUARTILES_PER_SIGMA = 1.348979500392163
 DIGITISATION_VARIANCE_ADU2 = 1.0 / 12.0
+ROOT_2, ROOT_2_PI = math.sqrt(2), math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ def truncation(low: float, high: float) -> float:
     divided by it. Source: moments of the truncated normal distribution (Johnson,
     Kotz and Balakrishnan 1994, chapter 13).
     """
-    kept = 0.5 * (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)))
+    kept = 0.5 * (math.erf(high / ROOT_2) - math.erf(low / ROOT_2))
     if kept <= 0:
         return 1.0
-    at_low, at_high = (math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi) for x in (low, high))
+    at_low, at_high = math.exp(-0.5 * low * low) / ROOT_2_PI, math.exp(-0.5 * high * high) / ROOT_2_PI
     mean = (at_low - at_high) / kept
     return math.sqrt(max(1 + (low * at_low - high * at_high) / kept - mean * mean, 0.0))
 
@@ -323,7 +324,8 @@ def _look(
     keep = None if use is None else use.reshape(-1)
     # An odd stride walks through all columns of an image whose width is a power of two.
     stride = (row.size // SAMPLE_SIZE) | 1
-    sample = usable(row[::stride], None if keep is None else keep[::stride])
+    few = None if keep is None else np.ascontiguousarray(keep[::stride])
+    sample = usable(np.ascontiguousarray(row[::stride]), few)
     if sample.size < SAMPLE_SIZE // 16:
         return None
     ordered = _ordered(sample)

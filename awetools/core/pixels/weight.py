@@ -56,15 +56,16 @@ def background_weight(
     1991, PASP 103, 122). ``Mixture`` if the shapes differ.
     """
     shape = sky_adu.shape
-    planes: dict[str, Floats | None] = {
+    # What is not there is a plane that changes nothing.
+    planes = {
         "sky": _plane(sky_adu, shape),
-        "flat": _plane(flat, shape),
+        "flat": _plane(1.0 if flat is None else flat, shape),
         "gain": _plane(gain_e_adu, shape),
         "read_noise": _plane(read_noise_adu, shape),
-        "dark": _plane(dark_adu_s, shape),
-        "bias_weight": _plane(bias_weight, shape),
-        "dark_weight": _plane(dark_weight, shape),
-        "flat_weight": _plane(flat_weight, shape),
+        "dark": _plane(0.0 if dark_adu_s is None else dark_adu_s, shape),
+        "bias_weight": _plane(0.0 if bias_weight is None else bias_weight, shape),
+        "dark_weight": _plane(0.0 if dark_weight is None else dark_weight, shape),
+        "flat_weight": _plane(0.0 if flat_weight is None else flat_weight, shape),
     }
     refused = np.zeros(shape, bool) if bad is None else np.ascontiguousarray(bad)
     if refused.shape != shape:
@@ -80,10 +81,8 @@ def background_weight(
     return out
 
 
-def _plane(value: Value | None, shape: tuple[int, ...]) -> Floats | None:
+def _plane(value: Value, shape: tuple[int, ...]) -> Floats:
     """A contiguous float32 array of the shape, or of one row that stands for all."""
-    if value is None:
-        return None
     array = np.asarray(value, np.float32)
     if array.ndim < 2:
         array = np.broadcast_to(array, (1, shape[1]))
@@ -92,28 +91,21 @@ def _plane(value: Value | None, shape: tuple[int, ...]) -> Floats | None:
     return np.ascontiguousarray(array)
 
 
-def _rows(planes: Mapping[str, Floats | None], rows: slice) -> dict[str, Any]:
-    return {
-        name: plane if plane is None or len(plane) == 1 else plane[rows] for name, plane in planes.items()
-    }
+def _rows(planes: Mapping[str, Floats], rows: slice) -> dict[str, Floats]:
+    return {name: plane if len(plane) == 1 else plane[rows] for name, plane in planes.items()}
 
 
-def _weight(planes: Mapping[str, Any], bad: npt.NDArray[np.bool_], exptime_s: np.float32) -> Floats:
+def _weight(planes: Mapping[str, Floats], bad: npt.NDArray[np.bool_], exptime_s: np.float32) -> Floats:
     """The kernel's numpy twin: the same operations in the same order."""
-    flat = np.float32(1) if planes["flat"] is None else planes["flat"]
+    flat, noise = planes["flat"], planes["read_noise"]
     with np.errstate(all="ignore"):
-        light = level = np.maximum(planes["sky"] * flat, np.float32(0))
-        if planes["dark"] is not None:
-            light = level + np.maximum(planes["dark"] * exptime_s, np.float32(0))
-        noise = planes["read_noise"]
-        variance = light / planes["gain"] + (noise * noise + np.float32(DIGITISATION_VARIANCE_ADU2))
-        if planes["bias_weight"] is not None:
-            variance = variance + _reciprocal(planes["bias_weight"])
-        if planes["dark_weight"] is not None:
-            variance = variance + _reciprocal(planes["dark_weight"]) * (exptime_s * exptime_s)
-        if planes["flat_weight"] is not None:
-            sky = level / flat
-            variance = variance + sky * sky * _reciprocal(planes["flat_weight"])
+        level = np.maximum(planes["sky"] * flat, np.float32(0))
+        sky = level / flat
+        variance = (level + np.maximum(planes["dark"] * exptime_s, np.float32(0))) / planes["gain"]
+        variance = variance + (noise * noise + np.float32(DIGITISATION_VARIANCE_ADU2))
+        variance = variance + _reciprocal(planes["bias_weight"])
+        variance = variance + _reciprocal(planes["dark_weight"]) * (exptime_s * exptime_s)
+        variance = variance + sky * sky * _reciprocal(planes["flat_weight"])
         weight = flat * flat / variance
         usable = (flat > 0) & (variance > 0) & np.isfinite(weight) & ~bad
     result: Floats = np.where(usable, weight, np.float32(0))

@@ -207,7 +207,7 @@ def night(*words: str, jobs: int = 2) -> Path:
     Kept under $AWETOOLS_BENCH_CACHE (else the user's cache directory), by options and
     simulator: a changed simulator makes the night anew.
     """
-    folder = _cache()
+    folder = cache()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / hashlib.sha256("\0".join([*words, _simulator()]).encode()).hexdigest()[:16]
     if (place / "run.json").exists():
@@ -220,7 +220,8 @@ def night(*words: str, jobs: int = 2) -> Path:
     return place
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where what a benchmark makes is kept for the next run."""
     given = os.environ.get(CACHE)
     if given:
         return Path(given).absolute()

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from .engines.states import NodeState
 from .errors import AweError, BadValue, NoMatch, NoStore, UsageError
 from .graph import Graph, View
 from .kind import Kind, kind_named
-from .nodes import PENDING, Node, distances, identity_of
+from .lookout import look_at
+from .nodes import PENDING, Node, distances
 from .orders import LASTING, forget_failure, in_order, orders_of, read_failures, remember_failure
 from .targets import outdated_targets, product_target, targets_of
 from .workspace import Workspace
 
+# From so many targets on it pays to look at files in a process of its own.
+MANY = 2000
 SERIOUS = ("failed", "timeout", "killed")
 
 
@@ -71,16 +74,54 @@ def survey(demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kin
     if not workspace.stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
     check_kinds(kinds)
-    graph = Graph(kinds, workspace, view, failures=read_failures(workspace.stores))
-    targets = _targets(graph, demand)
-    graph.depths = distances(kinds, [node.kind for node in targets])
-    for node in targets:
-        graph.decide(node)
+    graph, targets = _decided(demand, view, workspace, kinds)
     if demand.outdated:
         targets = [node for node in targets if node.state not in ("fresh", "unchecked")]
     if demand.until is not None:
         targets = _until(graph, targets, demand.until)
     return Survey(graph, targets, in_order(targets))
+
+
+def _decided(
+    demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind]
+) -> tuple[Graph, list[Node]]:
+    failures = read_failures(workspace.stores)
+    if view.only:
+        # What hangs on what is seen by looking at everything; then all but the kinds asked for is taken as it is.
+        _, targets = _decided(demand, replace(view, only=frozenset()), workspace, kinds)
+        below = [node for node in everything_below(targets) if node.kind.name in view.only]
+        if not below:
+            raise _no_such(targets, f"--only {', '.join(sorted(view.only))}")
+        graph = Graph(kinds, workspace, view, failures=failures)
+        targets = [graph.nodes.same(node) for node in below]
+    else:
+        graph = Graph(kinds, workspace, view, failures=failures)
+        targets = _targets(graph, demand)
+    graph.depths = distances(kinds, [node.kind for node in targets])
+    if len(targets) >= MANY:
+        return _decided_by_two(graph, targets)
+    for node in targets:
+        graph.decide(node)
+    return graph, targets
+
+
+def _decided_by_two(graph: Graph, targets: Sequence[Node]) -> tuple[Graph, list[Node]]:
+    """Decide many targets while another process looks at all files; where some changed, once more with care."""
+    names = {raw for kind in graph.kinds if kind.name in graph.depths for raw in _raw_needs(kind)}
+    lookout = look_at(graph.workspace.stores, [*graph.depths, *sorted(names)])
+    # All files are taken to be as they were until it is known which are not.
+    graph.suspects = frozenset()
+    for node in targets:
+        graph.decide(node)
+    suspects = lookout.suspects()
+    if suspects is not None and not suspects:
+        return graph, list(targets)
+    again = replace(graph, gone={}, changed={}, suspects=suspects)
+    return again, [again.decide(again.nodes.again(node)) for node in targets]
+
+
+def _raw_needs(kind: Kind) -> Iterator[str]:
+    return (name for need in kind.needs for name in need.kinds if name.startswith("raw_"))
 
 
 def _targets(graph: Graph, demand: Demand) -> list[Node]:
@@ -95,12 +136,13 @@ def _until(graph: Graph, targets: Sequence[Node], kind: Kind) -> list[Node]:
     """The nodes of a kind that some targets hang on."""
     found = [node for node in everything_below(targets) if node.kind.name == kind.name]
     if not found:
-        names = ", ".join(dict.fromkeys(node.kind.name for node in targets))
-        raise NoMatch(
-            f"--until {kind.name}: {names or 'nothing'} asked for hangs on no {kind.name}",
-            hint="--tree shows what",
-        )
+        raise _no_such(targets, f"--until {kind.name}")
     return found
+
+
+def _no_such(targets: Sequence[Node], option: str) -> NoMatch:
+    names = ", ".join(dict.fromkeys(node.kind.name for node in targets)) or "nothing"
+    return NoMatch(f"{option}: no such kind is among what {names} needs", hint="--tree shows what is")
 
 
 def everything_below(targets: Sequence[Node]) -> list[Node]:
@@ -207,8 +249,8 @@ def _keys_of(found: Survey, failed: Mapping[str, Node]) -> Iterator[tuple[str, s
         graph = found.graph
         again = again or Graph(graph.kinds, graph.workspace, graph.view)
         with suppress(AweError):
-            same = again.nodes.at(node.kind, node.setting.place).get(identity_of(node.kind, node.get))
-            if same is not None and again.decide(same).key:
+            same = again.nodes.same(node)
+            if same is not node and again.decide(same).key:
                 yield name, same.key
 
 

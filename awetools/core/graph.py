@@ -7,19 +7,20 @@ nothing that is as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from .errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, TooFew, WouldOverwrite
 from .kind import Kind
+from .lookout import is_unchanged
+from .meta import VARYING
 from .nodes import PENDING, SERVING, Node, Nodes, Supply, label
 from .plan import key_meta
 from .products import state_of
 from .record import canonical, input_text, key_of_texts, read_record, sidecar
-from .stock import NAMES, PLACE, Item, Stock
+from .stock import Item, Stock
 from .supply import Supplier, why_not
 from .workspace import Workspace
 
@@ -53,7 +54,8 @@ class Graph:
 
     depths: how many steps each kind is away from the targets. failures: recipe keys that
     could not be made, and why. gone, changed: raw frames whose file is not as it was
-    registered, and the nodes that they go into.
+    registered, and the nodes that they go into. suspects: the only files that need to be
+    looked at; None for all.
     """
 
     kinds: Sequence[Kind]
@@ -63,13 +65,14 @@ class Graph:
     failures: Mapping[str, str] = field(default_factory=dict)
     gone: dict[str, list[Node]] = field(default_factory=dict)
     changed: dict[str, list[Node]] = field(default_factory=dict)
+    suspects: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         self.stock = Stock(self.workspace.stores, self.view.as_of)
         self.nodes = Nodes(self.kinds, self.workspace, self.stock, self.view.sets)
         self._supplier = Supplier(self.nodes, self.decide, self.view.nearest_nights)
         self._texts: dict[tuple[Any, ...], str] = {}
-        self._read_by: dict[str, Callable[[Sequence[Any]], Any]] = {}
+        self._varying: dict[str, list[str]] = {}
         self._now: dict[str, Item] = {}
 
     def decide(self, node: Node) -> Node:
@@ -194,14 +197,15 @@ class Graph:
 
     def _state_of_file(self, item: Item) -> str:
         """Whether a product is whole, gone or edited, by sizes and times; it is read only where they differ."""
-        try:
-            stat, record = os.stat(item.address), os.stat(f"{item.address}.json")
-        except OSError:
+        unchanged = self._is_unchanged(item)
+        if unchanged is None:
             return GONE
-        now = (stat.st_size, stat.st_mtime_ns, record.st_mtime_ns)
-        if now == (item.bytes, item.mtime_ns, item.record_mtime_ns):
-            return UNCHANGED
-        return _read_state(Path(item.address), item)
+        return UNCHANGED if unchanged else _read_state(Path(item.address), item)
+
+    def _is_unchanged(self, item: Item) -> bool | None:
+        if self.suspects is not None and item.address not in self.suspects:
+            return True
+        return is_unchanged(item.address, item.bytes, item.mtime_ns, item.inode, item.record_mtime_ns)
 
     def _as_it_is_now(self, item: Item, node: Node) -> Item:
         """A raw frame whose file may be gone, or changed since it was registered."""
@@ -215,16 +219,10 @@ class Graph:
         return known
 
     def _looked_at(self, item: Item) -> Item:
-        address = item.address
-        path = address if address[-1:] != "]" or os.path.lexists(address) else address[: address.rindex("[")]
-        try:
-            stat = os.stat(path)
-        except OSError:
-            self.gone[address] = []
-            return item
-        if (stat.st_size, stat.st_mtime_ns, stat.st_ino) == (item.bytes, item.mtime_ns, item.inode):
-            return item
-        return self._read_again(item)
+        unchanged = self._is_unchanged(item)
+        if unchanged is None:
+            self.gone[item.address] = []
+        return self._read_again(item) if unchanged is False else item
 
     def _read_again(self, item: Item) -> Item:
         from .files import parse_address
@@ -234,8 +232,7 @@ class Graph:
             if one.fits is not None:
                 one.fits.close()
             if one.content != item.content:
-                values = tuple(one.meta.get(name) for name in NAMES)
-                return item._replace(content=one.content, values=values, setup=self.stock.add_setup(one.meta))
+                return self.stock.changed(item, one.content, one.meta)
         return item
 
     # Keys
@@ -255,11 +252,17 @@ class Graph:
 
     def _meta_text(self, kind: Kind, item: Item, changes: Mapping[str, Any]) -> str:
         """The canonical JSON of what of an input's meta enters the key; the same for thousands of frames."""
-        read = self._read_by.get(kind.name)
-        if read is None:
-            names = dict.fromkeys(name for name in (*kind.match, *kind.reads) if name in PLACE)
-            read = self._read_by[kind.name] = itemgetter(*(PLACE[name] for name in names))
-        known = (kind.name, changes.get("overscan_mode"), item.setup, read(item.values))
+        varying = self._varying.get(kind.name)
+        if varying is None:
+            varying = self._varying[kind.name] = [
+                name for name in VARYING if name in (*kind.match, *kind.reads)
+            ]
+        known = (
+            kind.name,
+            changes.get("overscan_mode"),
+            item.setup,
+            *(getattr(item, name) for name in varying),
+        )
         text = self._texts.get(known)
         if text is None:
             text = self._texts[known] = canonical(key_meta(kind, {**self.stock.meta(item), **changes}))

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NoRecord
-from .meta import FIELDS
+from .meta import FIELDS, VARYING
 from .record import Record, canonical, check_raw_record, from_bytes, read_record, sidecar
 from .store import Store, raw_record_files, sidecars
 
 SQL_TYPES = {"text": "TEXT", "real": "REAL", "integer": "INTEGER"}
 META_COLUMNS = {field.name: SQL_TYPES[field.type] for field in FIELDS if field.type in SQL_TYPES}
-# What a detector is like as it was read out: the same text for thousands of frames, so it stands once in the index.
-SETUP_FIELDS = tuple(field.name for field in FIELDS if field.type == "json" and field.name != "wcs")
+# How frames were taken: the same text for hundreds of them, so it stands once in the index.
+SETUP_FIELDS = tuple(field.name for field in FIELDS if field.name not in (*VARYING, "wcs"))
 COLUMNS = {
     "address": "TEXT",
     "record_path": "TEXT",

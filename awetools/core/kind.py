@@ -110,10 +110,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Validity:
-    """How many nights before and after its own a product serves by default."""
+    """How many nights before and after its own a product serves by default; None is forever."""
 
-    nights_before: int = 0
-    nights_after: int = 0
+    nights_before: int | None = 0
+    nights_after: int | None = 0
 
 
 def nights(before: int = 0, after: int = 0) -> Validity:

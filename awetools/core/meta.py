@@ -14,6 +14,9 @@ FRAME_TYPES = (
 )
 OVERSCAN_MODES = ("none", "level", "rows", "rows-smooth")
 
+# What differs between the frames of one set-up: which exposure it is, not how it was taken.
+VARYING = ("exposure", "object", "airmass", "ra_deg", "dec_deg", "obs_start", "temperature_c")
+
 # The only second names that fields have.
 ALIASES = {"chip": "detector", "date": "night"}
 

@@ -9,27 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import AweError, NoMatch
 from .kind import SAME_PRODUCT, Kind, Need, kind_named
+from .meta import VARYING
 from .params import Resolved
-from .plan import PER_EXPOSURE, product_meta, with_overscan_mode
+from .plan import product_meta, with_overscan_mode
 from .record import canonical
 from .settings import resolve_params
-from .stock import NAMES, PLACE, Item, Place, Stock
+from .stock import Item, Place, Stock
 from .workspace import Workspace
-
-# What differs between the frames of one set-up, and decides nothing but which exposure it is.
-PER_FRAME = (
-    *(name for name in PER_EXPOSURE if name in PLACE and name != "frame_type"),
-    "obs_start",
-    "temperature_c",
-)
-STEADY = itemgetter(*(number for number, name in enumerate(NAMES) if name not in PER_FRAME))
-VERSIONS_OF = itemgetter(*(PLACE[name] for name in SAME_PRODUCT))
 
 # A node in one of these states has a product that others can be made with, or will have one.
 SERVING = frozenset({"fresh", "unchecked", "missing", "outdated"})
@@ -90,17 +81,14 @@ class Node:
 
     def get(self, name: str) -> Any:
         """A meta field of the product."""
-        if name in PER_FRAME and self.setting.one_frame:
-            # Of a node of one frame that is the frame; a node has the same word for it.
-            return self.given[0].get(name)
+        if name in VARYING and self.setting.one_frame:
+            return getattr(self.given[0], name)
         return self.setting.meta.get(name)
 
     def meta(self) -> dict[str, Any]:
         """The meta of the product, as far as it is known before it is made."""
-        return {
-            **self.setting.meta,
-            **{name: self.get(name) for name in PER_FRAME if name in self.setting.meta},
-        }
+        own = {name: self.get(name) for name in VARYING} if self.setting.one_frame else {}
+        return {**self.setting.meta, **own}
 
     def needs(self) -> Iterator[tuple[str, Node]]:
         """The nodes that it hangs on, with their roles."""
@@ -171,11 +159,21 @@ class Nodes:
                 known.setdefault(identity_of(kind, node.get), node)
             for item in self.stock.items(kind.name, place):
                 if self.stock.verdict(item) != "bad":
-                    identity = identity_of(kind, item.get)
+                    identity = identity_of(kind, self.stock.getter(item))
                     there = known.get(identity)
                     if there is None or not there.given:
                         known[identity] = self._as_it_is(kind, item)
         return known
+
+    def same(self, node: Node) -> Node:
+        """The node here that stands for the same product as one of other nodes; that itself where there is none."""
+        return self.at(node.kind, node.setting.place).get(identity_of(node.kind, node.get), node)
+
+    def again(self, node: Node) -> Node:
+        """The node here of what one of other nodes would be given."""
+        if node.setting.one_frame:
+            return self.node_of_frames(node.kind, node.kind.need(node.role), node.raws)
+        return self.same(node)
 
     def pinned(self, kind: Kind, place: Place) -> list[Node]:
         """The products whose validity a person set: they are taken as they are."""
@@ -213,7 +211,8 @@ class Nodes:
             yield self.node_of_frames(kind, need, sorted(group.values(), key=lambda one: one.content))
 
     def _group_of(self, kind: Kind, item: Item) -> str:
-        return repr([item.get(name) for name in (*kind.match, *kind.group)])
+        get = self.stock.getter(item)
+        return repr([get(name) for name in (*kind.match, *kind.group)])
 
     def _of_products(self, kind: Kind, need: Need, made_of: Kind, place: Place) -> Iterator[Node]:
         if need.on_request and not self.stock.items(made_of.name, place):
@@ -225,7 +224,10 @@ class Nodes:
     def _as_it_is(self, kind: Kind, item: Item) -> Node:
         meta = self.stock.meta(item)
         return Node(
-            Setting(kind, place_of(kind, item.get), False, Resolved(None, {}), "", meta), (), "", item
+            Setting(kind, place_of(kind, self.stock.getter(item)), False, Resolved(None, {}), "", meta),
+            (),
+            "",
+            item,
         )
 
     def _setting_of(self, kind: Kind, frames: Sequence[Item]) -> Setting:
@@ -233,7 +235,7 @@ class Nodes:
             metas = [self.stock.meta(one) for one in frames]
             first = min(metas, key=lambda one: str(one.get("obs_start")))
             return self._resolved(kind, None, first, metas)
-        name = (kind.name, frames[0].setup, STEADY(frames[0].values))
+        name = (kind.name, frames[0].setup)
         setting = self._settings.get(name)
         if setting is None:
             meta = self.stock.meta(frames[0])
@@ -265,7 +267,8 @@ class Nodes:
         if found is None:
             found = self._versions[name] = {}
             for item in self.newest(node):
-                found.setdefault(VERSIONS_OF(item.values), []).append(item)
+                get = self.stock.getter(item)
+                found.setdefault(tuple(get(one) for one in SAME_PRODUCT), []).append(item)
         return found.get(tuple(node.get(one) for one in SAME_PRODUCT), [])
 
     def newest(self, node: Node) -> list[Item]:

@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .expression import Node as Condition
 from .index import Index
-from .indexrows import META_COLUMNS, SETUP_FIELDS, setup_number
+from .indexrows import SETUP_FIELDS, setup_number
 from .inforce import as_it_stood, indexes_in_force
 from .journal import Words, is_by, nearest_words
+from .meta import VARYING
 from .record import Record, canonical
 from .sqlexpression import to_sql
 from .store import Store
 
-NAMES = tuple(META_COLUMNS)
-PLACE = {name: number for number, name in enumerate(NAMES)}
-_HEAD = (
-    "address",
-    "kind",
-    "content",
-    "recipe_key",
-    "bytes",
-    "mtime_ns",
-    "inode",
-    "record_path",
-    "record_mtime_ns",
-    "sequence",
-    "made",
-    "valid_from",
-    "valid_to",
-    "valid_by",
-    "flags",
-    "setup",
-)
-
 
 class Item(NamedTuple):
-    """One object of an index: a detector of a raw frame, or a product; `values` are its meta, in the order of NAMES."""
+    """One object of an index: a detector of a raw frame, or a product; of its meta only what varies in a set-up.
+
+    setup: the number under which the index holds the rest. rank: that of its store.
+    """
 
     address: str
     kind: str
@@ -59,18 +42,27 @@ class Item(NamedTuple):
     valid_by: str
     flags: int
     setup: int
+    exposure: Any
+    object: Any
+    airmass: Any
+    ra_deg: Any
+    dec_deg: Any
+    obs_start: Any
+    temperature_c: Any
     rank: int
-    values: tuple[Any, ...]
 
     @property
     def identity(self) -> str:
         """What a verdict names it by."""
         return self.recipe_key or self.content
 
-    def get(self, name: str) -> Any:
-        """A meta field that has a column."""
-        return self.values[PLACE[name]]
 
+_COLUMNS = (
+    "CASE substr(address, 1, 1) WHEN '/' THEN address ELSE ? || address END",
+    *Item._fields[1:-1],
+    "?",
+)
+Getter = Callable[[str], Any]
 
 # Instrument, detector and night; a night of None stands for all.
 Place = tuple[Any, Any, str | None]
@@ -141,22 +133,28 @@ class Stock:
 
     def meta(self, item: Item) -> dict[str, Any]:
         """The meta of an object, less the cards of its celestial coordinates."""
-        return {**dict(zip(NAMES, item.values, strict=True)), **self.setup(item)}
+        return {**self.setup(item), **{name: getattr(item, name) for name in VARYING}}
+
+    def getter(self, item: Item) -> Getter:
+        """A function that gives the meta of an object by name."""
+        setup = self.setup(item)
+        return lambda name: getattr(item, name) if name in VARYING else setup.get(name)
 
     def setup(self, item: Item) -> Mapping[str, Any]:
-        """What the detector of an object is like: sections, and values of its amplifiers."""
+        """What of an object's meta is the same for all that was taken as it was."""
         found = self._setups.get(item.setup)
         if found is None:
             rows = self._index(item.rank).select("SELECT meta FROM setups WHERE number = ?", (item.setup,))
             found = self._setups[item.setup] = json.loads(next(rows)[0])
         return found
 
-    def add_setup(self, meta: Mapping[str, Any]) -> int:
-        """The number of a set-up that no index holds yet."""
+    def changed(self, item: Item, content: str, meta: Mapping[str, Any]) -> Item:
+        """A raw frame as it is now, other than the index has it."""
         text = canonical({name: meta.get(name) for name in SETUP_FIELDS})
         number = setup_number(text)
         self._setups[number] = json.loads(text)
-        return number
+        varying: dict[str, Any] = {name: meta.get(name) for name in VARYING}
+        return item._replace(content=content, setup=number, **varying)
 
     def record(self, item: Item) -> Record:
         """The record of a product; raises NoRecord."""
@@ -178,14 +176,11 @@ class Stock:
         return self._said
 
     def _select(self, where: str, values: Sequence[object]) -> list[Item]:
-        sql = f"SELECT {', '.join((*_HEAD, *NAMES))} FROM objects WHERE {where} ORDER BY sequence, address"
+        sql = f"SELECT {', '.join(_COLUMNS)} FROM objects WHERE {where} ORDER BY sequence"
         items: list[Item] = []
-        split = len(_HEAD)
         for rank, store in enumerate(self.stores):
             root = os.path.join(store.root, "")
-            for row in self._index(rank).bulk(sql, values):
-                address = row[0] if row[0][:1] == "/" else root + row[0]
-                items.append(Item._make((address, *row[1:split], rank, row[split:])))
+            items += map(Item._make, self._index(rank).bulk(sql, [root, rank, *values]))
         if self.as_of is not None:
             items = [one for one in map(self._as_it_stood, items) if one is not None]
         if self._words().validities:
@@ -202,7 +197,7 @@ class Stock:
         """An object as it was at the instant that is asked about; None if it was not there."""
         assert self.as_of is not None
         if item.recipe_key is None:
-            return item if is_by(item.get("obs_start"), self.as_of) else None
+            return item if is_by(item.obs_start, self.as_of) else None
         row = as_it_stood(self.stores[item.rank], item._asdict(), self.as_of)
         return None if row is None else Item(**row)
 

@@ -15,7 +15,7 @@ from .kind import Kind, Need, kind_named
 from .nodes import Node, identity_of, place_of, raw_kinds
 from .products import is_product
 from .record import Record, read_record, sidecar
-from .stock import Item
+from .stock import Item, Place
 
 
 def targets_of(graph: Graph, kind: Kind, words: Sequence[str]) -> list[Node]:
@@ -65,16 +65,14 @@ def product_target(graph: Graph, path: Path) -> Node:
 def outdated_targets(graph: Graph, kinds: Iterable[Kind], words: Sequence[str]) -> list[Node]:
     """Of each kind the nodes of which a version exists, and that meet all conditions."""
     condition = parse_words(words)
-    found = []
+    found: dict[Node, None] = {}
     for kind in kinds:
-        existing = graph.stock.find([kind.name], condition)
-        for place in dict.fromkeys(place_of(kind, item.get) for item in existing):
-            nodes = graph.nodes.at(kind, place)
-            identities = dict.fromkeys(
-                identity_of(kind, item.get) for item in existing if place_of(kind, item.get) == place
-            )
-            found += [nodes[one] for one in identities if one in nodes and nodes[one].given]
-    return found
+        for item in graph.stock.find([kind.name], condition):
+            get = graph.stock.getter(item)
+            node = graph.nodes.at(kind, place_of(kind, get)).get(identity_of(kind, get))
+            if node is not None and node.given:
+                found[node] = None
+    return list(found)
 
 
 def _is_file(word: str) -> bool:
@@ -99,7 +97,7 @@ def _made_of(graph: Graph, kind: Kind, frames: Sequence[Item]) -> list[Node]:
     if need.kind.startswith("raw_") and not need.many:
         return _one_each(graph, kind, need, frames)
     wanted = {frame.address for frame in frames}
-    places = dict.fromkeys(place_of(kind, frame.get) for frame in frames)
+    places = _places(graph, kind, frames)
     nodes = [node for place in places for node in graph.nodes.at(kind, place).values()]
     return [node for node in nodes if any(frame.address in wanted for frame in _frames_of(node))]
 
@@ -110,9 +108,13 @@ def _one_each(graph: Graph, kind: Kind, need: Need, frames: Sequence[Item]) -> l
 
 
 def _that_exist(graph: Graph, kind: Kind, condition: Condition | None) -> Iterator[Node]:
-    places = dict.fromkeys(place_of(kind, item.get) for item in graph.stock.find([kind.name], condition))
+    places = _places(graph, kind, graph.stock.find([kind.name], condition))
     for place in places:
         yield from graph.nodes.at(kind, place).values()
+
+
+def _places(graph: Graph, kind: Kind, items: Sequence[Item]) -> Iterable[Place]:
+    return dict.fromkeys(place_of(kind, graph.stock.getter(item)) for item in items)
 
 
 def _frames_of(node: Node) -> Iterator[Item]:
@@ -136,7 +138,7 @@ def _of_files(graph: Graph, kind: Kind, files: Sequence[str]) -> list[Node]:
         real = os.path.realpath(address.path)
         frames = graph.stock.at(real)
         if address.detector is not None:
-            frames = [frame for frame in frames if frame.get("detector") == address.detector]
+            frames = [frame for frame in frames if graph.stock.setup(frame)["detector"] == address.detector]
         if not frames:
             raise NoMatch(f"{name}: is not registered", hint=f"awe-ingest {name}")
         nodes = _made_of(graph, kind, frames)

@@ -2,8 +2,8 @@
 
     flats.py [--quick] [--shape NXxNY] [--frames N]
 
-A simulated night of one detector in R and z: its lamp lights the detector unevenly (3%), its
-twilight sky has small gradients, its night sky has gradients and, in z, fringes of 2%. Flatness is the
+A simulated night of one detector in R, I and z: its lamp lights the detector unevenly (3%), its
+twilight sky has small gradients, its night sky has gradients and fringes: 1% in I, 2% in z. Flatness is the
 rms over blocks of 32 pixels of flat / truth; a second number has the plane taken off, since a
 gradient that all skies share cannot be told from the response. The fringes left are the rms of
 true pattern less pattern over that of the true one. Peers combine the same frames into a
@@ -27,7 +27,7 @@ from awetools.core.pixels.planes import fit_plane
 from awetools.core.pixels.smooth import block_statistics
 from awetools.core.products import open_product
 
-PLAIN, FRINGING, DETECTOR = "R", "z", "sim1"
+PLAIN, FRINGING, DETECTOR = "R", ("I", "z"), "sim1"
 BLOCK_PX = 32
 
 CCDPROC = """
@@ -87,6 +87,16 @@ def make(
     return work / out
 
 
+def fringe_of(table: measure.Table, night: Path, band: str, work: Path, *given: str) -> Path:
+    """The fringe frame of a filter, with flats of its own."""
+    lamps, skies, science = frames_of(night, band)
+    dome = make(table, "domeflat", f"dome_{band}.fits", lamps, work, *given)
+    make(table, "twiflat", f"twilight_{band}.fits", skies, work, *given)
+    words = ("--twiflat", f"twilight_{band}.fits", "--no-nightflat")
+    make(table, "flat", f"flat_{band}.fits", [dome], work, *words)
+    return make(table, "fringe", f"fringe_{band}.fits", science, work, *given, "--flat", f"flat_{band}.fits")
+
+
 def peers(table: measure.Table, flats: Sequence[Path], work: Path) -> None:
     """What the peers take for the median of the same flats, without bias and masks."""
     arithmetic = measure.program("astarithmetic")
@@ -129,7 +139,7 @@ def main() -> None:
             "--shape",
             shape,
             "--filters",
-            f"{PLAIN},{FRINGING}",
+            ",".join((PLAIN, *FRINGING)),
             "--biases",
             "6",
             "--darks",
@@ -164,11 +174,7 @@ def run(night: Path, work: Path) -> None:
     single = make(table, "flat", "single.fits", [dome], work, "--no-twiflat", "--no-nightflat")
     by_night = make(table, "flat", "by_night.fits", [dome], work, "--nightflat", "night.fits", "--no-twiflat")
     flat = make(table, "flat", "flat.fits", [dome], work, "--twiflat", "twilight.fits", "--no-nightflat")
-    red_lamps, red_skies, red_science = frames_of(night, FRINGING)
-    red_dome = make(table, "domeflat", "red_dome.fits", red_lamps, work, *given)
-    make(table, "twiflat", "red_twilight.fits", red_skies, work, *given)
-    make(table, "flat", "red_flat.fits", [red_dome], work, "--twiflat", "red_twilight.fits", "--no-nightflat")
-    fringe = make(table, "fringe", "fringe.fits", red_science, work, *given, "--flat", "red_flat.fits")
+    fringes = {band: fringe_of(table, night, band, work, *given) for band in FRINGING}
     peers(table, lamps, work)
     truth, bad = (
         night / "truth" / f"flat_adu_{PLAIN}_{DETECTOR}.fits",
@@ -184,9 +190,11 @@ def run(night: Path, work: Path) -> None:
     ):
         whole, rest = flatness(path, truth, bad)
         print(f"{name:40s} {whole:10.5f} {rest:10.5f}")
-    measures = open_product(fringe).record["quality"]["measures"]
-    left = fringes_left(fringe, night / "truth" / f"fringe_{FRINGING}_{DETECTOR}.fits")
-    print(f"\nfringes: rms {measures['fringe_fraction']:.4f} of the sky, left {left:.3f} of it (goal 0.1)")
+    print()
+    for band, fringe in fringes.items():
+        rms = open_product(fringe).record["quality"]["measures"]["fringe_fraction"]
+        left = fringes_left(fringe, night / "truth" / f"fringe_{band}_{DETECTOR}.fits")
+        print(f"fringes in {band}: rms {rms:.4f} of the sky, left {left:.3f} of it (goal 0.1)")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def measure(directories: list[Path], drawn: int) -> None:
         for scene in scenes(directory):
             truth = (scene.truth & SATURATED) > 0
             bleeding.add(*_masked(lambda s=scene: saturated(s.counts, s.level_adu), truth))
-            tails.add(*_masked(lambda s=scene: saturated(s.counts, s.level_adu, s.residual_sigma), truth))
+            tails.add(*_masked(lambda s=scene: saturated(s.counts, s.level_adu, _sigma_at(s)), truth))
             truth = (scene.truth & TRAIL) > 0
             found, cpu = timed(lambda s=scene: find_trails(s.residual_sigma, s.good))
             if truth.any():
@@ -148,6 +148,11 @@ def measure(directories: list[Path], drawn: int) -> None:
     added.row("trails drawn, 3 to 200 sigma")
     free.row(f"frames without a trail: {false_trails} found")
     print(f"goal: recall {RECALL_GOAL}, precision {PRECISION_GOAL}, no trail where there is none")
+
+
+def _sigma_at(of: Scene) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """What `saturated` asks for: the scene's light in units of its noise, at rows and columns."""
+    return lambda rows, columns: of.residual_sigma[rows, columns]
 
 
 def _masked(work: Callable[[], np.ndarray], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -101,6 +101,59 @@ def test_a_bright_star_at_any_place_in_its_pixel_keeps_its_core(
     assert not found[12:20, 12:20].any()
 
 
+def test_stars_sharper_than_the_optics_should_make_raise_the_contrast() -> None:
+    shape = (400, 400)
+    stars, rays = field_of_stars(shape, 200, 20000), tracks(shape, 40)
+    image = observed(starlight(shape, stars, 1.5), rays_adu=rays)
+    model = {"background_adu": SKY_ADU, "gain_e_adu": GAIN, "read_noise_adu": NOISE_ADU}
+    found = find_cosmic_rays(image, **model)
+    assert 4 < found.contrast < 6
+    rows, columns = np.rint(stars[:, :2]).astype(int).clip(0, shape[0] - 1).T
+    alone = ~(rays[rows, columns] > 0)
+    assert found.mask[rows, columns][alone].sum() <= 4
+    assert found.mask[rays > 100].mean() > 0.8
+    assert find_cosmic_rays(image, **model, objlim=9.0).contrast == 9
+
+
+@pytest.mark.parametrize("fwhm_px", [2.2, 3.3])
+def test_rays_and_stars_that_are_wide_enough_leave_the_contrast_alone(fwhm_px: float) -> None:
+    shape = (400, 400)
+    for number, showered, factor in ((200, 20, 1), (15, 20, 5), (0, 300, 1), (0, 300, 20), (10, 600, 5)):
+        light = starlight(shape, field_of_stars(shape, number, 20000), fwhm_px)
+        image = observed(light, rays_adu=factor * tracks(shape, showered))
+        found = find_cosmic_rays(image, background_adu=SKY_ADU, gain_e_adu=GAIN, read_noise_adu=NOISE_ADU)
+        assert found.contrast == 2, (number, showered, factor)
+
+
+# Electrons above the sky: a star of 110 at its peak, 3.3 pixels wide; noise made one pixel of its flank 202.
+FAINT_STAR_E = [
+    [-16, 3, -11, 48, 2, 19, 10, 41, -16],
+    [-21, 34, 78, 23, 11, 6, 19, 17, 1],
+    [2, 12, -7, 52, 43, 42, 11, -5, -18],
+    [25, -11, 18, 32, 130, 127, 61, 50, 21],
+    [-32, 13, 34, 202, 112, 113, 55, -11, -4],
+    [12, 11, 35, 61, 97, 105, 57, 0, 19],
+    [41, -40, 2, 37, 29, 43, 28, -41, -23],
+    [-15, 70, 54, 54, 39, 31, 19, 5, -18],
+    [20, 45, 22, 30, 2, 28, -5, 3, -23],
+]
+
+
+@pytest.mark.parametrize(("added_e", "is_ray"), [(0, False), (150, True)])
+def test_noise_on_the_flank_of_a_faint_star_is_no_ray(added_e: float, is_ray: bool) -> None:
+    image = np.full((30, 30), SKY_ADU, np.float32)
+    image[10:19, 10:19] += np.array(FAINT_STAR_E, np.float32) / GAIN
+    image[14, 13] += added_e / GAIN
+    assert search(image)[14, 13] == is_ray
+
+
+def test_a_faint_track_stays_where_one_pixel_of_it_is_sure() -> None:
+    shape = (200, 200)
+    rays = tracks(shape, 25)
+    found = search(observed(np.zeros(shape, np.float32), rays_adu=rays))
+    assert found[rays > 40].mean() > 0.95
+
+
 def test_a_saturated_star_and_its_bleeding_leave_their_surroundings_alone() -> None:
     shape = (120, 120)
     star = starlight(shape, np.array([[60.3, 60.1, 400000.0]]), 3.0)
@@ -337,11 +390,13 @@ def test_they_agree_on_every_significance(work: Image, contrast: float) -> None:
     at = np.ravel_multi_index(np.mgrid[3:6, 3:8].reshape(2, -1), work.shape)
     variance = np.linspace(0.1, 100, at.size, dtype=np.float32)
     sigma = [np.zeros(at.size, np.float32) for _ in range(2)]
+    firm = [np.zeros(at.size, np.uint8) for _ in range(2)]
     for k, (find, judge) in enumerate(((compiled.candidates, compiled.judge), (_candidates, _judge))):
         find(work, state, *noise, 3.0, flags[k])
-        judge(work, at, variance, np.full_like(variance, 0.5), 3.0, contrast, sigma[k])
+        judge(work, at, variance, np.full_like(variance, 0.5), 3.0, contrast, sigma[k], firm[k])
     assert (flags[0] == flags[1]).all()
     assert sigma[0].tobytes() == sigma[1].tobytes()
+    assert firm[0].tobytes() == firm[1].tobytes()
 
 
 def test_the_kernel_refuses_what_it_would_read_beyond() -> None:
@@ -351,7 +406,9 @@ def test_the_kernel_refuses_what_it_would_read_beyond() -> None:
     work, one = np.zeros((9, 9), np.float32), np.zeros(1, np.float32)
     for place in (-1, 0, 2 * 9 + 4, 6 * 9 + 4, 4 * 9 + 2, 4 * 9 + 6, 81):
         with pytest.raises(ValueError, match="margin"):
-            compiled.judge(work, np.array([place]), one, one, 1.0, 1.0, np.zeros(1, np.float32))
+            compiled.judge(work, np.array([place]), one, one, 1.0, 1.0, one.copy(), np.zeros(1, np.uint8))
+    with pytest.raises(ValueError, match="lengths"):
+        compiled.judge(work, np.array([40]), one, one, 1.0, 1.0, one.copy(), np.zeros(2, np.uint8))
     row, state = np.zeros((1, 3), np.float32), np.zeros((9, 9), np.uint8)
     with pytest.raises(ValueError, match="shapes"):
         compiled.candidates(work, state, row, row, row[:, :2].copy(), 1.0, np.zeros((3, 3), np.uint8))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awetools.core.errors import BadPixels, BadValue, Mixture
-from awetools.core.pixels.fringe import fit_fringe, fringe_pattern, windowed_fourier_filter
+from awetools.core.pixels.fringe import fit_fringe, fringe_pattern, noise_spectrum, windowed_fourier_filter
 
 SHAPE = (420, 507)
 Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -63,6 +63,54 @@ def test_noise_alone_has_no_pattern() -> None:
     assert rms(fringe_pattern(image, variance, np.ones(SHAPE, bool))) < 3e-4
 
 
+def test_small_windows_serve_waves_that_bend_and_large_ones_straight_waves() -> None:
+    straight = np.sin(2 * math.pi * (X / 9 + Y / 40)).astype(np.float32)
+    bent = np.sin(0.5 * np.hypot(X - 250, Y - 200)).astype(np.float32)
+    chirped = np.sin(np.hypot(X - 250, Y - 200) ** 2 / 200).astype(np.float32)
+    for waves in (straight, bent, chirped):
+        image = (waves + np.random.default_rng(3).normal(0, 1.5, SHAPE)).astype(np.float32)
+        variance = np.full(SHAPE, 2.25, np.float32)
+        alone = [rms(windowed_fourier_filter(image, variance, 4, sizes=(n,)) - waves) for n in (32, 64, 128)]
+        mixed = rms(windowed_fourier_filter(image, variance, 4) - waves)
+        assert mixed < 1.15 * min(alone)
+        assert mixed < 0.8 * max(alone)
+
+
+def clumpy(seed: int) -> np.ndarray:
+    """Noise with more power in long waves, as faint objects make it: four times in the longest."""
+    rng = np.random.default_rng(seed)
+    wave = np.hypot(np.fft.fftfreq(SHAPE[0])[:, None], np.fft.rfftfreq(SHAPE[1]))
+    shape = np.sqrt(1 + 3 * np.exp(-((wave / 0.05) ** 2)))
+    noise: np.ndarray = np.fft.irfft2(np.fft.rfft2(rng.normal(0, 0.01, SHAPE)) * shape, s=SHAPE)
+    return noise
+
+
+def test_the_spectrum_is_that_of_the_noise_and_not_of_the_fringes() -> None:
+    halves = [(1 + a * fringes() + clumpy(seed)).astype(np.float32) for seed, a in ((1, 0.02), (2, 0.026))]
+    variance, everywhere = np.full(SHAPE, 1e-4, np.float32), np.ones(SHAPE, bool)
+    found = noise_spectrum(*halves, variance, variance, everywhere, 200)
+    wave = np.arange(len(found)) / 64 / 2
+    expected = 1 + 3 * np.exp(-((wave / 0.05) ** 2))
+    assert found[3:] == pytest.approx(expected[3:], rel=0.25)
+    # Less noise is not believed in, and a spectrum needs pixels that are in both halves.
+    assert (noise_spectrum(*halves, 9 * variance, 9 * variance, everywhere, 200) == 1).all()
+    assert (noise_spectrum(*halves, variance, variance, ~everywhere) == 1).all()
+
+
+def test_noise_of_known_colour_leaves_less_of_itself() -> None:
+    variance, everywhere = np.full(SHAPE, 1e-4, np.float32), np.ones(SHAPE, bool)
+    one, other = (1 + clumpy(seed) for seed in (5, 6))
+    noise = noise_spectrum(one, other, variance, variance, everywhere, 200)
+    image = (0.5 * (one + other)).astype(np.float32)
+    white, known = (
+        rms(fringe_pattern(image, 0.5 * variance, everywhere, 200, noise=some)) for some in (None, noise)
+    )
+    assert known < 0.3 * white
+    image += (0.04 * fringes()).astype(np.float32)
+    found = fringe_pattern(image, 0.5 * variance, everywhere, 200, noise=noise)
+    assert rms(found - 0.04 * fringes()) < 0.1 * rms(0.04 * fringes())
+
+
 def test_windows_add_up_to_what_they_were_cut_from() -> None:
     rng = np.random.default_rng(1)
     for shape in ((1, 1), (5, 130), (97, 48), (200, 3)):
@@ -110,5 +158,7 @@ def test_bad_input_is_named() -> None:
         fringe_pattern(image, variance[:-1], ~nothing)
     with pytest.raises(Mixture):
         fit_fringe(image, image[:-1], ~nothing)
+    with pytest.raises(Mixture):
+        noise_spectrum(image, image[:-1], variance, variance, ~nothing)
     with pytest.raises(BadValue):
         fringe_pattern(image, variance, ~nothing, 4)

@@ -149,6 +149,13 @@ def test_a_faint_trail_is_found_by_its_length() -> None:
     assert (found.mask & (light > 0.1 * 0.7)).sum() > 0.95 * found.mask.sum()
 
 
+@pytest.mark.parametrize("period_px", [160, 400])
+def test_faint_clumps_in_a_row_are_no_trail(period_px: int) -> None:
+    along, _ = along_and_across(61.0, (430.0, 340.0))
+    clumps = drawn(61.0, 1.0, 6.0) * (1 + np.sin(np.float32(2 * math.pi / period_px) * along))
+    assert find_trails(star_field() + clumps, None).lines == ()
+
+
 def test_several_at_once() -> None:
     parts = [
         drawn(20.0, 12.0),
@@ -255,7 +262,7 @@ def real_residual(name: str) -> tuple[Floats, Bools]:
 
     with fits.open(data_path(name)) as hdus:
         raw = hdus[0 if hdus[0].data is not None else 1].data[:, :990].astype(np.float32)
-    use = ~saturated(raw, 60000, 2)
+    use = ~saturated(raw, 60000, grow=2)
     rest = raw - background(raw, use)
     return (rest / np.float32(clipped(rest[use]).stdev)).astype(np.float32), use
 

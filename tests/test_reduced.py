@@ -164,3 +164,15 @@ def test_frames_of_which_nothing_can_be_made() -> None:
     for exptime_s in (None, 0.0, -3.0):
         with pytest.raises(BadHeader, match="exposure time"):
             make_reduced(raw(counts(), exptime_s=exptime_s), bias=bias(), params=PARAMS)
+
+
+def test_it_is_said_where_stars_are_too_sharp_for_the_contrast_that_was_given() -> None:
+    rng = np.random.default_rng(5)
+    light = np.full((NY, NX), SKY)
+    y, x = np.mgrid[:NY, :NX]
+    for _ in range(40):
+        centre = rng.uniform(8, NY - 8), rng.uniform(8, NX - 8)
+        light += rng.uniform(2e3, 2e4) * np.exp(-0.5 * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / 0.6**2)
+    sharp = make_reduced(raw(counts(sky=light)), bias=bias(), params=PARAMS)
+    assert sharp.used["cosmic_contrast"].startswith("raised from 2 to ")
+    assert "cosmic_contrast" not in make_reduced(raw(counts()), bias=bias(), params=PARAMS).used

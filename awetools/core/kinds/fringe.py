@@ -29,6 +29,15 @@ class FringeParams(NightSkyParams):
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """Frames over their sky (ny, nx), the variance of the pixels, and where there is a value."""
+
+    sky: np.ndarray
+    variance: np.ndarray
+    use: np.ndarray
+
+
 def make_fringe(
     raw: FrameSet,
     *,
@@ -55,15 +64,25 @@ def make_fringe(
     """
     import numpy as np
 
+    from ..pixels.fringe import fringe_pattern, noise_spectrum
     from ..pixels.stats import clipped
     from .nightsky import sky_of
 
     calibrations = Calibrations(bias, dark, hotpix, readnoise, gain)
     exposures, response, sky = sky_of(raw, calibrations, flat, params)
-    pattern, use = _pattern(exposures, sky.lights, response, params, fill=True)
-    halves = [_pattern(exposures, sky.lights[k::2], response, params, fill=False) for k in (0, 1)]
-    both = use & halves[0][1] & halves[1][1]
-    left = 0.5 * clipped((halves[0][0] - halves[1][0])[both]).stdev
+    whole, one, other = (
+        _stack(exposures, lights, response, params)
+        for lights in (sky.lights, sky.lights[::2], sky.lights[1::2])
+    )
+    both = one.use & other.use
+    noise = noise_spectrum(one.sky, other.sky, one.variance, other.variance, both, params.smooth_px)
+    pattern = fringe_pattern(whole.sky, whole.variance, whole.use, params.smooth_px, noise=noise)
+    halves = [
+        fringe_pattern(half.sky, half.variance, half.use, params.smooth_px, fill=False, noise=noise)
+        for half in (one, other)
+    ]
+    use = whole.use
+    left = 0.5 * clipped((halves[0] - halves[1])[use & both]).stdev
     levels = [light.plane.level for light in sky.lights]
     weight = np.float32(1 / left**2 if left > 0 else 1.0)
     return Result(
@@ -83,20 +102,19 @@ def make_fringe(
     )
 
 
-def _pattern(
-    exposures: Exposures, lights: Sequence[Light], response: np.ndarray, params: FringeParams, fill: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pattern in a stack of frames (ny, nx), and where the stack has a value."""
+def _stack(
+    exposures: Exposures, lights: Sequence[Light], response: np.ndarray, params: FringeParams
+) -> _Stack:
+    """The flat-fielded mean of frames over their sky."""
     import numpy as np
 
-    from ..pixels.fringe import fringe_pattern
     from .exposures import combine
 
     stacked = combine(exposures, lights, params.clip_sigma)
     use = exposures.good & (stacked.weight > 0)
     sky = stacked.data / response
     variance = np.divide(1, stacked.weight * np.square(response), out=np.zeros_like(sky), where=use)
-    return fringe_pattern(sky, variance, use, params.smooth_px, fill), use
+    return _Stack(sky, variance, use)
 
 
 def _rms(values: np.ndarray) -> float:
@@ -136,7 +154,7 @@ Frames that objects cover, or whose sky is not like that of the others, are name
     ],
     limits=[Limit("good_fraction", low=0.5)],
     recipe=make_fringe,
-    revision=1,
+    revision=2,
     unit="",
     example="awe-query raw_science filter=I | awe-fringe -o fringe_I.fits",
 )

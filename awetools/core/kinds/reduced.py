@@ -48,7 +48,7 @@ class ReducedParams:
     )
     cosmic_contrast: float = param(
         2.0,
-        "Least contrast of a cosmic ray with the structure around it; 2.5 to 5 where stars are sharper than 2.2 px.",
+        "Least contrast of a cosmic ray with the structure around it; raised where stars are sharper than 2 px.",
         low=0.1,
     )
     trails: bool = param(True, "Find and mask the trails of satellites and aeroplanes.")
@@ -133,8 +133,9 @@ def make_reduced(
 
         spoiled = saturated(counts, limits, in_sigma, params.saturation_grow, params.bleed_direction)
         mark(mask, spoiled, Bit.SATURATED)
+    contrast = params.cosmic_contrast
     if params.cosmic_rays:
-        _mask_cosmic_rays(data, sky, effective_gain, float(np.mean(noises)), mask, params)
+        contrast = _mask_cosmic_rays(data, sky, effective_gain, float(np.mean(noises)), mask, params)
     trails = _mask_trails(data, sky, weight, mask, params) if params.trails else None
     masked = bad(mask)
     np.copyto(weight, 0, where=masked)
@@ -157,7 +158,7 @@ def make_reduced(
             "saturation_adu": [_lowest_saturation(raw, bias, dark, trimmed.level_adu)],
             "nonlinear_adu": None,
         },
-        used=_used(raw, bias, gain, readnoise) | _without(dead),
+        used=_used(raw, bias, gain, readnoise) | _without(dead) | _raised(contrast, params),
     )
 
 
@@ -310,7 +311,8 @@ def _mask_cosmic_rays(
     read_noise_adu: float,
     mask: np.ndarray,
     params: ReducedParams,
-) -> None:
+) -> float:
+    """Mark the cosmic rays in the mask; the least contrast that was asked of them."""
     from ..pixels.cosmic import find_cosmic_rays
     from ..pixels.mask import Bit, bad, mark
 
@@ -324,6 +326,7 @@ def _mask_cosmic_rays(
         objlim=params.cosmic_contrast,
     )
     mark(mask, found.mask, Bit.COSMIC)
+    return found.contrast
 
 
 def _in_sigma(data: np.ndarray, sky: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -363,6 +366,14 @@ def _used(raw: RawFrame, bias: Frame | None, gain: Table | None, readnoise: Tabl
         from_bias = bias is not None and bias.meta.get("read_noise_adu")
         used["readnoise"] = "taken from the bias" if from_bias else registered
     return used
+
+
+def _raised(contrast: float, params: ReducedParams) -> dict[str, str]:
+    """What is to be said where stars are too sharp for the contrast that was given."""
+    given = params.cosmic_contrast
+    if contrast <= given:
+        return {}
+    return {"cosmic_contrast": f"raised from {given:g} to {contrast:.3g}: stars are sharper than 2 px"}
 
 
 def _without(dead: Sequence[str]) -> dict[str, str]:
@@ -438,6 +449,6 @@ each becomes one product. awe-mask(1) says which bits a pixel has, and why.""",
     ],
     limits=[Limit("good_fraction", low=0.5)],
     recipe=make_reduced,
-    revision=2,
+    revision=3,
     example="ls raw/*.fits | awe-reduce --bias bias.fits --flat flat_R.fits --out-dir reduced",
 )

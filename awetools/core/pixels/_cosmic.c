@@ -11,6 +11,7 @@
 #define MARGIN 3
 #define LOW_RANK 12
 #define HOLE_SIGMA 2.0f
+#define FIRM_SIGMA 2.0f
 #define FREE 0
 
 static inline float least(float a, float b) { return a < b ? a : b; }
@@ -126,9 +127,9 @@ static float narrowest(const float *p, ptrdiff_t width)
     return least(least(across, along), least(falling, rising));
 }
 
-/* Sigma of a pixel whose half Laplacian is `contrast` times the structure around it, else 0. */
+/* Sigma of a pixel whose half Laplacian is `contrast` times the structure around it, else 0; `firm` if by far. */
 static float sigma_of(const float *p, ptrdiff_t width, float variance, float per_gain, float factor,
-                      float contrast, float scatter)
+                      float contrast, float scatter, uint8_t *firm)
 {
     float centre = laplacian(p - width, p, p + width, 0);
     if (!(centre * centre > factor * variance))
@@ -145,30 +146,35 @@ static float sigma_of(const float *p, ptrdiff_t width, float variance, float per
     for (int k = 0; k < 9; k++)
         filled[k] = most(p[(k / 3 - 1) * width + k % 3 - 1], floor);
     float sharp = laplacian(filled, filled + 3, filled + 6, 1) - row_median(around, 5);
-    if (!(0.5f * sharp > contrast * (narrowest(p, width) - low)))
+    float excess = 0.5f * sharp - contrast * (narrowest(p, width) - low);
+    if (!(excess > 0.0f))
         return 0.0f;
+    *firm = excess > FIRM_SIGMA * noise;
     return sharp / (scatter * noise);
 }
 
 static PyObject *judge(PyObject *self, PyObject *arguments)
 {
     (void)self;
-    PyObject *object[5];
+    PyObject *object[6];
     float factor, contrast;
-    if (!PyArg_ParseTuple(arguments, "OOOOffO", &object[0], &object[1], &object[2], &object[3], &factor,
-                          &contrast, &object[4]))
+    if (!PyArg_ParseTuple(arguments, "OOOOffOO", &object[0], &object[1], &object[2], &object[3], &factor,
+                          &contrast, &object[4], &object[5]))
         return NULL;
-    Array array[5] = {0};
-    const char *codes = "fqfff";
+    Array array[6] = {0};
+    const char *codes = "fqfffB";
     PyObject *result = NULL;
-    for (int k = 0; k < 5; k++)
-        if (take(&array[k], object[k], codes[k], k ? 1 : 2, k == 4) < 0)
+    for (int k = 0; k < 6; k++)
+        if (take(&array[k], object[k], codes[k], k ? 1 : 2, k >= 4) < 0)
             goto done;
     const float *work = array[0].view.buf, *variance = array[2].view.buf, *per_gain = array[3].view.buf;
     const int64_t *at = array[1].view.buf;
     float *sigma = array[4].view.buf;
+    uint8_t *firm = array[5].view.buf;
     ptrdiff_t rows = axis(&array[0], 0), width = axis(&array[0], 1), count = axis(&array[1], 0);
-    int fits = axis(&array[2], 0) == count && axis(&array[3], 0) == count && axis(&array[4], 0) == count;
+    int fits = 1;
+    for (int k = 2; k < 6; k++)
+        fits = fits && axis(&array[k], 0) == count;
     for (ptrdiff_t k = 0; fits && k < count; k++) {
         ptrdiff_t y = at[k] < 0 ? -1 : at[k] / width, x = at[k] < 0 ? -1 : at[k] % width;
         fits = y >= MARGIN && y < rows - MARGIN && x >= MARGIN && x < width - MARGIN;
@@ -180,18 +186,18 @@ static PyObject *judge(PyObject *self, PyObject *arguments)
     float scatter = (float)(2.0 * sqrt(1.25));
     Py_BEGIN_ALLOW_THREADS
     for (ptrdiff_t k = 0; k < count; k++)
-        sigma[k] = sigma_of(work + at[k], width, variance[k], per_gain[k], factor, contrast, scatter);
+        sigma[k] = sigma_of(work + at[k], width, variance[k], per_gain[k], factor, contrast, scatter, &firm[k]);
     Py_END_ALLOW_THREADS
     result = Py_NewRef(Py_None);
 done:
-    for (int k = 0; k < 5; k++)
+    for (int k = 0; k < 6; k++)
         release(&array[k]);
     return result;
 }
 
 static PyMethodDef methods[] = {
     {"candidates", candidates, METH_VARARGS, "Flag free pixels whose squared Laplacian exceeds factor x variance."},
-    {"judge", judge, METH_VARARGS, "Significance of the pixels at places of the mirrored frame; 0 where not sharp."},
+    {"judge", judge, METH_VARARGS, "Significance of pixels of the mirrored frame, 0 where not sharp, and whether it is firm."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -30,6 +30,13 @@ HALF_LAPLACIAN_SIGMA = math.sqrt(1.25)
 LOW_RANK = 12
 # Neighbours further below that level are holes, beside which any pixel would look like a peak.
 HOLE_SIGMA = 2.0
+# A peak is more than the noise of a faint star if it exceeds its structure by so much more than it must.
+FIRM_SIGMA = 2.0
+# A peak so many sigma above its surroundings is a star if so many of them are seen on all its sides. Where most
+# bright peaks are, enough of them, and they agree about their contrast, twice that is asked of a ray.
+BRIGHT_SIGMA, STAR_SIGMA = 50.0, 5.0
+STAR_FACTOR, LEAST_STARS, LEAST_PART, MOST_SCATTER = 2.0, 20, 0.5, 2.0
+STAR_SAMPLE = 1 << 13
 # Beyond this no pixel is physical, and squares of float32 stay finite.
 LARGEST_ADU = 1e15
 LEAST_VARIANCE_ADU2 = 1e-12
@@ -39,10 +46,15 @@ STRIP_ROWS = 64
 
 @dataclass(frozen=True, eq=False)
 class CosmicRays:
-    """What was found: ``mask`` (ny, nx), True where a cosmic ray is; ``iterations`` that found something."""
+    """What was found: ``mask`` (ny, nx), True where a cosmic ray is; ``iterations`` that found something.
+
+    ``contrast`` is the least contrast that was asked of a ray: ``objlim``, or more where
+    the frame's own stars are that sharp.
+    """
 
     mask: Bools
     iterations: int
+    contrast: float
 
 
 class _Limits(NamedTuple):
@@ -98,21 +110,26 @@ def find_cosmic_rays(
     that in two pixels that touch; and L/2 must be ``objlim`` times the fine structure.
     Medians are separable: of the medians of rows.
 
-    Three things are not his. The fine structure is the smallest of the medians of three
+    Four things are not his. The fine structure is the smallest of the medians of three
     pixels in the four directions through the pixel, less the 13th lowest of the 7 x 7
     pixels around: a track disappears from the median across it, a star in none, and the
     slope of a bright star counts as structure, which a median of 7 x 7 does not see. Tracks
     grow, twice an iteration, by pixels that exceed the upper quartile of the untouched
     pixels around by ``sigfrac`` x ``sigclip`` sigma, not by their own Laplacian, which is
-    small beside a brighter pixel. And medians are evaluated only where L passes the limit
-    for the noise of the sky alone, from the second iteration on only near cleaned pixels.
+    small beside a brighter pixel. What was found stays only if it touches, over any number of
+    other hits, a pixel whose L/2 exceeds ``objlim`` times the structure by 2 sigma: the noise
+    of a faint star's flank alone does not do that. And medians are evaluated only where L
+    passes the limit for the noise of the sky alone, from the second iteration on only near
+    cleaned pixels.
 
     Found pixels are replaced by the median of what is left around them, and the search is
     repeated until it finds nothing, at most ``iterations`` times (2 to 5 are usual; a track two
     pixels wide is eaten from its ends). The time is that of one pass over the frame and
     grows in proportion to the pixels hit.
 
-    ``objlim`` 2 spares stars of FWHM 2.2 pixels and more; sharper ones need 2.5 to 5.
+    ``objlim`` 2 spares stars of FWHM 2 pixels and more. Where the bright ones of the frame
+    are sharper, it is raised to twice the upper quartile of what they have themselves:
+    2.9 for 1.8 pixels, 4.8 for 1.5 (Moffat, beta 3.5).
 
     ``Mixture`` if shapes do not agree; ``BadValue`` for limits that are not positive, or if
     no pixel has a gain above 0, or none a read noise that is not negative.
@@ -122,22 +139,28 @@ def find_cosmic_rays(
         shape = "none" if bad is None else bad.shape
         raise Mixture(f"cosmic rays need an image and bad pixels of one shape: {image_adu.shape} and {shape}")
     if not image_adu.size:
-        return CosmicRays(np.zeros(image_adu.shape, np.bool_), 0)
+        return CosmicRays(np.zeros(image_adu.shape, np.bool_), 0, objlim)
     noise = _noise(image_adu.shape, background_adu, gain_e_adu, read_noise_adu)
     field = _prepare(image_adu, noise, bad)
     limits = _Limits(sigclip, PAIR_FRACTION * sigclip, sigfrac * sigclip, objlim)
     at = _standing_out(field, limits)
+    limits = limits._replace(contrast=max(objlim, STAR_FACTOR * _sharpness(field, at)))
     done = 0
+    every, firm = [], []
     while done < iterations:
-        seeds = _seeds(field, at, limits)
+        seeds, sure = _seeds(field, at, limits)
         if not seeds.size:
             break
         done += 1
+        firm.append(sure)
         hits = _grow(field, seeds, limits)
         _clean(field, hits)
+        every.append(hits)
         at = _free_around(field, hits, MARGIN)
+    if done:
+        _forget_alone(field, np.concatenate(every), np.concatenate(firm))
     inside = slice(MARGIN, -MARGIN)
-    return CosmicRays(field.state[inside, inside] == HIT, done)
+    return CosmicRays(field.state[inside, inside] == HIT, done, limits.contrast)
 
 
 def _check(**limits: float) -> None:
@@ -257,6 +280,28 @@ def _standing_out(field: _Field, limits: _Limits) -> Places:
     return places
 
 
+def _sharpness(field: _Field, at: Places) -> float:
+    """Half the Laplacian over the structure of stars among places: the upper quartile; 0 if that says nothing."""
+    at = at[:: -(-len(at) // STAR_SAMPLE) or 1]
+    alone = (_windows(field.state, at, 1) == FREE).all(axis=1)
+    wide = _windows(field.work, at, MARGIN).reshape(-1, 7, 7)
+    is_peak = alone & (wide[:, 3, 3] >= wide[:, 2:5, 2:5].max(axis=(1, 2)))
+    at, wide = at[is_peak], wide[is_peak]
+    variance, per_gain = _noise_at(field, at)
+    noise = np.sqrt(variance + np.maximum(_row_median(wide[:, 1:6, 1:6]), np.float32(0)) * per_gain)
+    low = np.partition(wide.reshape(-1, 49), LOW_RANK, axis=1)[:, LOW_RANK]
+    structure = _narrowest(wide) - low
+    is_bright = wide[:, 3, 3] - low > np.float32(BRIGHT_SIGMA) * noise
+    is_star = is_bright & (structure > np.float32(STAR_SIGMA) * noise)
+    number = np.count_nonzero(is_star)
+    if number < LEAST_STARS or number < LEAST_PART * np.count_nonzero(is_bright):
+        return 0.0
+    laplacian = _laplacian(wide[is_star])
+    ratio = np.float32(0.5) * (laplacian[:, 2, 2] - _row_median(laplacian)) / structure[is_star]
+    middle, high = (float(one) for one in np.quantile(ratio, (0.5, 0.75)))
+    return high if high <= MOST_SCATTER * middle else 0.0
+
+
 def _laplacian_factor(sigma: float) -> float:
     """L^2 over the variance of a pixel where L/2 is ``sigma`` times its own scatter."""
     return float(np.float32((2 * HALF_LAPLACIAN_SIGMA * sigma) ** 2))
@@ -304,16 +349,16 @@ def _laplacian(image: Floats) -> Floats:
     return result
 
 
-def _seeds(field: _Field, at: Places, limits: _Limits) -> Places:
-    """Those of the free pixels ``at`` that are cosmic rays by themselves, or with a neighbour."""
-    significance = np.zeros(len(at), np.float32)
+def _seeds(field: _Field, at: Places, limits: _Limits) -> tuple[Places, Places]:
+    """Those of the free pixels ``at`` that are cosmic rays by themselves, or with a neighbour; the firm of them."""
+    significance, firm = np.zeros(len(at), np.float32), np.zeros(len(at), np.uint8)
     variance, per_gain = _noise_at(field, at)
     compiled = kernel("cosmic")
     judge = compiled.judge if compiled else _judge
     factor = _laplacian_factor(limits.pair)
-    judge(field.work, at, variance, per_gain, factor, limits.contrast, significance)
+    judge(field.work, at, variance, per_gain, factor, limits.contrast, significance, firm)
     passed = significance > np.float32(limits.pair)
-    at, significance = at[passed], significance[passed]
+    at, significance, firm = at[passed], significance[passed], firm[passed]
     marks = field.scratch
     marks.ravel()[at] = 1
     supported = np.concatenate(
@@ -324,7 +369,8 @@ def _seeds(field: _Field, at: Places, limits: _Limits) -> Places:
         or [np.zeros(0, np.bool_)]
     )
     marks.ravel()[at] = 0
-    return at[supported | (significance > np.float32(limits.seed))]
+    chosen = supported | (significance > np.float32(limits.seed))
+    return at[chosen], at[chosen & (firm > 0)]
 
 
 def _noise_at(field: _Field, at: Places) -> tuple[Floats, Floats]:
@@ -345,8 +391,9 @@ def _judge(
     factor: float,
     contrast: float,
     significance: Floats,
+    firm: Bytes,
 ) -> None:
-    """Twin of the kernel's ``judge``: sigma of each pixel that is sharper than its surroundings, else 0."""
+    """Twin of the kernel's ``judge``: sigma of each pixel sharper than its surroundings, else 0; whether by far."""
     for start in range(0, len(at), CHUNK):
         number = np.arange(start, min(start + CHUNK, len(at)))
         near = _windows(work, at[number], 1).reshape(-1, 3, 3)
@@ -361,8 +408,10 @@ def _judge(
         filled = np.maximum(wide[:, 2:5, 2:5], floor[:, None, None])
         sharp = _laplacian(filled)[:, 0, 0] - _row_median(laplacian)
         sigma = sharp / (np.float32(2 * HALF_LAPLACIAN_SIGMA) * noise)
-        keep = np.float32(0.5) * sharp > np.float32(contrast) * (_narrowest(wide) - low)
+        excess = np.float32(0.5) * sharp - np.float32(contrast) * (_narrowest(wide) - low)
+        keep = excess > 0
         significance[number[keep]] = sigma[keep]
+        firm[number] = excess > np.float32(FIRM_SIGMA) * noise
 
 
 def _row_median(windows: Floats) -> Floats:
@@ -423,6 +472,35 @@ def _clean(field: _Field, hits: Places) -> None:
         median, _ = _quartiles(_windows(field.work, part, 2), free)
         field.work.ravel()[part] = np.where(np.isfinite(median), median, 0)
     _mirror(field.work)
+
+
+def _forget_alone(field: _Field, hits: Places, firm: Places) -> None:
+    """Take back the hits that touch, over any number of others, no firm one."""
+    hits = np.sort(hits)
+    group = _groups(hits, field.work.shape[1])
+    is_firm = np.zeros(len(hits), np.bool_)
+    is_firm[group[np.searchsorted(hits, firm)]] = True
+    field.state.ravel()[hits[~is_firm[group]]] = FREE
+
+
+def _groups(at: Places, width: int) -> Places:
+    """A number for each of the places, in order, the same for all that touch over any number of others."""
+    links = []
+    for step in (1, width - 1, width, width + 1):
+        other = np.minimum(np.searchsorted(at, at + step), len(at) - 1)
+        touch = np.flatnonzero(at[other] == at + step)
+        links.append((touch, other[touch]))
+    one, other = (np.concatenate(part) for part in zip(*links, strict=True))
+    group = np.arange(len(at))
+    while True:
+        least = np.minimum(group[one], group[other])
+        joined = group.copy()
+        for end in (one, other):
+            np.minimum.at(joined, group[end], least)
+        joined = joined[joined]
+        if np.array_equal(joined, group):
+            return group
+        group = joined
 
 
 def _quartiles(values: Floats, use: Bools) -> tuple[Floats, Floats]:

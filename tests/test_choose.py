@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awetools.core.choose import SERVES, candidates, choose, question_of
+from awetools.core.choose import SERVES, candidates, choose, lost_to, question_of
 from awetools.core.errors import NoMatch
 from awetools.core.index import put_records
-from awetools.core.journal import append_verdict
+from awetools.core.journal import append_events, append_verdict, validity_event
 from awetools.core.kinds.bias import BIAS
+from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
-from tests.support import InProcess, bias_frames, write_raw
+from tests.support import InProcess, awe, bias_frames, write_raw
 
 META = {
     "camera": "generic",
@@ -48,6 +49,7 @@ def add(store: Store, name: str, sequence: int = 1, **changes: object) -> str:
         "flags": 0,
         "meta": json.dumps(meta),
         "measures": "{}",
+        "setup": "{}",
     }
     row |= {key: value for key, value in changes.items() if key in COLUMNS and key not in META}
     (store.root / name).touch()
@@ -153,7 +155,8 @@ def test_why_prints_every_candidate_and_the_choice(
     science = write_raw(tmp_path / "raw" / "s.fits", data, about)
     ran = run("why", "--role", "bias", science)
     assert ran.code == 0, ran.err
-    assert [line.split("\t")[2] for line in ran.lines] == ["chosen", "eclipsed"]
+    verdicts = [line.split("\t")[2] for line in ran.lines[1:]]
+    assert verdicts[0] == "chosen" and verdicts[1].startswith("eclipsed by ") and "made later" in verdicts[1]
     late = write_raw(tmp_path / "raw" / "t.fits", data, {**about, "DATE-OBS": "2024-03-09T23:30:00.000"})
     ran = run("why", "--role", "bias", late)
     assert ran.code == 5 and "ended" in ran.out
@@ -183,8 +186,137 @@ def test_why_asks_for_what_a_reduced_frame_takes(
     made = run("domeflat", "-q", *lamps)
     assert made.code == 0, made.err
     ran = run("why", "--role", "flat", science)
-    assert (ran.code, ran.out) == (5, "") and "try: awe-query flat" in ran.err
+    assert (
+        ran.code == 5 and "there is no flat of this detector" in ran.out and "try: awe-query flat" in ran.err
+    )
     flat = run("flat", "-q", *made.lines)
     assert flat.code == 0, flat.err
     ran = run("why", "--role", "flat", science)
-    assert [line.split("\t")[1:] for line in ran.lines] == [[flat.lines[0], "chosen"]]
+    assert [line.split("\t")[1:3] for line in ran.lines[1:]] == [[flat.lines[0], "chosen"]]
+
+
+def test_why_says_what_eclipses_what(store: Store) -> None:
+    wide = {"valid_from": "2024-02-01T12:00:00.000", "valid_to": "2024-04-01T12:00:00.000"}
+    add(store, "hand", 1, night="2024-02-01", valid_by="hand", **wide)
+    add(store, "new", 3)
+    add(store, "old", 2)
+    add(store, "far", 9, night="2024-02-28", **wide)
+    found = candidates(BIAS, question_of(BIAS, META), [store], META)
+    assert [one.path.name for one in found] == ["hand", "new", "old", "far"]
+    assert lost_to(found[0], found[1]) == "default interval; hand was set by hand"
+    assert lost_to(found[1], found[2]) == "eclipsed by new, made later"
+    assert lost_to(found[1], found[3]) == "eclipsed by new, farther: 3 nights, not 0"
+
+
+def test_what_only_its_interval_excludes_is_the_nearest(store: Store) -> None:
+    over = {"valid_to": "2024-03-02T13:00:00.000"}
+    bad = add(store, "bad", 3, **over)
+    append_verdict(store, bad, "bad", "", "me")
+    add(store, "flagged", 2, flags=1, **over)
+    add(store, "far", 1, night="2024-02-25", **over)
+    with pytest.raises(NoMatch, match=r"nearest: far, ended 2024-03-02T13"):
+        chosen(store)
+
+
+def test_without_a_night_there_is_no_interval_until_somebody_sets_one(store: Store) -> None:
+    key = add(store, "one", valid_from=None, valid_to=None, valid_by=None, night=None)
+    assert reasons(store) == {"one": "its night is not known, so it has no interval"}
+    append_events(store, [validity_event(key, (None, None), "it is of that night", "me")])
+    assert chosen(store) == "one"
+
+
+def test_the_nearest_word_counts(tmp_path: Path) -> None:
+    mine, theirs = init_store(tmp_path / "mine"), init_store(tmp_path / "all")
+    key = add(theirs, "one")
+    stores = [mine, theirs]
+
+    def reason() -> str:
+        (found,) = candidates(BIAS, question_of(BIAS, META), stores, META)
+        return found.reason
+
+    append_verdict(theirs, key, "bad", "", "them")
+    assert reason() == "judged bad"
+    append_verdict(mine, key, "good", "", "me")
+    assert reason() == SERVES
+    append_events(theirs, [validity_event(key, (None, "2024-03-02T00:00:00.000"), "", "them")])
+    assert reason() == "ended 2024-03-02T00:00:00.000"
+    append_events(mine, [validity_event(key, (None, None), "", "me")])
+    assert reason() == SERVES
+    append_events(mine, [validity_event(key, None, "", "me")])
+    append_verdict(mine, key, "none", "", "me")
+    assert reason() == "judged bad"
+
+
+def test_as_of_a_day_what_came_later_is_not_there(store: Store) -> None:
+    old = add(store, "old", 1, made="2024-03-04T10:00:00.000+00:00")
+    add(store, "new", 2, made="2024-05-01T10:00:00.000+00:00")
+    events = [
+        {"event": "verdict", "identity": old, "verdict": "bad", "when": "2024-04-01T00:00:00+00:00"},
+        {
+            **validity_event(old, (None, "2024-03-02T00:00:00.000"), "", "me"),
+            "when": "2024-06-01T00:00:00+00:00",
+        },
+    ]
+    append_events(store, events)
+
+    def at(moment: str | None) -> list[tuple[str, str]]:
+        found = candidates(BIAS, question_of(BIAS, META), [store], META, moment)
+        return [(one.path.name, one.reason) for one in found]
+
+    assert at("2024-03-01T00:00:00.000") == []
+    assert at("2024-03-10T00:00:00.000") == [("old", SERVES)]
+    assert at("2024-04-02T00:00:00.000") == [("old", "judged bad")]
+    assert at("2024-05-02T00:00:00.000") == [("new", SERVES), ("old", "judged bad")]
+    assert at(None)[0] == ("new", SERVES)
+
+
+def test_a_product_made_again_was_there_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = InProcess(capfd)
+    store = init_store(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    frames = bias_frames(tmp_path / "raw")
+    (path,) = run("bias", "-q", *frames).lines
+    before = read_record(sidecar(Path(path)))["run"]["end"][:23]
+    assert run("bias", "-q", *frames).lines == [path]
+    record = read_record(sidecar(Path(path)))
+    assert record["run"]["end"][:23] > before
+    question = question_of(BIAS, record["meta"])
+    (found,) = candidates(BIAS, question, [store], record["meta"], before)
+    assert (found.reason, found.sequence) == (SERVES, record["run"]["sequence"] - 1)
+    assert candidates(BIAS, question, [store], record["meta"], "2000-01-01T00:00:00.000") == []
+
+
+def test_why_of_a_product_says_what_it_was_made_with(
+    reduced_store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = InProcess(capfd)
+    reduced = awe("query", "reduced", "filter=R", "--limit", "1").strip()
+    rows = [json.loads(line) for line in run("why", "--json", reduced).lines]
+    used = {row["role"]: row for row in rows if row["used"] and row["verdict"] == "chosen"}
+    inputs = read_record(sidecar(Path(reduced)))["recipe"]["inputs"]
+    assert set(used) == {one["role"] for one in inputs if not one["kind"].startswith("raw")}
+    bias = used["bias"]["path"]
+    detector = read_record(sidecar(Path(bias)))["meta"]["detector"]
+    frames = awe("query", "raw_bias", f"detector={detector}").split()
+    assert run("bias", "-q", "--clip-sigma", "4", *frames).code == 0
+    rows = [json.loads(line) for line in run("why", "--json", reduced, "--role", "bias").lines]
+    assert [(row["verdict"], row["used"]) for row in rows] == [("chosen", False), ("eclipsed", True)]
+    Path(bias).unlink()
+    sidecar(Path(bias)).unlink()
+    awe("index", "--update")
+    ran = run("why", reduced, "--role", "bias")
+    assert ran.code == 0 and "it was used, and is gone" in ran.out
+
+
+def test_why_of_a_frame_tells_every_role(reduced_store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    run = InProcess(capfd)
+    science = awe("query", "raw_science", "filter=R", "--limit", "1").strip()
+    ran = run("why", science)
+    assert ran.code == 0, ran.err
+    lines = [line.split("\t") for line in ran.lines]
+    assert lines[0][:4] == ["frame", "calibration", "verdict", "role"]
+    assert {"bias", "flat", "hotpix", "gain"} <= {line[3] for line in lines[1:]}
+    assert run("why", science, "--as-of", "2001-01-01").code == 5
+    assert run("why", science, "--as-of", "yesterday").code == 2

@@ -112,7 +112,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     if given["output"] is not None:
         from ..core.plots.draw import draw
 
-        _write(given["output"], draw(plot, form, given["dpi"]))
+        write_picture(given["output"], draw(plot, form, given["dpi"]))
         if not given["numbers"]:
             options.print_line(str(given["output"]))
     return 0
@@ -193,7 +193,8 @@ def _print_numbers(plot: Plot) -> None:
         options.print_line("\t".join([panel.replace("\n", " "), curve, shown, f"{y:.9g}", last]))
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_picture(path: Path, data: bytes) -> None:
+    """Write a picture whole, over nothing but a picture. Raises WouldOverwrite, Unavailable."""
     from ..core.errors import Unavailable
     from ..core.files import write_whole
 

@@ -71,19 +71,20 @@ def allow_open_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, high), hard))
 
 
-def write_whole(path: Path, data: bytes, durable: bool = True) -> None:
+def write_whole(path: Path | str, data: bytes, durable: bool = True) -> None:
     """Write a small file whole or not at all, replacing what is there. Raises Unavailable."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    folder, name = os.path.split(path)
+    new = os.path.join(folder, f".{name}.{os.getpid()}.new")
     try:
-        with new.open("wb") as stream:
+        with open(new, "wb") as stream:
             stream.write(data)
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
-        new.replace(path)
+        os.replace(new, path)
     except BaseException as error:
         with suppress(OSError):
-            new.unlink(missing_ok=True)
+            os.unlink(new)
         if isinstance(error, OSError):
             raise Unavailable(f"{path}: {error.strerror}") from None
         raise

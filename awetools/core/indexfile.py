@@ -10,14 +10,18 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from .errors import IndexBusy, Unavailable
 from .indexrows import COLUMNS, LINK_COLUMNS, SETUP_COLUMNS, Row, setup_number
+from .journal import Words
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
+
+WORD_COLUMNS = "since TEXT, until TEXT, who TEXT, at TEXT, reason TEXT"
 
 INDEXES = (
     ("objects", ("kind", "instrument", "detector", "night")),
@@ -187,14 +191,33 @@ def create_tables(connection: sqlite3.Connection) -> None:
         ("objects", {**COLUMNS, "address": "TEXT UNIQUE"}, "number INTEGER PRIMARY KEY AUTOINCREMENT"),
         ("links", LINK_COLUMNS, ""),
         ("setups", SETUP_COLUMNS, ""),
-        ("verdicts", {"verdict": "TEXT"}, "identity TEXT PRIMARY KEY"),
         ("state", {"value": "INTEGER"}, "name TEXT PRIMARY KEY"),
     ):
         parts = [first] * bool(first) + [f"{name} {kind}" for name, kind in columns.items()]
         connection.execute(f"CREATE TABLE {table} ({', '.join(parts)})")
+    create_words(connection, "main")
     for table, names in INDEXES:
         connection.execute(f"CREATE INDEX {table}_{names[0]} ON {table} ({', '.join(names)})")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def create_words(connection: sqlite3.Connection, database: str) -> None:
+    """Make the tables of what people said, where they are not there yet."""
+    for table, columns in (("verdicts", "verdict TEXT"), ("validities", WORD_COLUMNS)):
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {database}.{table} (identity TEXT PRIMARY KEY, {columns})"
+        )
+
+
+def put_words(connection: sqlite3.Connection, database: str, said: Words) -> None:
+    """Replace what people said."""
+    for table in ("verdicts", "validities"):
+        connection.execute(f"DELETE FROM {database}.{table}")
+    connection.executemany(f"INSERT INTO {database}.verdicts VALUES (?, ?)", said.verdicts.items())
+    intervals = ((identity, *map(sql_value, astuple(one))) for identity, one in said.validities.items())
+    connection.executemany(
+        f"INSERT INTO {database}.validities VALUES (?, ?, ?, CAST(? AS TEXT), ?, CAST(? AS TEXT))", intervals
+    )
 
 
 def put_rows(connection: sqlite3.Connection, rows: Iterable[tuple[Row, Sequence[Row]]]) -> None:

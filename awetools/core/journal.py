@@ -1,25 +1,60 @@
-"""The journal of a store: human verdicts, appended and never edited.
+"""The journal of a store: what people said of its objects, appended and never edited.
 
-One JSON object a line. A verdict names a product by its recipe key, or a raw
-frame by its content, so that it survives moving and renaming. The newest counts.
+One JSON object a line: a verdict, or the interval in which a calibration serves.
+It names a product by its recipe key, or a raw frame by its content, so that it
+survives moving and renaming. The newest counts.
 """
 
 from __future__ import annotations
 
 import fcntl
+import getpass
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from .errors import BadValue, NoRecord, Unavailable
-from .shape import faults
-from .store import Store
+from .shape import Maybe, Written, faults
+from .store import Store, store_of
 
 VERDICTS = ("good", "bad", "ready", "none")
-_VERDICT = {"identity": str, "verdict": str, "when": str}
+_TIME = Maybe(
+    Written(lambda text: datetime.fromisoformat(text).isoformat(timespec="milliseconds"), "a time, UTC")
+)
+_SHAPES: Mapping[object, Mapping[str, Any]] = {
+    "verdict": {"identity": str, "verdict": str, "when": str},
+    "validity": {"identity": str, "by": str, "start": _TIME, "end": _TIME, "when": str},
+}
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval that somebody set, from start (included) to end (excluded), UTC; None is forever."""
+
+    start: str | None
+    end: str | None
+    who: str = ""
+    when: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is in force of what people said: the verdict, and the interval set by hand, of each identity."""
+
+    verdicts: Mapping[str, str]
+    validities: Mapping[str, Interval]
+
+
+NOTHING = Words({}, {})
 
 
 def append_verdict(store: Store, identity: str, verdict: str, reason: str, who: str) -> dict[str, Any]:
@@ -32,15 +67,52 @@ def append_verdict(store: Store, identity: str, verdict: str, reason: str, who: 
         "verdict": verdict,
         "reason": reason,
         "who": who,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "when": now(),
     }
     append_events(store, [event])
     return event
 
 
-def append_events(store: Store, events: Sequence[Mapping[str, Any]]) -> None:
+def validity_event(
+    identity: str, interval: tuple[str | None, str | None] | None, reason: str, who: str
+) -> dict[str, Any]:
+    """The event that sets the interval of a calibration, or that takes back what was set (None)."""
+    start, end = interval or (None, None)
+    return {
+        "event": "validity",
+        "identity": identity,
+        "by": "default" if interval is None else "hand",
+        "start": start,
+        "end": end,
+        "reason": reason,
+        "who": who,
+        "when": now(),
+    }
+
+
+def now() -> str:
+    """The time that goes on record, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def user_name() -> str:
+    """Who runs this program: the name that goes on record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def append_events(store: Store, events: Sequence[Event]) -> None:
     """Append events, durably and whole. Raises Unavailable."""
-    lines = "".join(json.dumps(event, ensure_ascii=True) + "\n" for event in events).encode()
+    append_after(store, lambda _: events)
+
+
+def append_after(store: Store, decide: Callable[[list[dict[str, Any]]], Sequence[Event]]) -> Sequence[Event]:
+    """Append the events that follow from those so far, while no other program can append. Raises Unavailable.
+
+    So that of two people who each move one end of an interval neither undoes what the other did.
+    """
     try:
         descriptor = os.open(store.journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError as error:
@@ -48,10 +120,19 @@ def append_events(store: Store, events: Sequence[Mapping[str, Any]]) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _drop_torn_line(store)
-        os.write(descriptor, lines)
+        events = decide(read_events(store))
+        _write(descriptor, "".join(json.dumps(event, ensure_ascii=True) + "\n" for event in events).encode())
         os.fsync(descriptor)
+    except OSError as error:
+        raise Unavailable(f"{store.journal_path}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+    return events
+
+
+def _write(descriptor: int, lines: bytes) -> None:
+    while lines:
+        lines = lines[os.write(descriptor, lines) :]
 
 
 def _drop_torn_line(store: Store) -> None:
@@ -89,21 +170,87 @@ def read_events(store: Store) -> list[dict[str, Any]]:
 def _event(line: bytes) -> dict[str, Any]:
     """The event of a line; raises ValueError for what is not JSON, or not an event."""
     event = json.loads(line)
-    shape = _VERDICT if isinstance(event, dict) and event.get("event") == "verdict" else {}
+    kind = event.get("event") if isinstance(event, dict) else None
+    shape = _SHAPES.get(kind, {}) if isinstance(kind, str) else {}
     problem = next(faults(event, shape, "the event"), "")
     if problem:
         raise ValueError(problem)
     return dict(event)
 
 
-def verdicts(store: Store) -> dict[str, str]:
-    """The verdict in force for every product or raw frame that was judged."""
-    newest: dict[str, Mapping[str, Any]] = {}
-    for one in read_events(store):
-        if one.get("event") != "verdict":
+def words(store: Store, as_of: str | None = None) -> Words:
+    """What is in force of what a store's journal says, or what was at an instant (UTC, ISO 8601)."""
+    try:
+        stat = store.journal_path.stat()
+    except OSError:
+        return words_of(read_events(store), as_of)
+    return _words_at(store, as_of, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+# A journal is asked about every calibration that a person names, and read once.
+@lru_cache(maxsize=16)
+def _words_at(store: Store, as_of: str | None, _stamp: tuple[int, int, int]) -> Words:
+    return words_of(read_events(store), as_of)
+
+
+def words_of(events: Iterable[Event], as_of: str | None = None) -> Words:
+    """What is in force after events, oldest first, or what was at an instant."""
+    newest: dict[tuple[str, str], Event] = {}
+    for one in events:
+        if one.get("event") not in _SHAPES or (as_of is not None and not is_by(one["when"], as_of)):
             continue
-        known = newest.get(one["identity"])
+        name = (str(one["event"]), str(one["identity"]))
+        known = newest.get(name)
         # One that was merged from another store was appended late, but given when it says.
         if known is None or "from" not in one or one["when"] >= known["when"]:
-            newest[one["identity"]] = one
-    return {identity: one["verdict"] for identity, one in newest.items() if one["verdict"] != "none"}
+            newest[name] = one
+    verdicts = {
+        identity: str(one["verdict"])
+        for (event, identity), one in newest.items()
+        if event == "verdict" and one["verdict"] != "none"
+    }
+    validities = {
+        identity: _interval(one)
+        for (event, identity), one in newest.items()
+        if event == "validity" and one["by"] == "hand"
+    }
+    return Words(verdicts, validities)
+
+
+def verdicts(store: Store, as_of: str | None = None) -> dict[str, str]:
+    """The verdict in force for every product or raw frame that was judged, now or at an instant."""
+    return dict(words(store, as_of).verdicts)
+
+
+def validities(store: Store, as_of: str | None = None) -> dict[str, Interval]:
+    """The interval in force for every calibration whose interval was set by hand, now or at an instant."""
+    return dict(words(store, as_of).validities)
+
+
+def nearest_words(stores: Iterable[Store], as_of: str | None = None) -> Words:
+    """What is in force over several stores: of each identity, what the first one says that has a word on it."""
+    return nearest([words(store, as_of) for store in stores])
+
+
+def nearest(said: Sequence[Words]) -> Words:
+    """Of each identity what the first says that has a word on it."""
+    found = NOTHING
+    for one in reversed(said):
+        found = Words({**found.verdicts, **one.verdicts}, {**found.validities, **one.validities})
+    return found
+
+
+def stores_heard(path: Path, stores: Sequence[Store]) -> list[Store]:
+    """The stores whose words on a product count, nearest first: the search path, then the one that holds it."""
+    holder = store_of(path)
+    return [*stores, *([holder] if holder is not None and holder not in stores else [])]
+
+
+def is_by(when: object, as_of: str) -> bool:
+    """Whether something that happened at a time (UTC) had happened by an instant; an instant may be a date."""
+    return str(when or "")[: len(as_of)] <= as_of
+
+
+def _interval(event: Event) -> Interval:
+    about = {name: str(event.get(name) or "") for name in ("who", "when", "reason")}
+    return Interval(event["start"], event["end"], **about)

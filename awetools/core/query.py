@@ -10,7 +10,8 @@ from typing import Any
 from .errors import UnknownName, UsageError, nearest
 from .expression import Node, parse_words
 from .files import parse_address
-from .index import QUERY_COLUMNS, Index, absolute, open_index
+from .index import QUERY_COLUMNS, Index, absolute
+from .inforce import indexes_in_force
 from .kind import SAME_PRODUCT, Kind
 from .meta import FIELDS, FRAME_TYPES
 from .quality import COMMON_MEASURES, measure_names
@@ -52,8 +53,9 @@ def ask(
     """
     measures = _measures(question.kind, kinds)
     left = question.limit
-    for store in stores:
-        with open_index(store) as index:
+    with indexes_in_force(stores) as indexes:
+        for index in indexes:
+            store = index.store
             for path, row in _select(index, question, measures):
                 where = absolute(store, path)
                 if not parse_address(where).path.exists():

@@ -71,24 +71,22 @@ def relatives(product: ProductInput, kind: Kind, stores: Sequence[Store], last: 
 
 def _rows(product: ProductInput, kind: Kind, stores: Sequence[Store]) -> Iterator[dict[str, Any]]:
     """The other products of a kind and detector in the stores, with paths, meta and the reason not to use them."""
-    from .index import absolute, open_index
+    from .index import absolute
+    from .inforce import rows_in_force
 
     itself = product.path.resolve()
     where = "kind = ? AND instrument IS ? AND detector IS ?"
     asked = (kind.name, product.meta.get("instrument"), product.meta.get("detector"))
-    for store in stores:
-        with open_index(store) as index:
-            rows = list(index.rows(where, asked))
-        for row in rows:
-            path = Path(absolute(store, row["address"]))
-            if path.resolve() == itself or row["recipe_key"] == product.key:
-                continue
-            yield row | {
-                "path": str(path),
-                "meta": json.loads(row["meta"]),
-                "measures": json.loads(row["measures"]),
-                "reason": _reason(row, path),
-            }
+    for rank, row in rows_in_force(stores, where, asked):
+        path = Path(absolute(stores[rank], row["address"]))
+        if path.resolve() == itself or row["recipe_key"] == product.key:
+            continue
+        yield row | {
+            "path": str(path),
+            "meta": json.loads(row["meta"]),
+            "measures": json.loads(row["measures"]),
+            "reason": _reason(row, path),
+        }
 
 
 def _reason(row: Mapping[str, Any], path: Path) -> str:

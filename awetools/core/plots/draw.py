@@ -1,4 +1,4 @@
-"""Draw a plot into a PNG or SVG file: the only module that imports matplotlib, and it does so late.
+"""Draw a plot into a PNG or SVG file; matplotlib is imported late, and its looks are set here alone.
 
 No display is needed, no settings of the person take part, and nothing of the time or
 the machine goes into the file: the same plot gives the same bytes.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -84,15 +84,20 @@ STYLE: Any = {
 
 def draw(plot: Plot, form: str, dpi: int = 150) -> bytes:
     """The bytes of a picture of a plot, ``png`` or ``svg``. Raises Unavailable without matplotlib."""
+    return picture(_size(plot), lambda figure: _fill(figure, plot), form, dpi)
+
+
+def picture(size_in: tuple[float, float], fill: Callable[[Any], None], form: str, dpi: int = 150) -> bytes:
+    """The bytes of a picture of a size in inches, whose figure is filled by a function. Raises Unavailable."""
     import io
 
     with _matplotlib():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=_size(plot), dpi=dpi, layout="constrained")
+        figure = Figure(figsize=size_in, dpi=dpi, layout="constrained")
         FigureCanvasAgg(figure)
-        _fill(figure, plot)
+        fill(figure)
         out = io.BytesIO()
         # Without these the file would hold the date, or the version of the library.
         nothing = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
@@ -123,7 +128,7 @@ def _matplotlib() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text as it stands: names of files and objects are no formulae, and a picture holds no control characters."""
     shown = "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
     return shown.replace("$", r"\$")
@@ -157,12 +162,12 @@ def _fill(figure: Any, plot: Plot) -> None:
             axes.tick_params(labelbottom=False)
             axes.set_xlabel("")
     if plot.title:
-        figure.suptitle(_plain(plot.title), x=0.012, ha="left")
+        figure.suptitle(plain(plot.title), x=0.012, ha="left")
     if handles:
         # Across the page under all panels: it hides no point.
         figure.legend(
             list(handles.values()),
-            [_plain(label) for label in handles],
+            [plain(label) for label in handles],
             loc="outside lower center",
             ncols=_legend_columns(list(handles), figure.get_figwidth()),
             handlelength=1.6,
@@ -210,10 +215,10 @@ def _panel(figure: Any, axes: Any, panel: Panel, handles: dict[str, Any]) -> Non
         axes.set_xlim(_limits(panel.x_limits, panel.log_x))
     if panel.y_limits is not None:
         axes.set_ylim(_limits(panel.y_limits, panel.log_y))
-    axes.set_xlabel(_plain(panel.x_label))
-    axes.set_ylabel(_plain(panel.y_label))
+    axes.set_xlabel(plain(panel.x_label))
+    axes.set_ylabel(plain(panel.y_label))
     if panel.title:
-        axes.set_title(_plain(panel.title))
+        axes.set_title(plain(panel.title))
     if panel.note:
         axes.set_title(panel.note, loc="right", fontsize=8.5, color=NOTE)
     _ticks(axes, panel, texts)
@@ -279,7 +284,7 @@ def _map(figure: Any, axes: Any, one: Map, handles: dict[str, Any]) -> None:
         beside = axes.inset_axes((1.03, 0.0, 0.035, 1.0))
         bar = figure.colorbar(shown, cax=beside, extend=_extended(one), extendfrac=0.03)
         bar.outline.set_visible(False)
-        bar.set_label(_plain(one.label))
+        bar.set_label(plain(one.label))
 
 
 def _extended(one: Map) -> str:
@@ -302,7 +307,7 @@ def _ticks(axes: Any, panel: Panel, texts: Sequence[str]) -> None:
     elif kinds == {"i"} and not panel.log_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=STEPS))
     if texts:
-        axes.set_xticks(range(len(texts)), [_plain(text) for text in texts])
+        axes.set_xticks(range(len(texts)), [plain(text) for text in texts])
         axes.set_xlim(-0.6, len(texts) - 0.4)
         axes.grid(False, axis="x")
         if max(len(text) for text in texts) * len(texts) > 90:

@@ -52,16 +52,52 @@ def test_an_unknown_name_is_an_error_with_the_nearest_one() -> None:
         ("frames", "2.5"),
         ("frames", 101),
         ("frames", ""),
+        ("frames", "1e300"),
+        ("frames", 10**400),
+        ("frames", float("inf")),
+        ("frames", "0x10"),
+        ("clip_sigma", "4 sigma"),
+        ("clip_sigma", "nan"),
+        ("clip_sigma", "-inf"),
+        ("clip_sigma", [4]),
         ("mode", "columns"),
         ("mode", 3),
         ("smooth", "maybe"),
+        ("smooth", ""),
+        ("smooth", 2),
+        ("smooth", 0.0),
     ],
 )
 def test_a_bad_value_names_parameter_value_and_origin(name: str, raw: object) -> None:
     with pytest.raises(BadValue) as caught:
         convert(PARAMS[name], raw, "awe.toml")
     assert name in caught.value.message and "awe.toml" in caught.value.message
-    assert repr(raw) in caught.value.message
+    assert repr(raw)[:80] in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("frames", "4.0", 4),
+        ("frames", 4.0, 4),
+        ("frames", " 4 ", 4),
+        ("frames", "4e1", 40),
+        ("clip_sigma", 4, 4.0),
+        ("clip_sigma", "+4", 4.0),
+        ("smooth", "Yes", True),
+        ("smooth", " off", False),
+        ("smooth", 1, True),
+        ("smooth", "0", False),
+    ],
+)
+def test_what_people_write_is_understood(name: str, raw: object, value: object) -> None:
+    found = convert(PARAMS[name], raw, "awe.toml")
+    assert found == value and type(found) is type(value)
+
+
+def test_a_unit_behind_a_number_is_named() -> None:
+    with pytest.raises(BadValue, match="give the number alone, in sigma"):
+        convert(PARAMS["clip_sigma"], "4 sigma", "awe.toml")
 
 
 @given(st.floats(1, 1e6))

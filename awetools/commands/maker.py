@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..core.errors import AweError, UsageError, worst
 from ..core.kind import Kind, Need
-from ..core.params import Param, params_of
+from ..core.params import Param, Scalar, convert, params_of
 from . import options
 from .messages import Messenger
+from .warm import checked_workspace, loader
 
 OUT_DIR_HELP = (
     "Write each product here: named as its raw frame, else KIND_NIGHT_DETECTOR[_FILTER][_TEMPERATURE].fits."
@@ -23,12 +24,23 @@ OUT_DIR_HELP = (
 # How many products of a run came to what.
 WORDS = {"made": "{} made", "up-to-date": "{} up to date", "would-make": "would make {}"}
 
-CLICK_TYPES: dict[type, click.ParamType[Any]] = {
-    float: click.FLOAT,
-    int: click.INT,
-    str: click.STRING,
-    bool: click.BOOL,
-}
+if TYPE_CHECKING:
+    ScalarType = click.ParamType[Scalar]
+else:
+    # Generic in newer versions of click only.
+    ScalarType = click.ParamType
+
+
+class ValueType(ScalarType):
+    """The value of a parameter: converted and refused as it is in settings files and the environment."""
+
+    def __init__(self, one: Param) -> None:
+        self.one = one
+        self.name = {float: "float", int: "integer", str: "text"}[one.type]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Scalar:
+        """The value in the parameter's type; raises BadValue."""
+        return convert(self.one, value, "command line")
 
 
 def maker(kind: Kind) -> click.Command:
@@ -99,6 +111,18 @@ def _options(kind: Kind) -> list[Any]:
             is_flag=True,
             help="Use a named calibration although it is flagged; goes on record.",
         ),
+        flag(
+            "--chosen",
+            is_flag=True,
+            help="The calibrations named are those that the rule chose; the question goes on record (awe-make).",
+        ),
+        flag(
+            "--allow-nearest",
+            type=click.IntRange(0),
+            default=0,
+            metavar="NIGHTS",
+            help="Where no calibration is valid, use the nearest within so many nights; goes on record.",
+        ),
         options.path_option("--depfile", help="Write the Make rule of the product here."),
         flag(
             "--memory",
@@ -143,24 +167,17 @@ def _param_option(one: Param) -> Any:
     if one.type is bool:
         both = f"{one.option}/--no-{one.option.removeprefix('--')}"
         return click.option(both, f"param_{one.name}", default=None, help=text)
-    kind: click.ParamType[Any] = click.Choice(one.choices) if one.choices else CLICK_TYPES[one.type]
+    kind: click.ParamType[Any] = click.Choice(one.choices) if one.choices else ValueType(one)
     return click.option(one.option, f"param_{one.name}", type=kind, default=None, help=text)
 
 
 def make(kind: Kind, messenger: Messenger, given: dict[str, Any]) -> int:
     """Carry out one run of a maker; returns the exit code."""
-    from ..core.settings import check_settings
-    from ..core.workspace import here
-
-    workspace = here()
     if given["output"] and given["out_dir"]:
         raise UsageError("-o and --out-dir exclude each other")
     if given["depfile"] and not given["output"]:
         raise UsageError("--depfile needs -o: a rule has one target")
-    from ..core.kinds import KINDS
-
-    for settings in workspace.settings:
-        check_settings(settings, KINDS, [camera.name for camera in workspace.cameras])
+    workspace = checked_workspace()
     parameters = {
         name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None
     }
@@ -204,8 +221,11 @@ def _request(
         mode=modes[0] if modes else "make",  # type: ignore[arg-type]
         update=given["update"],
         accept_flags=given["accept_flags"],
+        chosen=given["chosen"],
+        nearest_nights=given["allow_nearest"],
         how=how,
         processes=given["jobs"],
+        loader=loader(),
     )
 
 
@@ -291,25 +311,24 @@ def _first_names(names: Sequence[str]) -> list[str]:
 
 def show_params(kind: Kind, names: Sequence[str], parameters: dict[str, object], as_json: bool) -> int:
     """Print each parameter with value, unit and origin: for the first input (its camera, filter, detector), if any."""
-    from ..core.batch import open_sources
-    from ..core.files import parse_address
-    from ..core.plan import with_overscan_mode
-    from ..core.settings import resolve_params
+    from ..core.paramrows import View, rows_of
     from ..core.workspace import here
 
     workspace = here()
     listed = _first_names(names)
-    meta = open_sources(parse_address(listed[0]), workspace)[0].meta if listed else {}
-    camera = workspace.camera_settings(meta) if listed else {}
-    resolved = resolve_params(kind, meta, camera, workspace.settings, parameters)
+    meta: Mapping[str, Any] = {}
     if listed:
-        resolved, _ = with_overscan_mode(resolved, meta)
-    for one in params_of(kind.params):
-        value, origin = getattr(resolved.values, one.name), resolved.origins[one.name]
+        from ..core.batch import open_sources
+        from ..core.files import parse_address
+
+        meta = open_sources(parse_address(listed[0]), workspace)[0].meta
+    known = [one.name for one in params_of(kind.params)]
+    for row in rows_of(kind, View(workspace, meta, {kind.name: parameters})):
+        if row.name not in known:
+            continue
         if as_json:
-            options.print_line(
-                json.dumps({"parameter": one.name, "value": value, "unit": one.unit, "origin": origin})
-            )
+            about = {"parameter": row.name, "value": row.value, "unit": row.unit, "origin": row.origin}
+            options.print_line(json.dumps(about))
         else:
-            options.print_line(f"{one.name}\t{value}\t{one.unit or '-'}\t{origin}")
+            options.print_line(f"{row.name}\t{row.text}\t{row.unit or '-'}\t{row.origin}")
     return 0

@@ -35,6 +35,10 @@ class Messenger:
             with suppress(OSError):
                 sys.stderr.write(str(error) + "\n")
 
+    def failure(self, text: str) -> None:
+        """What went wrong in a program that was run; always shown."""
+        self._say("error", text)
+
     def warning(self, text: str) -> None:
         """A warning; always shown."""
         self._say("warning", f"warning: {text}")

@@ -34,7 +34,7 @@ def _tools(*names: str) -> tuple[Tool, ...]:
 
 # In the order in which a night's work meets them.
 GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
-    ("Begin", _tools("simulate", "init", "ingest", "header")),
+    ("Begin", _tools("simulate", "init", "ingest", "header", "params")),
     (
         "Make products",
         _tools(
@@ -52,8 +52,9 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "reduce",
         ),
     ),
+    ("Ask for products", _tools("make", "node")),
     ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query")),
-    ("Trace and keep", _tools("lineage", "why", "index", "verify", "import", "export")),
+    ("Trace and keep", _tools("lineage", "why", "validity", "timeline", "index", "verify", "import", "export")),
 )
 TOOLS: tuple[Tool, ...] = tuple(tool for _, tools in GROUPS for tool in tools)
 

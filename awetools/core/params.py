@@ -10,12 +10,16 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from string import ascii_letters
 from typing import Any, cast
 
 from .errors import BadValue, UnknownName, nearest
 
 Scalar = str | int | float | bool
 
+# Beyond this, whole numbers are not exact in JSON.
+LARGEST_INT = (1 << 53) - 1
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _TYPE_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -116,21 +120,38 @@ def _typed(param: Param, raw: object, origin: str) -> Scalar:
     if param.type is bool:
         if isinstance(raw, bool):
             return raw
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if str(raw).lower() in words:
-            return words[str(raw).lower()]
+        word = str(raw).strip().lower()
+        if word in (*_TRUE, *_FALSE):
+            return word in _TRUE
     elif param.type is str and isinstance(raw, str):
         return raw
     elif param.type in (int, float) and isinstance(raw, str | int | float) and not isinstance(raw, bool):
-        try:
-            number = float(raw)
-        except (ValueError, OverflowError):
-            number = math.nan
+        number = _number(raw)
         if param.type is float and not math.isnan(number):
             return number
-        if param.type is int and number.is_integer():
+        if param.type is int and number.is_integer() and abs(number) <= LARGEST_INT:
             return int(number)
-    raise BadValue(f"{param.name} = {raw!r:.80} ({origin}): not {_TYPE_WORDS[param.type]}")
+    raise BadValue(
+        f"{param.name} = {raw!r:.80} ({origin}): not {_TYPE_WORDS[param.type]}{_unit_hint(param, raw)}"
+    )
+
+
+def _number(raw: str | int | float) -> float:
+    try:
+        return float(raw)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _unit_hint(param: Param, raw: object) -> str:
+    """What to say to a number with a unit behind it."""
+    with_unit = isinstance(raw, str) and not math.isnan(_number(raw.rstrip().rstrip(ascii_letters)))
+    return f"; give the number alone, in {param.unit}" if param.unit and with_unit else ""
+
+
+def value_text(value: object) -> str:
+    """A value as a settings file has it, texts without quotes: 3.0, true, rows."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_name(name: str, params: Sequence[Param], where: str) -> Param:

@@ -1,27 +1,52 @@
 """Settings files, and the one order in which they give a parameter its value.
 
 built-in < camera < home < store < project file < environment < command line;
-within each file, what is said for a filter beats what is said in general, and
-what is said for a detector beats both.
+within each file, what is said for a detector beats what is said for a filter, that
+beats what is said for a camera, and that what is said in general: NESTINGS.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadSettings, UnknownName, nearest
-from .kind import Kind, Limit
-from .params import Layer, Resolved, check_name, params_of, resolve
+from .kind import Kind, Limit, Validity
+from .params import Layer, Resolved, check_name, convert, params_of, resolve
+
+if TYPE_CHECKING:
+    from .camera import Cameras
 
 FILE_NAME = "awe.toml"
 SCOPES = ("camera", "filter", "detector")
+# What a kind's table may hold besides its parameters.
+LIMITS = "limits"
+VALIDITY = "validity_nights"
+BESIDES = (LIMITS, VALIDITY)
+FOREVER = "forever"
+# About a century; who means more means forever.
+MOST_NIGHTS = 36525
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+# The scopes in which a file can say something, in the order in which tables nest, weakest first:
+# a detector outweighs a filter, and a filter a camera.
+NESTINGS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("camera",),
+    ("filter",),
+    ("camera", "filter"),
+    ("detector",),
+    ("camera", "detector"),
+    ("detector", "filter"),
+    ("camera", "detector", "filter"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,8 @@ def read_settings(path: Path) -> Settings | None:
         return None
     except OSError as error:
         raise BadSettings(f"{path}: {error.strerror}") from None
+    except RecursionError:
+        raise BadSettings(f"{path}: its lists or tables are nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettings(f"{path}: {error}") from None
     return Settings(str(path), tree)
@@ -70,14 +97,23 @@ def gather(store_roots: Sequence[Path], start: Path) -> list[Settings]:
     project = project_file(start)
     if project:
         paths.append(project)
-    found = [read_settings(path) for path in paths]
+    found = [read_settings(path) for path in dict.fromkeys(paths)]
     return [one for one in found if one is not None]
 
 
-def check_settings(settings: Settings, kinds: Sequence[Kind], cameras: Sequence[str] | None = None) -> None:
-    """Raise UnknownName where a settings file names a kind or parameter that does not exist, or a camera.
+def check_in_force(settings: Sequence[Settings], cameras: Cameras, kinds: Sequence[Kind]) -> None:
+    """Raise where what camera tables and settings files say of kinds makes no sense, naming the file."""
+    names = [camera.name for camera in cameras]
+    for camera in cameras:
+        check_settings(Settings(f"{camera.source} [settings]", camera.settings), kinds, names)
+    for one in settings:
+        check_settings(one, kinds, names)
 
-    cameras: the names of all; None leaves them unchecked.
+
+def check_settings(settings: Settings, kinds: Sequence[Kind], cameras: Sequence[str] | None = None) -> None:
+    """Raise where a settings file names a kind, parameter or camera that does not exist, or a bad value.
+
+    cameras: the names of all; None leaves them unchecked. Raises UnknownName, BadValue, BadSettings.
     """
     named = settings.tree.get("camera", {})
     if cameras is not None and isinstance(named, dict):
@@ -86,49 +122,99 @@ def check_settings(settings: Settings, kinds: Sequence[Kind], cameras: Sequence[
             raise UnknownName(
                 f"{settings.origin}: no camera {name!r}{nearest(name, list(cameras))}; there are: {there}"
             )
-    _check_tree(settings.origin, settings.tree, {kind.name: kind for kind in kinds}, SCOPES)
+    _check_tree(settings.origin, settings.tree, {kind.name: kind for kind in kinds}, ())
 
 
 def _check_tree(
-    origin: str, tree: Mapping[str, Any], kinds: Mapping[str, Kind], scopes: Sequence[str]
+    origin: str, tree: Mapping[str, Any], kinds: Mapping[str, Kind], path: tuple[tuple[str, str], ...]
 ) -> None:
     for name, value in tree.items():
         if not isinstance(value, dict):
             raise BadSettings(f"{origin}: {name} = {value!r} stands outside a table such as [bias]")
-        if name in scopes:
-            for scope, inner in value.items():
-                if not isinstance(inner, dict):
-                    raise BadSettings(
-                        f"{origin}: [{name}] {scope} = {inner!r} is not a table such as [{name}.{scope}.bias]"
-                    )
-                _check_tree(origin, inner, kinds, [one for one in scopes if one != name])
+        if name in SCOPES:
+            _check_scope(origin, name, value, kinds, path)
         elif name in kinds:
-            params = params_of(kinds[name].params)
-            for key in value:
-                if key != "limits":
-                    check_name(key, params, f"{origin}: [{name}]")
-            _limits_of(kinds[name], value, origin)
+            _check_kind(kinds[name], value, origin_of(origin, path))
         else:
-            known = [*kinds, *scopes]
+            known = [*kinds, *SCOPES]
             raise UnknownName(f"{origin}: no kind {name!r}{nearest(name, known)}")
 
 
-def scoped(
-    settings: Settings, kind: str, meta: Mapping[str, Any], with_camera: bool = True
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """What a settings file says of a kind for a frame, general first, with the origin of each part."""
-    tree = settings.tree
-    parts = [(settings.origin, tree)]
-    camera = str(meta.get("camera"))
-    if with_camera and camera in tree.get("camera", {}):
-        parts.append((f"{settings.origin} [camera.{camera}]", tree["camera"][camera]))
+def _check_scope(
+    origin: str,
+    name: str,
+    tables: Mapping[str, Any],
+    kinds: Mapping[str, Kind],
+    path: tuple[tuple[str, str], ...],
+) -> None:
+    nesting = (*(scope for scope, _ in path), name)
+    if nesting not in NESTINGS:
+        inside = header_of(path)
+        raise BadSettings(
+            f"{origin}: [{name}] stands inside {inside}, where it is not read: "
+            "a camera holds detectors and filters, a detector holds filters"
+        )
+    for value, inner in tables.items():
+        if not isinstance(inner, dict):
+            raise BadSettings(
+                f"{origin}: [{name}] {value} = {inner!r} is not a table such as [{name}.{value}.bias]"
+            )
+        _check_tree(origin, inner, kinds, (*path, (name, value)))
+
+
+def _check_kind(kind: Kind, values: Mapping[str, Any], origin: str) -> None:
+    params = params_of(kind.params)
+    for name, value in values.items():
+        if name not in BESIDES:
+            where = f"{origin}: [{kind.name}]"
+            convert(check_name(name, params, where), value, where)
+    _limits_of(kind, values, origin)
+    if VALIDITY in values:
+        validity_from(kind, values[VALIDITY], origin)
+
+
+def header_of(path: Sequence[tuple[str, str]], *more: str) -> str:
+    """The header of a table as TOML writes it, such as `[filter.R.bias]`."""
+    parts = [*(part for pair in path for part in pair), *more]
+    return f"[{'.'.join(part if _BARE.fullmatch(part) else quoted(part) for part in parts)}]"
+
+
+def quoted(text: str) -> str:
+    """A text in the quotes of TOML."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def origin_of(origin: str, path: Sequence[tuple[str, str]]) -> str:
+    """A file, and in it the scope for which something is said."""
+    return f"{origin} {header_of(path)}" if path else origin
+
+
+def tables_of(
+    settings: Settings, kinds: Sequence[Kind]
+) -> Iterator[tuple[Kind, tuple[tuple[str, str], ...], Mapping[str, Any]]]:
+    """All that a checked settings file says: the kind, the scopes for which it is said, and the values."""
+    of_name = {kind.name: kind for kind in kinds}
+    waiting: list[tuple[tuple[tuple[str, str], ...], Mapping[str, Any]]] = [((), settings.tree)]
+    while waiting:
+        path, tree = waiting.pop(0)
+        for name, value in tree.items():
+            if name in of_name:
+                yield of_name[name], path, value
+            else:
+                waiting += [((*path, (name, scope)), inner) for scope, inner in value.items()]
+
+
+def scoped(settings: Settings, kind: str, meta: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What a settings file says of a kind for a frame, weakest first, with the origin of each part."""
     found: list[tuple[str, Mapping[str, Any]]] = []
-    for origin, part in parts:
-        found.append((origin, part.get(kind, {})))
-        for scope in ("filter", "detector"):
-            value = str(meta.get(scope))
-            inner = part.get(scope, {}).get(value, {})
-            found.append((f"{origin} [{scope}.{value}]", inner.get(kind, {})))
+    for nesting in NESTINGS:
+        path = [(scope, str(meta[scope])) for scope in nesting if meta.get(scope) is not None]
+        if len(path) < len(nesting):
+            continue
+        table = settings.tree
+        for scope, value in path:
+            table = table.get(scope, {}).get(value, {})
+        found.append((origin_of(settings.origin, path), table.get(kind, {})))
     return [(origin, values) for origin, values in found if values]
 
 
@@ -141,11 +227,11 @@ def resolve_params(
 ) -> Resolved:
     """The parameters of a kind for a frame, from every layer in order."""
     layers = [
-        Layer(origin, {name: value for name, value in values.items() if name != "limits"})
+        Layer(origin, {name: value for name, value in values.items() if name not in BESIDES})
         for one in _all(meta, camera_settings, settings)
         for origin, values in scoped(one, kind.name, meta)
     ]
-    layers.append(Layer("environment", _environment(kind)))
+    layers += environment_layers(kind)
     layers.append(Layer("command line", command_line))
     return resolve(kind.params, layers)
 
@@ -154,20 +240,61 @@ def resolve_limits(
     kind: Kind, meta: Mapping[str, Any], camera_settings: Mapping[str, Any], settings: Sequence[Settings]
 ) -> list[Limit]:
     """The limits in force: the declaration's, with those of camera, home, store and project over them."""
-    limits = {limit.measure: limit for limit in kind.limits}
+    return [limit for limit, _ in limits_with_origins(kind, meta, camera_settings, settings)]
+
+
+def limits_with_origins(
+    kind: Kind, meta: Mapping[str, Any], camera_settings: Mapping[str, Any], settings: Sequence[Settings]
+) -> list[tuple[Limit, str]]:
+    """The limits in force, each with where it comes from."""
+    limits = {limit.measure: (limit, "built-in") for limit in kind.limits}
     for one in _all(meta, camera_settings, settings):
         for origin, values in scoped(one, kind.name, meta):
-            limits.update({limit.measure: limit for limit in _limits_of(kind, values, origin)})
+            limits.update({limit.measure: (limit, origin) for limit in _limits_of(kind, values, origin)})
     return list(limits.values())
 
 
+def resolve_validity(
+    kind: Kind, meta: Mapping[str, Any], camera_settings: Mapping[str, Any], settings: Sequence[Settings]
+) -> tuple[Validity | None, str]:
+    """How long a product of the kind serves by default, and where that is said; `default` is the declaration."""
+    found = (kind.validity, "default")
+    for one in _all(meta, camera_settings, settings):
+        for origin, values in scoped(one, kind.name, meta):
+            if VALIDITY in values:
+                found = (validity_from(kind, values[VALIDITY], origin), origin)
+    return found
+
+
+def validity_from(kind: Kind, value: object, origin: str) -> Validity:
+    """The validity that `[before, after]` or `"forever"` says; a side may be "forever" too. Raises BadSettings."""
+    if kind.validity is None:
+        raise BadSettings(
+            f"{origin}: {VALIDITY}: a {kind.name} is not chosen for others, so it has no validity"
+        )
+    sides = [value, value] if value == FOREVER else value
+    if not isinstance(sides, list) or len(sides) != 2 or not all(_is_nights(one) for one in sides):
+        raise BadSettings(
+            f"{origin}: {VALIDITY} of {kind.name} must be [before, after], "
+            f'each a number of nights up to {MOST_NIGHTS} or "{FOREVER}", not {value!r:.80}'
+        )
+    before, after = (None if one == FOREVER else one for one in sides)
+    return Validity(before, after)
+
+
+def _is_nights(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value == FOREVER
+    return 0 <= value <= MOST_NIGHTS
+
+
 def _limits_of(kind: Kind, values: Mapping[str, Any], origin: str) -> list[Limit]:
-    limits = values.get("limits", {})
+    limits = values.get(LIMITS, {})
     if not isinstance(limits, dict):
         raise BadSettings(
             f"{origin}: limits of {kind.name} must be a table of MEASURE = [low, high], not {limits!r}"
         )
-    return [_limit(kind, measure, bounds, origin) for measure, bounds in limits.items()]
+    return [limit_of(kind, measure, bounds, origin) for measure, bounds in limits.items()]
 
 
 def _all(
@@ -176,7 +303,8 @@ def _all(
     return [Settings(f"camera {meta.get('camera')}", camera_settings), *settings]
 
 
-def _limit(kind: Kind, measure: str, bounds: object, origin: str) -> Limit:
+def limit_of(kind: Kind, measure: str, bounds: object, origin: str) -> Limit:
+    """A limit from `[low, high]`, an empty text leaving a side open. Raises UnknownName, BadSettings."""
     from .quality import measure_names
 
     names = measure_names(kind)
@@ -198,7 +326,11 @@ def _is_bound(value: object) -> bool:
     return abs(value) <= sys.float_info.max
 
 
-def _environment(kind: Kind) -> dict[str, str]:
+def environment_layers(kind: Kind) -> list[Layer]:
+    """A layer for each environment variable of the kind; an empty one counts as not set, as it does for the shell."""
     prefix = f"AWE_{kind.name.upper()}_"
-    found = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
-    return {name.removeprefix(prefix).lower(): value for name, value in found.items()}
+    return [
+        Layer(f"environment {name}", {name.removeprefix(prefix).lower(): value})
+        for name, value in sorted(os.environ.items())
+        if name.startswith(prefix) and value.strip()
+    ]

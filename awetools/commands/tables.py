@@ -1,0 +1,25 @@
+"""Rows for people and programs: an aligned table on a terminal, TAB-separated with a header line into a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from . import options
+
+# A value must not break its line, or steer the terminal.
+_CONTROLS = {code: " " if chr(code) in "\t\r\n" else ascii(chr(code))[1:-1] for code in range(32)}
+_CONTROLS |= {code: ascii(chr(code))[1:-1] for code in range(127, 160)}
+
+
+@options.to_output()
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of texts under the names of their columns."""
+    lines = [[text.translate(_CONTROLS) for text in row] for row in (columns, *rows)]
+    if not sys.stdout.isatty():
+        sys.stdout.writelines("\t".join(line) + "\n" for line in lines)
+        return
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    for line in lines:
+        shown = "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+        sys.stdout.write(shown.rstrip() + "\n")

@@ -9,6 +9,7 @@ import platform
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -93,7 +94,8 @@ def ending_of(status: int, cpu_s: float, peak_memory_mb: float) -> Ending:
 def not_started(attempt: Attempt, error: OSError) -> Ending:
     """The ending of a node whose program cannot be run; says so in its log."""
     text = str(error) if error.errno is None else f"{attempt.argv[0]}: {error.strerror}"
-    os.write(attempt.log, f"{text}\n".encode(errors="surrogateescape"))
+    with suppress(OSError):
+        os.write(attempt.log, f"{text}\n".encode(errors="surrogateescape"))
     return Ending(NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN)
 
 
@@ -143,7 +145,9 @@ def _take_output(attempt: Attempt) -> bytes:
     output = os.pread(attempt.output, OUTPUT_BYTES, start) if size else b""
     if output:
         left_out = f"[the first {start} bytes of its output are not kept]\n".encode() if start else b""
-        os.write(attempt.log, left_out + output + (b"" if output.endswith(b"\n") else b"\n"))
+        # A full disk is told of by the state that cannot be written.
+        with suppress(OSError):
+            os.write(attempt.log, left_out + output + (b"" if output.endswith(b"\n") else b"\n"))
     return output.partition(b"\n")[2] if start else output
 
 

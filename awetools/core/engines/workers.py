@@ -7,6 +7,7 @@ killed takes only its node with it.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -107,6 +108,8 @@ def _live(
     """The life of a worker, in the child; never returns."""
     try:
         signal.set_wakeup_fd(-1)
+        # What the other process left to be collected is not this one's to close.
+        gc.freeze()
         _default_signals()
         os.setpgid(0, 0)
         die_with_parent(parent)

@@ -6,23 +6,22 @@ import gc
 import json
 import sys
 import time
-from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import SEVERITY, NotUpToDate, worst
+from ..core.errors import NotUpToDate, worst
 from . import options
 from .messages import Messenger
 from .runner import launch
 from .types import ConditionType, KindType
 
 if TYPE_CHECKING:
-    from ..core.campaign import Demand, Outcome, Survey
+    from ..core.campaign import Campaign, Demand, Survey
     from ..core.engines.local import Event
-    from ..core.engines.planfile import RunPlan
+    from ..core.engines.states import NodeState
     from ..core.graph import View
-    from ..core.nodes import Node
     from ..core.workspace import Workspace
 
 EXPORTS = ("json", "make", "sh")
@@ -130,17 +129,18 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
       awe-make --outdated -n
     """
     from ..core.campaign import refuse_nothing, survey
-
-    if messenger.verbose < 2:
-        # A survey makes millions of small objects and drops none.
-        gc.disable()
-    demand, view, workspace = _asked(what, words, given)
-    refuse_nothing(demand)
     from ..core.kinds import KINDS
+    from .makesays import say_unusable, warn_of_frames
+    from .warm import checked_workspace
 
+    # A survey makes millions of small objects and drops none.
+    gc.disable()
+    workspace = checked_workspace()
+    demand, view = _asked(what, words, given, workspace)
+    refuse_nothing(demand)
     found = survey(demand, view, workspace, KINDS)
-    _warn_of_frames(found, messenger)
-    _say_unusable(found, messenger)
+    warn_of_frames(found, messenger)
+    say_unusable(found, messenger)
     if given["tree"]:
         return _print_tree(found, messenger, given)
     if given["export"]:
@@ -150,26 +150,23 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     return _make(found, messenger, given)
 
 
-def _asked(what: str | None, words: tuple[str, ...], given: dict[str, Any]) -> tuple[Demand, View, Workspace]:
+def _asked(
+    what: str | None, words: tuple[str, ...], given: dict[str, Any], workspace: Workspace
+) -> tuple[Demand, View]:
+    """What the command line asks for, and how the graph is to be seen."""
     from ..core.campaign import Demand
     from ..core.graph import View
     from ..core.kind import kind_named
     from ..core.kinds import KINDS
-    from ..core.paramsets import load_set, parse_sets
     from ..core.validity import as_of_moment
-    from .warm import checked_workspace
 
-    workspace = checked_workspace()
-    sets = {
-        kind: dict(values)
-        for kind, values in (
-            load_set(workspace, given["params_set"], KINDS) if given["params_set"] else {}
-        ).items()
-    }
-    for kind, values in parse_sets(given["sets"], KINDS).items():
-        sets.setdefault(kind, {}).update(values)
+    is_kind = what in {kind.name for kind in KINDS}
+    if what is not None and not is_kind and (given["outdated"] or _is_product(what)):
+        words, what = (what, *words), None
+    kind = kind_named(KINDS, what) if what is not None else None
+    until = kind_named(KINDS, given["until"]) if given["until"] else None
     view = View(
-        sets=sets,
+        sets=_sets(workspace, given["params_set"], given["sets"]),
         depth=given["depth"],
         only=frozenset(given["only"]),
         remake=frozenset(given["remake"]),
@@ -178,17 +175,23 @@ def _asked(what: str | None, words: tuple[str, ...], given: dict[str, Any]) -> t
         nearest_nights=given["allow_nearest"],
         as_of=None if given["as_of"] is None else as_of_moment(given["as_of"]),
     )
-    until = kind_named(KINDS, given["until"]) if given["until"] else None
-    names = {kind.name for kind in KINDS}
-    if what is not None and what not in names and _is_product(what):
-        return Demand(None, (what, *words), given["outdated"], until), view, workspace
-    if what is not None and given["outdated"] and what not in names:
-        return Demand(None, (what, *words), True, until), view, workspace
-    return Demand(kind_named(KINDS, what) if what else None, words, given["outdated"], until), view, workspace
+    return Demand(kind, words, given["outdated"], until), view
 
 
 def _is_product(text: str) -> bool:
     return text.lower().endswith((".fits", ".fit", ".fts")) or "/" in text
+
+
+def _sets(workspace: Workspace, name: str | None, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Kind to parameter to value: a saved set, and over it what the command line sets."""
+    from ..core.kinds import KINDS
+    from ..core.paramsets import load_set, parse_sets
+
+    saved = load_set(workspace, name, KINDS) if name else {}
+    found = {kind: dict(values) for kind, values in saved.items()}
+    for kind, values in parse_sets(texts, KINDS).items():
+        found.setdefault(kind, {}).update(values)
+    return found
 
 
 # Answers
@@ -199,6 +202,7 @@ def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.orders import output_of
     from ..core.reasons import reasons_of
     from ..core.tree import as_objects
+    from .makesays import say_blocked, summary
 
     graph = found.graph
     if given["check"]:
@@ -211,13 +215,14 @@ def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
             options.print_line(f"{output_of(graph, node)}\t{why}")
         else:
             options.print_line(output_of(graph, node), given["null"])
-    messenger.note(_summary(found))
-    return _say_blocked(found, messenger)
+    messenger.note(summary(found))
+    return say_blocked(found, messenger)
 
 
 def _check(found: Survey, messenger: Messenger) -> int:
     from ..core.nodes import label
     from ..core.reasons import reasons_of
+    from .makesays import say_blocked
 
     late = [node for node in found.targets if node.state not in ("fresh", "unchecked")]
     if not late:
@@ -226,12 +231,13 @@ def _check(found: Survey, messenger: Messenger) -> int:
     reasons = "; ".join(f"{one.name}: {one.detail}" for one in reasons_of(graph, late[0])) or late[0].state
     more = f", and {len(late) - 1} more of {len(found.targets)}" if len(late) > 1 else ""
     messenger.error(NotUpToDate(f"{label(late[0])}: {reasons}{more}"))
-    return worst([NotUpToDate.exit_code, _say_blocked(found, messenger)])
+    return worst([NotUpToDate.exit_code, say_blocked(found, messenger)])
 
 
 def _print_tree(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.campaign import everything_below
     from ..core.tree import as_objects, lines_of
+    from .makesays import summary
 
     if given["as_json"]:
         for about in as_objects(found.graph, everything_below(found.targets)):
@@ -239,231 +245,73 @@ def _print_tree(found: Survey, messenger: Messenger, given: dict[str, Any]) -> i
         return 0
     for line in lines_of(found.graph, found.targets, given["depth"]):
         options.print_line(line.branches + line.text.replace("\n", " "))
-    messenger.note(_summary(found))
+    messenger.note(summary(found))
     return 0
-
-
-def _summary(found: Survey) -> str:
-    from ..core.campaign import states_of
-
-    kinds = Counter(node.kind.name for node in found.to_make)
-    making = ", ".join(f"{count} {name}" for name, count in kinds.items())
-    states = states_of(found.targets)
-    parts = [f"would make {len(found.to_make)}{f' ({making})' if making else ''}"]
-    parts += [f"{states[name]} {word}" for name, word in STATE_WORDS.items() if states[name]]
-    return ", ".join(parts)
-
-
-STATE_WORDS = {
-    "fresh": "up to date",
-    "unchecked": "not checked",
-    "flagged": "flagged",
-    "failed": "failed before",
-    "blocked": "blocked",
-}
-
-
-def _say_blocked(found: Survey, messenger: Messenger) -> int:
-    """Say once for each reason what cannot be made; returns the exit code."""
-    from ..core.nodes import label
-
-    causes: dict[tuple[str, str], list[Node]] = {}
-    for node in found.blocked:
-        if node.error is not None:
-            causes.setdefault((node.error.message, node.error.hint), []).append(node)
-    for (message, hint), nodes in causes.items():
-        first = label(nodes[0])
-        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-        error = nodes[0].error
-        assert error is not None
-        messenger.error(type(error)(f"{first}{more}: {nodes[0].state}: {message}", hint=hint))
-    return worst([_code(node) for node in found.blocked])
-
-
-def _code(node: Node) -> int:
-    # A product that is there and flagged was still asked for and exists: it is who uses it that fails.
-    if node.state == "flagged":
-        return 0
-    return 5
-
-
-def _warn_of_frames(found: Survey, messenger: Messenger) -> None:
-    """Name the raw frames that are gone or changed since they were registered, with what they touch."""
-    graph = found.graph
-    for address, nodes in graph.gone.items():
-        messenger.warning(f"{address}: the file is gone; it went into {_touched(graph, nodes)}")
-    for address, nodes in graph.changed.items():
-        messenger.warning(
-            f"{address}: was changed since it was registered; it goes into {_touched(graph, nodes)}"
-        )
-
-
-def _touched(graph: Any, nodes: list[Node]) -> str:
-    from ..core.nodes import label
-
-    names = [label(node) for node in dict.fromkeys(nodes)]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _say_unusable(found: Survey, messenger: Messenger) -> None:
-    """Say once of each optional calibration that is there, or could be, why it is not used."""
-    reasons = Counter(
-        f"without {role}: {reason}"
-        for node in found.to_make
-        if node.supply
-        for role, reason in node.supply.without.items()
-        if reason
-    )
-    for text, count in reasons.items():
-        messenger.note(f"{text}{f' ({count} products)' if count > 1 else ''}")
 
 
 # Making
 
 
 def _export(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
-    from ..core.campaign import plan_of
+    from ..core.campaign import campaign_of
     from ..core.engines.export import to_json_lines, to_makefile, to_script
+    from .makesays import say_blocked, summary
 
-    plan = plan_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"])
+    plan = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"]).plan
     write = {"json": to_json_lines, "make": to_makefile, "sh": to_script}[given["export"]]
     with options.to_output():
         sys.stdout.write(write(plan))
         sys.stdout.flush()
-    messenger.note(_summary(found))
-    return _say_blocked(found, messenger)
+    messenger.note(summary(found))
+    return say_blocked(found, messenger)
 
 
 def _make(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
-    from ..core.campaign import conclude, plan_of
+    from ..core.campaign import campaign_of, conclude
+    from .makesays import print_targets, say_blocked, say_outcome, summary
 
-    code = _say_blocked(found, messenger)
+    code = say_blocked(found, messenger)
     if not found.to_make:
-        _print_targets(found, None, given)
+        print_targets(found, None, given["as_json"], given["null"])
         if len(found.targets) > 1 or code:
-            messenger.note(_summary(found).replace("would make 0, ", ""))
+            messenger.note(summary(found))
         return code
-    plan = plan_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"])
+    campaign = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"])
     began = time.monotonic()
-    states = _run(plan, found, messenger, given)
-    outcome = conclude(found, plan, states, keep=given["plan"] is not None)
-    _print_targets(found, outcome, given)
-    _say_summary(found, outcome, time.monotonic() - began, messenger)
-    codes = [code]
-    for state in outcome.states.values():
-        if state.status == "blocked":
-            codes.append(5)
-        elif state.status != "done":
-            codes.append(state.code if state.code in SEVERITY else 7)
-    return worst(codes)
+    states = _run(campaign, messenger, given)
+    outcome = conclude(campaign, states, keep=given["plan"] is not None)
+    print_targets(found, outcome, given["as_json"], given["null"])
+    say_outcome(found, outcome, time.monotonic() - began, messenger)
+    return worst([code, outcome.exit_code])
 
 
-def _run(plan: RunPlan, found: Survey, messenger: Messenger, given: dict[str, Any]) -> dict[str, Any]:
-    from ..core.campaign import orders_by_node
+def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dict[str, NodeState]:
     from ..core.engines.local import Finished, run, slots_of_machine
     from ..core.engines.planfile import write_plan
     from ..core.engines.ready import Slots
-    from ..core.nodes import label
+    from .makesays import say_finished, say_start
     from .progress import progress
     from .warm import preload, warm
 
     slots = slots_of_machine(given["jobs"])
     if given["memory"]:
         slots = Slots(slots.cpus, options.parse_bytes(given["memory"]) >> 20)
+    plan = campaign.plan
     write_plan(plan)
-    found.graph.stock.close()
-    nodes = orders_by_node(found, plan.nodes)
-    seconds = sum(order.seconds for order in plan.nodes) / slots.cpus
-    if len(plan.nodes) > 1:
-        kinds = Counter(node.kind.name for node in found.to_make)
-        making = ", ".join(f"{count} {name}" for name, count in kinds.items())
-        messenger.note(f"making {len(plan.nodes)} ({making}), about {_duration(seconds)}")
+    # Workers are forked from here: what they must not share is closed, what they can share is made ready.
+    campaign.survey.graph.stock.close()
+    say_start(campaign, slots.cpus, messenger)
     preload(order.argv for order in plan.nodes)
     gc.freeze()
     gc.enable()
     with progress(len(plan.nodes), "awe-make", messenger) as step:
 
-        def said(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if isinstance(event, Finished):
                 step()
-                _say_finished(plan, label(nodes[event.node.id]), event, messenger)
+                say_finished(campaign, event, messenger)
 
-        return run(plan, slots, warm(), said, fail_fast=given["fail_fast"])
-
-
-def _say_finished(plan: RunPlan, label: str, event: Any, messenger: Messenger) -> None:
-    """Say at once what failed, and what a node warned of."""
-    state = event.state
-    if state.status == "done":
-        for line in _log_lines(plan, event.node.id):
-            _, found, text = line.partition(": warning: ")
-            if found:
-                messenger.warning(text)
-            elif line:
-                messenger.detail(f"{label}: {line.partition(': ')[2] or line}")
-        return
-    if state.status == "blocked":
-        messenger.detail(f"{label}: blocked: {state.error}")
-        return
-    text = " ".join(state.error.split("\n")).strip() or state.status
-    messenger.failure(f"{label}: {state.status}: {text}")
-
-
-def _log_lines(plan: RunPlan, name: str) -> list[str]:
-    try:
-        return plan.log_path(name).read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return []
-
-
-def _print_targets(found: Survey, outcome: Outcome | None, given: dict[str, Any]) -> None:
-    """The path of each target that is there."""
-    from ..core.nodes import label
-
-    made = {node: outcome.states[name] for name, node in outcome.nodes.items()} if outcome else {}
-    for node in found.targets:
-        state = made.get(node)
-        path = (
-            state.product
-            if state
-            else node.item.address
-            if node.item and node.state in ("fresh", "unchecked", "flagged")
-            else ""
-        )
-        if state and state.status != "done":
-            path = ""
-        if given["as_json"]:
-            action = (state.action if state.status == "done" else state.status) if state else _action(node)
-            about = {"path": path or None, "action": action, "label": label(node)}
-            options.print_line(json.dumps(about))
-        elif path:
-            options.print_line(path, given["null"])
-
-
-def _action(node: Node) -> str:
-    return "up-to-date" if node.state == "fresh" else node.state
-
-
-def _say_summary(found: Survey, outcome: Outcome, seconds: float, messenger: Messenger) -> None:
-    fresh = sum(1 for node in found.targets if node.state == "fresh")
-    counts = outcome.counts + Counter({"up to date": fresh} if fresh else {})
-    parts = [f"{counts[word]} {word}" for word in ("made", "up to date", "failed", "blocked") if counts[word]]
-    messenger.note(f"{', '.join(parts)} in {_duration(seconds)}")
-    blocked = Counter(
-        outcome.nodes[name].kind.name for name, state in outcome.states.items() if state.status == "blocked"
-    )
-    if blocked:
-        messenger.note(
-            f"not made, as they hang on what failed: {', '.join(f'{n} {kind}' for kind, n in blocked.items())}"
-        )
-    if outcome.directory is not None:
-        messenger.note(f"plan, states and logs are in {outcome.directory}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return run(plan, slots, warm(), on_event, fail_fast=given["fail_fast"])
 
 
 def main() -> None:

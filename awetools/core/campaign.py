@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .engines.planfile import Node as Order
 from .engines.planfile import RunPlan
-from .engines.states import NodeState
-from .errors import AweError, BadValue, NoMatch, NoStore, UsageError
+from .engines.states import NodeState, exit_code_of
+from .errors import AweError, BadValue, NoMatch, NoStore, UsageError, worst
 from .graph import Graph, View
 from .kind import Kind, kind_named
 from .lookout import look_at
@@ -56,14 +56,27 @@ class Survey:
         return [node for node in self.targets if node.state in ("blocked", "failed", "flagged")]
 
 
-@dataclass
-class Outcome:
-    """What became of a plan: the state of each node by its order's id, and the plan's directory if it is kept."""
+@dataclass(frozen=True)
+class Campaign:
+    """A survey with the plan of what is to be made.
 
+    nodes: that of each order, by the order's id; needed: the orders that targets cannot do without.
+    """
+
+    survey: Survey
+    plan: RunPlan
     nodes: Mapping[str, Node]
-    states: Mapping[str, NodeState]
+    needed: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a campaign: how each node ended, how many came to what, and the logs if they are kept."""
+
+    by_node: Mapping[Node, NodeState]
+    counts: Counter[str]
+    exit_code: int
     directory: Path | None
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 def survey(demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind]) -> Survey:
@@ -186,20 +199,34 @@ def _refuse_circle(kind: Kind, kinds: Sequence[Kind], path: list[str], done: set
 # Running
 
 
-def plan_of(
+def campaign_of(
     found: Survey, argv: Sequence[str], timeout_s: float | None, directory: Path | None = None
-) -> RunPlan:
+) -> Campaign:
     """The plan of all that is to be made: run where the person is, with the stores that were read."""
-    graph = found.graph
-    orders = orders_of(graph, found.to_make, timeout_s)
-    stores = os.pathsep.join(str(store.root) for store in graph.workspace.stores)
-    return RunPlan(
-        directory or _new_directory(graph.workspace),
-        graph.workspace.start,
+    workspace = found.graph.workspace
+    orders = orders_of(found.graph, found.to_make, timeout_s)
+    stores = os.pathsep.join(str(store.root) for store in workspace.stores)
+    plan = RunPlan(
+        directory or _new_directory(workspace),
+        workspace.start,
         {"AWE_PATH": stores},
         tuple(orders),
         tuple(argv),
     )
+    nodes = {order.id: node for order, node in zip(orders, found.to_make, strict=True)}
+    return Campaign(found, plan, nodes, _needed(orders, nodes, set(found.targets)))
+
+
+def _needed(orders: Sequence[Order], nodes: Mapping[str, Node], targets: Collection[Node]) -> frozenset[str]:
+    """The orders of some targets, and all that these cannot do without."""
+    needs = {order.id: order.needs for order in orders}
+    found = {order.id for order in orders if nodes[order.id] in targets}
+    waiting = list(found)
+    while waiting:
+        more = [one for one in needs[waiting.pop()] if one not in found]
+        found.update(more)
+        waiting += more
+    return frozenset(found)
 
 
 def _new_directory(workspace: Workspace) -> Path:
@@ -207,30 +234,33 @@ def _new_directory(workspace: Workspace) -> Path:
     return workspace.stores[0].awe / "runs" / f"{stamp}-{os.getpid()}"
 
 
-def orders_by_node(found: Survey, orders: Sequence[Order]) -> dict[str, Node]:
-    """The node that each order makes, by the order's id."""
-    return {order.id: node for order, node in zip(orders, found.to_make, strict=True)}
-
-
-def conclude(found: Survey, plan: RunPlan, states: Mapping[str, NodeState], keep: bool) -> Outcome:
+def conclude(campaign: Campaign, states: Mapping[str, NodeState], keep: bool) -> Outcome:
     """Remember what failed for good, and drop the plan's directory if all went well."""
-    nodes = orders_by_node(found, plan.nodes)
-    counts = Counter(_word(states[name]) for name in nodes)
+    found, nodes = campaign.survey, campaign.nodes
+    store = found.graph.workspace.stores[0]
     failed = {
         name: state for name, state in states.items() if state.status == "failed" and state.code in LASTING
     }
     for name, key in _keys_of(found, {name: nodes[name] for name in failed}):
-        remember_failure(found.graph.workspace.stores[0], key, failed[name].error.strip())
+        remember_failure(store, key, failed[name].error.strip())
     if found.graph.view.retry:
         for state in states.values():
             if state.status == "done":
-                forget_failure(found.graph.workspace.stores[0], state.recipe_key)
-    all_well = all(state.status == "done" for state in states.values())
-    if all_well and not keep:
-        shutil.rmtree(plan.directory, ignore_errors=True)
-        with suppress(OSError):
-            plan.directory.parent.rmdir()
-    return Outcome(nodes, states, None if all_well and not keep else plan.directory, counts)
+                forget_failure(store, state.recipe_key)
+    directory: Path | None = campaign.plan.directory
+    if not keep and all(state.status == "done" for state in states.values()):
+        _drop(campaign.plan.directory)
+        directory = None
+    by_node = {nodes[name]: state for name, state in states.items()}
+    # What nothing asked for hangs on is gone without.
+    code = worst([exit_code_of(state) for name, state in states.items() if name in campaign.needed])
+    return Outcome(by_node, Counter(_word(state) for state in states.values()), code, directory)
+
+
+def _drop(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        directory.parent.rmdir()
 
 
 def _word(state: NodeState) -> str:

@@ -214,7 +214,7 @@ class Graph:
             known = self._now[item.address] = self._looked_at(item)
         if item.address in self.gone:
             self.gone[item.address].append(node)
-        elif known is not item:
+        elif known.content != item.content:
             self.changed.setdefault(item.address, []).append(node)
         return known
 

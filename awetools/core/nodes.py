@@ -218,6 +218,8 @@ class Nodes:
         if need.on_request and not self.stock.items(made_of.name, place):
             return
         for node in self.at(made_of, place).values():
+            if need.on_request and node.given and not self.versions(node):
+                continue
             setting = self._resolved(kind, product_meta(kind, [node.meta()]), node.meta())
             yield Node(setting, (node,), need.role)
 

@@ -1,0 +1,184 @@
+"""What `awe-make` says of a survey and of a run: counts, causes, warnings, and the paths of what was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..core.campaign import Campaign, Outcome, Survey, states_of
+from ..core.engines.local import Finished
+from ..core.engines.planfile import RunPlan
+from ..core.engines.states import NodeState
+from ..core.errors import worst
+from ..core.nodes import Node, label
+from . import options
+from .messages import Messenger
+
+STATE_WORDS = {
+    "fresh": "up to date",
+    "unchecked": "not checked",
+    "flagged": "flagged",
+    "failed": "failed before",
+    "blocked": "blocked",
+}
+# In these states there is a product.
+THERE = ("fresh", "unchecked", "flagged")
+
+
+def summary(found: Survey) -> str:
+    """How many products are to be made, of which kinds, and in which states the others are."""
+    states = states_of(found.targets)
+    parts = [f"would make {_counted(found.to_make)}"] if found.to_make else []
+    parts += [f"{states[name]} {word}" for name, word in STATE_WORDS.items() if states[name]]
+    return ", ".join(parts) or "nothing to make"
+
+
+def _counted(nodes: Sequence[Node]) -> str:
+    return f"{len(nodes)} ({_kinds(nodes)})"
+
+
+def _kinds(nodes: Iterable[Node]) -> str:
+    kinds = Counter(node.kind.name for node in nodes)
+    return ", ".join(f"{count} {name}" for name, count in kinds.items())
+
+
+# Before
+
+
+def say_blocked(found: Survey, messenger: Messenger) -> int:
+    """Say once for each cause what cannot be made, or must not be used; returns the exit code.
+
+    A product that is there and flagged is what was asked for: it is who uses it that fails.
+    """
+    causes: dict[tuple[str, str], list[Node]] = {}
+    for node in found.blocked:
+        if node.error is not None:
+            causes.setdefault((node.error.message, node.error.hint), []).append(node)
+    codes = []
+    for (message, hint), nodes in causes.items():
+        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        text = f"{label(nodes[0])}{more}: {nodes[0].state}: {message}"
+        error = nodes[0].error
+        if nodes[0].state == "flagged":
+            messenger.warning(text)
+        elif error is not None:
+            messenger.error(type(error)(text, hint=hint))
+            codes.append(5)
+    return worst(codes)
+
+
+def warn_of_frames(found: Survey, messenger: Messenger) -> None:
+    """Name the raw frames that are gone or changed since they were registered, with what they touch."""
+    for address, nodes in found.graph.gone.items():
+        messenger.warning(f"{address}: the file is gone; it went into {_touched(nodes)}")
+    for address, nodes in found.graph.changed.items():
+        messenger.warning(f"{address}: was changed since it was registered; it goes into {_touched(nodes)}")
+
+
+def _touched(nodes: Sequence[Node]) -> str:
+    names = [label(node) for node in dict.fromkeys(nodes)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def say_unusable(found: Survey, messenger: Messenger) -> None:
+    """Say once of each optional calibration that is there, or could be, why it is not used."""
+    reasons = Counter(
+        f"without {role}: {reason}"
+        for node in found.to_make
+        if node.supply
+        for role, reason in node.supply.without.items()
+        if reason
+    )
+    for text, count in reasons.items():
+        messenger.note(f"{text}{f' ({count} products)' if count > 1 else ''}")
+
+
+# While it runs
+
+
+def say_start(campaign: Campaign, cpus: int, messenger: Messenger) -> None:
+    """How many products are made, and how long that is expected to take."""
+    orders = campaign.plan.nodes
+    if len(orders) > 1:
+        seconds = sum(order.seconds for order in orders) / cpus
+        messenger.note(f"making {_counted(campaign.survey.to_make)}, about {_duration(seconds)}")
+
+
+def say_finished(campaign: Campaign, event: Finished, messenger: Messenger) -> None:
+    """Say at once what failed, and what a node warned of."""
+    state, name = event.state, label(campaign.nodes[event.node.id])
+    if state.status == "done":
+        _pass_on(campaign.plan, event.node.id, name, messenger)
+    elif state.status == "blocked":
+        messenger.detail(f"{name}: blocked: {state.error}")
+    elif event.node.id in campaign.needed:
+        messenger.failure(f"{name}: {state.status}: {_one_line(state)}")
+    else:
+        messenger.warning(f"{name}: {state.status}: {_one_line(state)}; what could use it goes without")
+
+
+def _one_line(state: NodeState) -> str:
+    return " ".join(state.error.split("\n")).strip() or state.status
+
+
+def _pass_on(plan: RunPlan, node: str, name: str, messenger: Messenger) -> None:
+    """The warnings of a node, and with -v all that it said."""
+    try:
+        lines = plan.log_path(node).read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, is_warning, text = line.partition(": warning: ")
+        if is_warning:
+            messenger.warning(text)
+        elif line.startswith("awe-"):
+            messenger.detail(f"{name}: {line.partition(': ')[2]}")
+
+
+# After
+
+
+def print_targets(found: Survey, outcome: Outcome | None, as_json: bool, null: bool) -> None:
+    """The path of each product that was asked for and is there."""
+    made = outcome.by_node if outcome else {}
+    for node in found.targets:
+        path = _path(node, made)
+        if as_json:
+            about = {"path": path or None, "action": _action(node, made), "label": label(node)}
+            options.print_line(json.dumps(about))
+        elif path:
+            options.print_line(path, null)
+
+
+def _path(node: Node, made: Mapping[Node, NodeState]) -> str:
+    state = made.get(node)
+    if state is not None:
+        return state.product if state.status == "done" else ""
+    return node.item.address if node.item is not None and node.state in THERE else ""
+
+
+def _action(node: Node, made: Mapping[Node, NodeState]) -> str:
+    state = made.get(node)
+    if state is not None:
+        return state.action if state.status == "done" else state.status
+    return "up-to-date" if node.state == "fresh" else node.state
+
+
+def say_outcome(found: Survey, outcome: Outcome, seconds: float, messenger: Messenger) -> None:
+    """How many came to what, what was not made for the failure of others, and where the logs are."""
+    fresh = sum(1 for node in found.targets if node.state == "fresh")
+    counts = outcome.counts + Counter({"up to date": fresh})
+    parts = [f"{counts[word]} {word}" for word in ("made", "up to date", "failed", "blocked") if counts[word]]
+    messenger.note(f"{', '.join(parts)} in {_duration(seconds)}")
+    blocked = [node for node, state in outcome.by_node.items() if state.status == "blocked"]
+    if blocked:
+        messenger.note(f"not made, as they hang on what failed: {_kinds(blocked)}")
+    if outcome.directory is not None:
+        messenger.note(f"plan, states and logs are in {outcome.directory}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

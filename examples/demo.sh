@@ -24,21 +24,20 @@ awe-init >/dev/null
 awe-ingest -q -j2 raw/ >/dev/null
 awe-query raw --get frame_type,detector,filter --format csv | tail -n +2 | sort | uniq -c
 
-say "the detector: read noise, bias, gain, dark current, hot pixels"
+say "the detector, one program at a time: read noise, bias, gain"
 awe-query raw_bias     | awe-readnoise
 awe-query raw_bias     | awe-bias -j2
 awe-query raw_domeflat | awe-gain -j2
-awe-query raw_dark     | awe-dark -j2
-awe-query dark         | awe-hotpix
 
-say "the light: dome and twilight flats, cold pixels, flats"
-awe-query raw_domeflat | awe-domeflat -j2
-awe-query raw_twiflat  | awe-twiflat -j2
-awe-query domeflat     | awe-coldpix
-awe-query domeflat     | awe-flat
+say "what one reduced frame hangs on: some is there, the rest is to be made"
+awe-make reduced "$(awe-query raw_science --limit 1)" --tree
 
-say "science frames, reduced"
-awe-query raw_science  | awe-reduce -j2
+say "science frames, reduced, with all that they need"
+awe-make reduced -j2
+
+say "asked again, nothing is to be made; after another parameter, what hangs on it"
+awe-make reduced -n
+awe-make reduced --set bias.clip_sigma=4 -n | tail -n 3
 
 say "how well it agrees with the truth"
 "${PYTHON:-python3}" "$here/check_truth.py" .
@@ -55,6 +54,7 @@ cd $demo                                  # the pictures are in pictures/
 awe-query reduced --get path,filter,sky_adu,imstat.stdev
 awe-lineage \$(awe-query reduced --limit 1)
 awe-why \$(awe-query raw_science --limit 1) --role flat
-awe-query raw_science | awe-reduce -u     # all up to date: nothing is made
+awe-make --outdated -n                    # all is up to date
+awe-timeline bias dark flat
 awe-verify
 NEXT

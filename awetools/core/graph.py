@@ -110,19 +110,18 @@ class Graph:
 
     def _problem_of_given(self, node: Node) -> AweError | None:
         """Why what the command would be given cannot make a product."""
-        need, name = node.kind.need(node.role), label(node)
+        need, only = node.kind.need(node.role), self.view.only
         if len(node.given) < need.at_least:
             names = ", ".join(os.path.basename(one.address) for one in node.raws)
             return TooFew(
-                f"{name} needs at least {need.at_least} {need.kind}, not {len(node.given)}: {names}",
+                f"{label(node)} needs at least {need.at_least} {need.kind}, not {len(node.given)}: {names}",
                 hint=f"awe-query {need.kind} night={node.get('night')}",
             )
         for one in node.given:
             if isinstance(one, Node) and self.decide(one).state not in SERVING:
                 return NoMatch(f"{label(one)} is {why_not(one)}", hint=one.error.hint if one.error else "")
-        only = self.view.only
         if only and node.kind.name not in only:
-            return NoMatch(f"{name} does not exist, and only {', '.join(sorted(only))} is to be made")
+            return NoMatch(f"{label(node)} does not exist, and only {', '.join(sorted(only))} is to be made")
         return None
 
     def _compared(self, node: Node) -> str:
@@ -199,7 +198,8 @@ class Graph:
         """Whether a product is whole, gone or edited, by sizes and times; it is read only where they differ."""
         unchanged = self._is_unchanged(item)
         if unchanged is None:
-            return GONE
+            # A file without its record is nobody's: it is not replaced unasked.
+            return EDITED if os.path.lexists(item.address) else GONE
         return UNCHANGED if unchanged else _read_state(Path(item.address), item)
 
     def _is_unchanged(self, item: Item) -> bool | None:

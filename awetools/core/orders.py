@@ -19,7 +19,7 @@ from .params import params_of
 from .store import Store, default_path
 
 # Exit codes of failures that the same inputs and parameters would bring again.
-LASTING = frozenset({1, 2, 3, 4, 5, 6})
+LASTING = frozenset({1, 3, 4, 6})
 # Where nothing like it was made before: start, then reading, computing and writing, by the input's size.
 FIRST_SECONDS, SECONDS_A_GB = 0.1, 25.0
 FIRST_MB, MB_A_FRAME = 150, 12.0
@@ -88,10 +88,11 @@ def _argv(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
     yield kind.command
     yield "--json"
     yield "--chosen"
-    # What is asked to be made again is made although it is up to date.
-    if node.edited:
+    # Of a node whose inputs are yet to be made it is not known whether its product was edited.
+    if graph.view.force:
         yield "--force"
-    elif kind.name not in graph.view.remake:
+    # What is asked to be made again is made although it is up to date.
+    if not node.edited and kind.name not in graph.view.remake:
         yield "--update"
     yield from _parameters(kind, graph.view.sets.get(kind.name, {}))
     filled = {one.need.role: one for one in _filled(node)}

@@ -76,7 +76,7 @@ def outdated_targets(graph: Graph, kinds: Iterable[Kind], words: Sequence[str]) 
 
 
 def _is_file(word: str) -> bool:
-    return os.path.lexists(word) or ("=" not in word and parse_address(word).path.is_file())
+    return os.path.lexists(word) or ("=" not in word and os.path.isfile(parse_address(word).path))
 
 
 def _that_meet(graph: Graph, kind: Kind, condition: Condition | None) -> list[Node]:

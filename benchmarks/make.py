@@ -184,13 +184,17 @@ def write_product(store: Store, graph: Graph, node: Node, sequence: int) -> Any:
     path = Path(output_of(graph, node))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
+    recipe = {"kind": node.kind.name, "revision": node.kind.revision, "parameters": {}, "inputs": []}
+    about = {"bytes": 0, "mtime_ns": path.stat().st_mtime_ns, "content": node.key, "file_sha256": node.key}
     record = {
-        "recipe": {"kind": node.kind.name, "revision": node.kind.revision, "inputs": []},
+        "record": {"schema": 1, "type": "product"},
+        "recipe": recipe,
         "recipe_key": node.key,
-        "product": {"bytes": 0, "mtime_ns": path.stat().st_mtime_ns, "content": node.key},
+        "product": about,
         "meta": node.meta(),
         "validity": validity_of(node.kind, node.meta()),
         "quality": {"flags": 0, "measures": {}},
+        "software": {},
         "run": {"sequence": sequence, "end": "2026-01-01T00:00:00.000"},
     }
     path.with_name(f"{path.name}.json").write_bytes(to_bytes(record))

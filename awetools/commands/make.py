@@ -20,6 +20,7 @@ from .types import ConditionType, KindType
 if TYPE_CHECKING:
     from ..core.campaign import Campaign, Demand, Survey
     from ..core.engines.local import Event
+    from ..core.engines.planfile import RunPlan
     from ..core.engines.states import NodeState
     from ..core.graph import View
     from ..core.workspace import Workspace
@@ -101,9 +102,11 @@ EXPORTS = ("json", "make", "sh")
     help="Print the plan as JSON lines, a Makefile or a shell script, and make nothing.",
 )
 @options.path_option(
-    "--plan", metavar="DIR", help="Write the plan here, and keep it with the states and logs."
+    "--plan",
+    metavar="DIR",
+    help="Write the plan here, and keep it with the states and logs; with -n or --export awe-node runs it.",
 )
-@click.option("-0", "--null", "null", is_flag=True, help="Paths end in NUL.")
+@click.option("-0", "--null", "null", is_flag=True, help="Names on standard input and output end in NUL.")
 @options.processes
 @options.json_output
 @options.common
@@ -115,7 +118,8 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     is missing or out of date, once, however many products need it. What does not
     hang on a failure goes on; asking again resumes. A CONDITION is one of
     awe-query(1), on what is known of raw frames; a FILE is a raw frame to make
-    KIND of, or in the place of KIND a product that is to be up to date.
+    KIND of, or in the place of KIND a product that is to be up to date; - stands
+    for the names of FILEs on standard input.
 
     Standard output has the path of every product that was asked for and is there.
     --tree, --why, -n and --check give the answers of one decision; its reasons are
@@ -126,6 +130,7 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
       awe-make hotpix night=2003-02-14 detector=A5382
       awe-make reduced "object like 'M51*' and filter='R'" -j 2
       awe-make reduced night=2017-03-02 --tree
+      awe-query raw_science object=M51 | awe-make reduced -
       awe-make --outdated -n
     """
     from ..core.campaign import refuse_nothing, survey
@@ -133,12 +138,14 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     from .makesays import say_unusable, warn_of_frames
     from .warm import checked_workspace
 
+    # What is said wrongly is said before anything is looked at.
+    memory_mb = options.parse_bytes(given["memory"]) >> 20 if given["memory"] else 0
     # A survey makes millions of small objects and drops none.
     gc.disable()
     workspace = checked_workspace()
-    demand, view = _asked(what, words, given, workspace)
+    demand, view = _asked(*_named(what, words, given["null"]), given, workspace)
     refuse_nothing(demand)
-    found = survey(demand, view, workspace, KINDS)
+    found = survey(demand, view, workspace, KINDS, whole=given["tree"])
     warn_of_frames(found, messenger)
     say_unusable(found, messenger)
     if given["tree"]:
@@ -147,7 +154,7 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
         return _export(found, messenger, given)
     if given["check"] or given["why"] or given["dry_run"]:
         return _answer(found, messenger, given)
-    return _make(found, messenger, given)
+    return _make(found, messenger, {**given, "memory_mb": memory_mb})
 
 
 def _asked(
@@ -178,6 +185,14 @@ def _asked(
     return Demand(kind, words, given["outdated"], until), view
 
 
+def _named(what: str | None, words: tuple[str, ...], null: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The words of the command line, with the names on standard input in the place of `-`."""
+    if "-" not in (what, *words):
+        return what, words
+    first, *others = options.read_names([*([what] if what else []), *words], null)
+    return first, tuple(others)
+
+
 def _is_product(text: str) -> bool:
     return text.lower().endswith((".fits", ".fit", ".fts")) or "/" in text
 
@@ -200,35 +215,36 @@ def _sets(workspace: Workspace, name: str | None, texts: Sequence[str]) -> dict[
 def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     """What would be made: a line a node; the counts go to standard error."""
     from ..core.orders import output_of
-    from ..core.reasons import reasons_of
+    from ..core.reasons import Teller
     from ..core.tree import as_objects
     from .makesays import say_blocked, summary
 
     graph = found.graph
     if given["check"]:
         return _check(found, messenger)
+    teller = Teller(graph)
     for node in found.to_make:
         if given["as_json"]:
             options.print_line(json.dumps(next(as_objects(graph, [node]))))
         elif given["why"]:
-            why = "; ".join(f"{one.name}: {one.detail}" for one in reasons_of(graph, node))
-            options.print_line(f"{output_of(graph, node)}\t{why}")
+            options.print_line(f"{output_of(graph, node)}\t{teller.why(node)}")
         else:
             options.print_line(output_of(graph, node), given["null"])
+    if given["plan"] is not None and given["dry_run"]:
+        _plan(found, given)
     messenger.note(summary(found))
     return say_blocked(found, messenger)
 
 
 def _check(found: Survey, messenger: Messenger) -> int:
     from ..core.nodes import label
-    from ..core.reasons import reasons_of
+    from ..core.reasons import Teller
     from .makesays import say_blocked
 
     late = [node for node in found.targets if node.state not in ("fresh", "unchecked")]
     if not late:
         return 0
-    graph = found.graph
-    reasons = "; ".join(f"{one.name}: {one.detail}" for one in reasons_of(graph, late[0])) or late[0].state
+    reasons = Teller(found.graph).why(late[0]) or late[0].state
     more = f", and {len(late) - 1} more of {len(found.targets)}" if len(late) > 1 else ""
     messenger.error(NotUpToDate(f"{label(late[0])}: {reasons}{more}"))
     return worst([NotUpToDate.exit_code, say_blocked(found, messenger)])
@@ -253,17 +269,27 @@ def _print_tree(found: Survey, messenger: Messenger, given: dict[str, Any]) -> i
 
 
 def _export(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
-    from ..core.campaign import campaign_of
     from ..core.engines.export import to_json_lines, to_makefile, to_script
     from .makesays import say_blocked, summary
 
-    plan = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"]).plan
+    plan = _plan(found, given)
     write = {"json": to_json_lines, "make": to_makefile, "sh": to_script}[given["export"]]
     with options.to_output():
         sys.stdout.write(write(plan))
         sys.stdout.flush()
     messenger.note(summary(found))
     return say_blocked(found, messenger)
+
+
+def _plan(found: Survey, given: dict[str, Any]) -> RunPlan:
+    """The plan of what is to be made, written where the person wants it."""
+    from ..core.campaign import campaign_of
+    from ..core.engines.planfile import write_plan
+
+    plan = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"]).plan
+    if given["plan"] is not None:
+        write_plan(plan)
+    return plan
 
 
 def _make(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
@@ -273,7 +299,7 @@ def _make(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     code = say_blocked(found, messenger)
     if not found.to_make:
         print_targets(found, None, given["as_json"], given["null"])
-        if len(found.targets) > 1 or code:
+        if len(found.targets) != 1 or code:
             messenger.note(summary(found))
         return code
     campaign = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"])
@@ -294,8 +320,8 @@ def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dic
     from .warm import preload, warm
 
     slots = slots_of_machine(given["jobs"])
-    if given["memory"]:
-        slots = Slots(slots.cpus, options.parse_bytes(given["memory"]) >> 20)
+    if given["memory_mb"]:
+        slots = Slots(slots.cpus, given["memory_mb"])
     plan = campaign.plan
     write_plan(plan)
     # Workers are forked from here: what they must not share is closed, what they can share is made ready.

@@ -28,6 +28,8 @@ THERE = ("fresh", "unchecked", "flagged")
 
 def summary(found: Survey) -> str:
     """How many products are to be made, of which kinds, and in which states the others are."""
+    if not found.targets:
+        return "nothing is out of date"
     states = states_of(found.targets)
     parts = [f"would make {_counted(found.to_make)}"] if found.to_make else []
     parts += [f"{states[name]} {word}" for name, word in STATE_WORDS.items() if states[name]]
@@ -58,7 +60,9 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
     codes = []
     for (message, hint), nodes in causes.items():
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-        text = f"{label(nodes[0])}{more}: {nodes[0].state}: {message}"
+        name = label(nodes[0])
+        # Some causes begin with the name themselves.
+        text = f"{name}{more}: {nodes[0].state}: {message.removeprefix(name).lstrip(': ')}"
         error = nodes[0].error
         if nodes[0].state == "flagged":
             messenger.warning(text)
@@ -71,7 +75,9 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
 def warn_of_frames(found: Survey, messenger: Messenger) -> None:
     """Name the raw frames that are gone or changed since they were registered, with what they touch."""
     for address, nodes in found.graph.gone.items():
-        messenger.warning(f"{address}: the file is gone; it went into {_touched(nodes)}")
+        broken = found.graph.broken.get(address)
+        why = f"cannot be read ({broken.slug})" if broken else "the file is gone"
+        messenger.warning(f"{address}: {why}; it went into {_touched(nodes)}")
     for address, nodes in found.graph.changed.items():
         messenger.warning(f"{address}: was changed since it was registered; it goes into {_touched(nodes)}")
 
@@ -155,6 +161,8 @@ def _path(node: Node, made: Mapping[Node, NodeState]) -> str:
     state = made.get(node)
     if state is not None:
         return state.product if state.status == "done" else ""
+    if node.path:
+        return node.path
     return node.item.address if node.item is not None and node.state in THERE else ""
 
 

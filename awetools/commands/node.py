@@ -64,7 +64,8 @@ def command(
 
     \b
     Examples:
-      awe-node plan bias-1 reduced-7
+      awe-make reduced --plan plan -n && awe-node plan bias-00001 reduced-00007
+      awe-node plan --status | cut -f1 | awe-node plan
       awe-node plan --status | grep -v done
     """
     if status:

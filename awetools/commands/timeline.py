@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -177,9 +178,11 @@ def _moment(text: str, timeline: Timeline) -> str:
     from ..core.errors import BadValue
     from ..core.validity import moment
 
-    found = moment(text, meta_of(timeline.lanes[0].bars[0].values))
+    found = None
+    with suppress(BadValue):
+        found = moment(text, meta_of(timeline.lanes[0].bars[0].values))
     if found is None:
-        raise BadValue(f"--at {text!r}: a time as 2024-03-02T23:10, UTC, or a night as 2024-03-02")
+        raise BadValue(f"--at {text!r:.60} is not a time (UTC) as 2024-03-02T23:10, or a night as 2024-03-02")
     return found
 
 

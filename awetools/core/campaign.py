@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,18 +14,32 @@ from pathlib import Path
 
 from .engines.planfile import Node as Order
 from .engines.planfile import RunPlan
-from .engines.states import NodeState, exit_code_of
-from .errors import AweError, BadValue, NoMatch, NoStore, UsageError, worst
+from .engines.states import NodeState, error_of, exit_code_of
+from .errors import (
+    AweError,
+    BadValue,
+    NoMatch,
+    NoStore,
+    NoSuchFile,
+    NotFits,
+    Truncated,
+    Unreadable,
+    UsageError,
+    worst,
+)
 from .graph import Graph, View
 from .kind import Kind, kind_named
-from .lookout import look_at
 from .nodes import PENDING, Node, distances
 from .orders import LASTING, forget_failure, in_order, orders_of, read_failures, remember_failure
+from .parallel import run_forked
+from .store import store_of
 from .targets import outdated_targets, product_target, targets_of
 from .workspace import Workspace
 
-# From so many targets on it pays to look at files in a process of its own.
+# From so many targets on it pays to share them out among processes.
 MANY = 2000
+# What was registered could be read: that a file cannot be now is nothing that stays with what is made of it.
+PASSING = (NoSuchFile, NotFits, Truncated, Unreadable)
 SERIOUS = ("failed", "timeout", "killed")
 
 
@@ -79,15 +94,18 @@ class Outcome:
     directory: Path | None
 
 
-def survey(demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind]) -> Survey:
+def survey(
+    demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind], whole: bool = False
+) -> Survey:
     """Find the targets and decide the state of each and of all that it needs.
 
-    Raises NoStore, NoMatch, UnknownName, UsageError, BadValue.
+    whole: what fresh targets hang on is wanted too. Raises NoStore, NoMatch,
+    UnknownName, UsageError, BadValue.
     """
     if not workspace.stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
     check_kinds(kinds)
-    graph, targets = _decided(demand, view, workspace, kinds)
+    graph, targets = _decided(demand, view, workspace, kinds, whole or demand.until is not None)
     if demand.outdated:
         targets = [node for node in targets if node.state not in ("fresh", "unchecked")]
     if demand.until is not None:
@@ -96,45 +114,48 @@ def survey(demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kin
 
 
 def _decided(
-    demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind]
+    demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind], whole: bool
 ) -> tuple[Graph, list[Node]]:
-    failures = read_failures(workspace.stores)
+    graph = Graph(kinds, workspace, view, failures=read_failures(workspace.stores))
     if view.only:
         # What hangs on what is seen by looking at everything; then all but the kinds asked for is taken as it is.
-        _, targets = _decided(demand, replace(view, only=frozenset()), workspace, kinds)
+        _, targets = _decided(demand, replace(view, only=frozenset()), workspace, kinds, whole=True)
         below = [node for node in everything_below(targets) if node.kind.name in view.only]
         if not below:
             raise _no_such(targets, f"--only {', '.join(sorted(view.only))}")
-        graph = Graph(kinds, workspace, view, failures=failures)
         targets = [graph.nodes.same(node) for node in below]
     else:
-        graph = Graph(kinds, workspace, view, failures=failures)
         targets = _targets(graph, demand)
     graph.depths = distances(kinds, [node.kind for node in targets])
-    if len(targets) >= MANY:
-        return _decided_by_two(graph, targets)
-    for node in targets:
-        graph.decide(node)
+    processes = 1 if whole or len(targets) < MANY else len(os.sched_getaffinity(0))
+    _decide(graph, targets, processes)
     return graph, targets
 
 
-def _decided_by_two(graph: Graph, targets: Sequence[Node]) -> tuple[Graph, list[Node]]:
-    """Decide many targets while another process looks at all files; where some changed, once more with care."""
-    names = {raw for kind in graph.kinds if kind.name in graph.depths for raw in _raw_needs(kind)}
-    lookout = look_at(graph.workspace.stores, [*graph.depths, *sorted(names)])
-    # All files are taken to be as they were until it is known which are not.
-    graph.suspects = frozenset()
+def _decide(graph: Graph, targets: Sequence[Node], processes: int) -> None:
+    """Decide targets; of many each process takes a share, and what is not simply fresh is looked at again here."""
+    if processes > 1:
+        each = -(-len(targets) // processes)
+        shares = [targets[first : first + each] for first in range(0, len(targets), each)]
+        # Each opens the indexes for itself.
+        graph.stock.close()
+        answers = run_forked(lambda number: _fresh_among(graph, shares[number]), len(shares), processes)
+        for share, paths in zip(shares, answers, strict=True):
+            for node, path in zip(share, paths, strict=True) if isinstance(paths, list) else ():
+                if path:
+                    node.state, node.path = "fresh", path
     for node in targets:
         graph.decide(node)
-    suspects = lookout.suspects()
-    if suspects is not None and not suspects:
-        return graph, list(targets)
-    again = replace(graph, gone={}, changed={}, suspects=suspects)
-    return again, [again.decide(again.nodes.again(node)) for node in targets]
 
 
-def _raw_needs(kind: Kind) -> Iterator[str]:
-    return (name for need in kind.needs for name in need.kinds if name.startswith("raw_"))
+def _fresh_among(graph: Graph, nodes: Sequence[Node]) -> list[str]:
+    """The path of the product of each node that is fresh, made of frames that are as they were; else nothing."""
+    found = []
+    for node in nodes:
+        item = graph.decide(node).item if node.state in ("", "fresh") else None
+        touched = any(one.address in graph.gone or one.address in graph.changed for one in node.raws)
+        found.append(item.address if item is not None and node.state == "fresh" and not touched else "")
+    return found
 
 
 def _targets(graph: Graph, demand: Demand) -> list[Node]:
@@ -205,11 +226,10 @@ def campaign_of(
     """The plan of all that is to be made: run where the person is, with the stores that were read."""
     workspace = found.graph.workspace
     orders = orders_of(found.graph, found.to_make, timeout_s)
-    stores = os.pathsep.join(str(store.root) for store in workspace.stores)
     plan = RunPlan(
         directory or _new_directory(workspace),
         workspace.start,
-        {"AWE_PATH": stores},
+        {"AWE_PATH": _search_path(workspace)},
         tuple(orders),
         tuple(argv),
     )
@@ -229,6 +249,20 @@ def _needed(orders: Sequence[Order], nodes: Mapping[str, Node], targets: Collect
     return frozenset(found)
 
 
+def _search_path(workspace: Workspace) -> str:
+    """The stores as a search path; empty where one cannot stand in it, which is then found from where nodes run."""
+    roots = [str(store.root) for store in workspace.stores]
+    apart = [root for root in roots if os.pathsep in root]
+    if not apart:
+        return os.pathsep.join(roots)
+    if [store_of(workspace.start)] == list(workspace.stores):
+        return ""
+    raise BadValue(
+        f"{apart[0]}: no search path can hold a store with {os.pathsep!r} in its name",
+        hint=f"cd {shlex.quote(apart[0])}; AWE_PATH= awe-make ...",
+    )
+
+
 def _new_directory(workspace: Workspace) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return workspace.stores[0].awe / "runs" / f"{stamp}-{os.getpid()}"
@@ -238,11 +272,14 @@ def conclude(campaign: Campaign, states: Mapping[str, NodeState], keep: bool) ->
     """Remember what failed for good, and drop the plan's directory if all went well."""
     found, nodes = campaign.survey, campaign.nodes
     store = found.graph.workspace.stores[0]
-    failed = {
-        name: state for name, state in states.items() if state.status == "failed" and state.code in LASTING
+    errors = {
+        name: error_of(campaign.plan, state)
+        for name, state in states.items()
+        if state.status == "failed" and state.code in LASTING
     }
-    for name, key in _keys_of(found, {name: nodes[name] for name in failed}):
-        remember_failure(store, key, failed[name].error.strip())
+    failed = {name: nodes[name] for name, error in errors.items() if not isinstance(error, PASSING)}
+    for name, key in _keys_of(found, failed):
+        remember_failure(store, key, errors[name].message.removeprefix(f"{name}: "))
     if found.graph.view.retry:
         for state in states.values():
             if state.status == "done":

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, TooFew, WouldOverwrite
 from .kind import Kind
-from .lookout import is_unchanged
 from .meta import VARYING
 from .nodes import PENDING, SERVING, Node, Nodes, Supply, label
-from .plan import key_meta
+from .plan import key_meta, refuse_foreign
 from .products import state_of
 from .record import canonical, input_text, key_of_texts, read_record, sidecar
-from .stock import Item, Stock
+from .stock import Item, Place, Stock
+from .store import default_path
 from .supply import Supplier, why_not
 from .workspace import Workspace
 
@@ -54,8 +55,8 @@ class Graph:
 
     depths: how many steps each kind is away from the targets. failures: recipe keys that
     could not be made, and why. gone, changed: raw frames whose file is not as it was
-    registered, and the nodes that they go into. suspects: the only files that need to be
-    looked at; None for all.
+    registered, and the nodes that they go into. broken: why what is there in place of
+    some that are gone cannot be read.
     """
 
     kinds: Sequence[Kind]
@@ -65,7 +66,7 @@ class Graph:
     failures: Mapping[str, str] = field(default_factory=dict)
     gone: dict[str, list[Node]] = field(default_factory=dict)
     changed: dict[str, list[Node]] = field(default_factory=dict)
-    suspects: frozenset[str] | None = None
+    broken: dict[str, AweError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stock = Stock(self.workspace.stores, self.view.as_of)
@@ -74,6 +75,7 @@ class Graph:
         self._texts: dict[tuple[Any, ...], str] = {}
         self._varying: dict[str, list[str]] = {}
         self._now: dict[str, Item] = {}
+        self._copies: dict[tuple[str, Place], dict[str, list[Item]]] = {}
 
     def decide(self, node: Node) -> Node:
         """The node, with its state: fresh, missing, outdated, flagged, failed, blocked or unchecked."""
@@ -93,14 +95,17 @@ class Graph:
                 if state == "unchecked":
                     return state
             node.item, node.error = None, None
-        node.given = tuple(
-            self._as_it_is_now(one, node) if isinstance(one, Item) else one for one in node.given
-        )
+        self._look_at_frames(node)
         node.error = self._problem_of_given(node)
         if node.error is None:
             node.supply = self._supplier.supply_of(node)
             node.error = _all_missing(node.supply)
         return "blocked" if node.error else self._compared(node)
+
+    def _look_at_frames(self, node: Node) -> None:
+        given = [self._as_it_is_now(one, node) if isinstance(one, Item) else one for one in node.given]
+        if any(one is not other for one, other in zip(given, node.given, strict=True)):
+            node.given = tuple(given)
 
     def _is_checked(self, kind: Kind) -> bool:
         depth, only = self.view.depth, self.view.only
@@ -132,8 +137,11 @@ class Graph:
             lost = node.item = self.nodes.with_key(node)
             if node.item is not None:
                 state = self._state_of_product(node, "fresh")
+                if state == "fresh" and node.kind.name in self.view.remake:
+                    state = "outdated"
                 if state != GONE:
-                    return "outdated" if state == "fresh" and node.kind.name in self.view.remake else state
+                    node.error = self._gone_of(node) if state == "outdated" else node.error
+                    return "blocked" if state == "outdated" and node.error else state
             if node.key in self.failures and not self.view.retry:
                 node.error = NoMatch(
                     f"it failed before: {self.failures[node.key]}",
@@ -142,7 +150,7 @@ class Graph:
                 return "failed"
         versions = [one for one in self.nodes.versions(node) if one is not lost]
         node.item = versions[-1] if versions else None
-        node.error = self._gone_of(node)
+        node.error = self._gone_of(node) or self._in_the_way(node)
         if node.error is not None:
             return "blocked"
         return "outdated" if node.item is not None else "missing"
@@ -152,10 +160,26 @@ class Graph:
         if not gone:
             return None
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        if broken := self.broken.get(gone[0]):
+            return type(broken)(f"{broken.message}{more}", hint=broken.hint)
         return NoSuchFile(
             f"{gone[0]}{more}: registered, but the file is gone",
             hint="awe-ingest where it is now, or awe-ingest --forget, which takes its registration back",
         )
+
+    def _in_the_way(self, node: Node) -> AweError | None:
+        """Why a product cannot have its name: a file that is nobody's, or that is not what its record says."""
+        if not node.key or self.view.force:
+            return None
+        one_frame = not node.kind.primary.many
+        path = default_path(self.workspace.stores[0], node.kind.name, node.meta(), node.key, one_frame)
+        if not os.path.lexists(path):
+            return None
+        try:
+            refuse_foreign(path)
+        except WouldOverwrite as error:
+            return error
+        return None
 
     # What is there
 
@@ -196,16 +220,15 @@ class Graph:
 
     def _state_of_file(self, item: Item) -> str:
         """Whether a product is whole, gone or edited, by sizes and times; it is read only where they differ."""
-        unchanged = self._is_unchanged(item)
-        if unchanged is None:
+        try:
+            stat, record = os.stat(item.address), os.stat(f"{item.address}.json")
+        except OSError:
             # A file without its record is nobody's: it is not replaced unasked.
             return EDITED if os.path.lexists(item.address) else GONE
-        return UNCHANGED if unchanged else _read_state(Path(item.address), item)
-
-    def _is_unchanged(self, item: Item) -> bool | None:
-        if self.suspects is not None and item.address not in self.suspects:
-            return True
-        return is_unchanged(item.address, item.bytes, item.mtime_ns, item.inode, item.record_mtime_ns)
+        now = (stat.st_size, stat.st_mtime_ns, record.st_mtime_ns)
+        if now == (item.bytes, item.mtime_ns, item.record_mtime_ns):
+            return UNCHANGED
+        return _read_state(Path(item.address), item)
 
     def _as_it_is_now(self, item: Item, node: Node) -> Item:
         """A raw frame whose file may be gone, or changed since it was registered."""
@@ -219,10 +242,39 @@ class Graph:
         return known
 
     def _looked_at(self, item: Item) -> Item:
-        unchanged = self._is_unchanged(item)
-        if unchanged is None:
-            self.gone[item.address] = []
-        return self._read_again(item) if unchanged is False else item
+        address = item.address
+        path = address if address[-1:] != "]" or os.path.lexists(address) else address[: address.rindex("[")]
+        try:
+            stat = os.stat(path)
+        except OSError:
+            if copy := self._copy_of(item):
+                return copy
+            self.gone[address] = []
+            return item
+        if (stat.st_size, stat.st_mtime_ns, stat.st_ino) == (item.bytes, item.mtime_ns, item.inode):
+            return item
+        try:
+            return self._read_again(item)
+        except AweError as error:
+            self.gone[address], self.broken[address] = [], error
+            return item
+
+    def _copy_of(self, item: Item) -> Item | None:
+        """The same frame where it was registered once more, if it is there as it was."""
+        setup = self.stock.setup(item)
+        place = (setup["instrument"], setup["detector"], None)
+        copies = self._copies.get((item.kind, place))
+        if copies is None:
+            copies = self._copies[item.kind, place] = {}
+            for one in self.stock.items(item.kind, place):
+                copies.setdefault(one.content, []).append(one)
+        for one in copies[item.content]:
+            with suppress(OSError):
+                stat = os.stat(one.address)
+                there = (stat.st_size, stat.st_mtime_ns, stat.st_ino) == (one.bytes, one.mtime_ns, one.inode)
+                if there and all(getattr(one, name) == getattr(item, name) for name in ("setup", *VARYING)):
+                    return one
+        return None
 
     def _read_again(self, item: Item) -> Item:
         from .files import parse_address
@@ -292,6 +344,8 @@ def _read_state(path: Path, item: Item) -> str:
     except NoRecord:
         return EDITED
     if record["recipe_key"] != item.recipe_key or key_of_parts(record) != item.recipe_key:
+        return EDITED
+    if record["quality"]["flags"] != item.flags:
         return EDITED
     state = state_of(path, record)
     return {"missing": GONE, "edited": EDITED}.get(state, UNCHANGED)

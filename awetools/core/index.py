@@ -98,7 +98,9 @@ QUERY_COLUMNS = {
         Field("bytes", "integer", "", "Size of the file."),
         Field("valid_from", "text", "UTC", "Start of the validity of a calibration."),
         Field("valid_to", "text", "UTC", "End of the validity of a calibration."),
-        Field("valid_by", "text", "", "hand if the interval was set by hand; else default, or a settings file."),
+        Field(
+            "valid_by", "text", "", "hand if the interval was set by hand; else default, or a settings file."
+        ),
     )
 }
 IDENTITY = "coalesce(objects.recipe_key, objects.content)"
@@ -216,13 +218,14 @@ class Index:
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in self.select(sql)}
 
     def refresh_words(self) -> None:
-        """Take over the verdicts and intervals of the journal, if it grew since."""
+        """Take over the verdicts and intervals of the journal, if it changed since."""
         try:
-            size = self.store.journal_path.stat().st_size
+            stat = self.store.journal_path.stat()
+            stamp = {"journal_bytes": stat.st_size, "journal_mtime_ns": stat.st_mtime_ns}
         except FileNotFoundError:
-            size = 0
-        known = next(self.select("SELECT value FROM state WHERE name = 'journal_bytes'"), None)
-        if known and known[0] == size:
+            stamp = {"journal_bytes": 0, "journal_mtime_ns": 0}
+        known = dict(self.select("SELECT name, value FROM state"))
+        if stamp.items() <= known.items():
             return
         found = words(self.store)
         if not self.writable:
@@ -230,7 +233,7 @@ class Index:
             return
         with self._writing() as connection:
             put_words(connection, "main", found)
-            connection.execute("INSERT OR REPLACE INTO state VALUES ('journal_bytes', ?)", (size,))
+            connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", stamp.items())
 
     def words(self) -> Words:
         """What is in force by the journal, as the index knows it."""
@@ -284,12 +287,15 @@ def open_index(store: Store) -> Index:
     In a store that this user cannot write, an index that is gone is made in
     memory. Raises Unavailable, IndexBusy.
     """
-    for _ in _attempts():
+    attempts = _Attempts()
+    while attempts.left():
         generation = _current(store)
         if generation is None:
             if not may_write(store.awe):
                 return _in_memory(store)
             _renew(store, None)
+            # Making the index of a large store takes longer than any patience.
+            attempts = _Attempts()
             continue
         try:
             index = _opened(store, generation)
@@ -299,17 +305,24 @@ def open_index(store: Store) -> Index:
             continue
         if index is not None and index.is_current():
             return index
-        if index is not None:
+        if index is None:
+            attempts = _Attempts()
+        else:
             index.close()
     raise Unavailable(f"{store.index_path}: disappears as fast as it is made")
 
 
-def _attempts() -> Iterator[None]:
+class _Attempts:
     """Once, and again until the timeout."""
-    deadline = time.monotonic() + TIMEOUT_S
-    yield
-    while time.monotonic() < deadline:
-        yield
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + TIMEOUT_S
+        self._begun = False
+
+    def left(self) -> bool:
+        """Whether to try (again)."""
+        first, self._begun = not self._begun, True
+        return first or time.monotonic() < self._deadline
 
 
 def _opened(store: Store, generation: Generation) -> Index | None:
@@ -411,7 +424,8 @@ def drop_index_leftover(store: Store, path: Path) -> bool:
 
 
 def _replace(store: Store) -> int:
-    for _ in _attempts():
+    attempts = _Attempts()
+    while attempts.left():
         name = f"index-{secrets.token_hex(6)}.sqlite"
         # Under a name of its own, so that who deletes the index does not delete the one that is being made.
         part, new = store.awe / f".{name}.new", store.awe / name
@@ -499,7 +513,8 @@ def forget(store: Store, addresses: Sequence[str]) -> None:
 
 def in_current(store: Store, work: Callable[[Index], T]) -> T:
     """Do something to the index of a store, again if it was deleted or replaced meanwhile."""
-    for _ in _attempts():
+    attempts = _Attempts()
+    while attempts.left():
         with open_index(store) as index:
             try:
                 result = work(index)

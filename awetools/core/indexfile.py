@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from .errors import IndexBusy, Unavailable
-from .indexrows import COLUMNS, LINK_COLUMNS, SETUP_COLUMNS, Row, setup_number
+from .indexrows import COLUMNS, LINK_COLUMNS, SETUP_COLUMNS, SURVEYED, Row, setup_number
 from .journal import Words
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 WORD_COLUMNS = "since TEXT, until TEXT, who TEXT, at TEXT, reason TEXT"
 
 INDEXES = (
-    ("objects", ("kind", "instrument", "detector", "night")),
+    ("objects", tuple(dict.fromkeys(("kind", "instrument", "detector", "night", "sequence", *SURVEYED)))),
     ("objects", ("recipe_key",)),
     ("objects", ("content",)),
     ("objects", ("record_path",)),

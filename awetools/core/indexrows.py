@@ -40,6 +40,26 @@ COLUMNS = {
     "meta": "TEXT",
     "measures": "TEXT",
 }
+# What the planner reads of every object; an index holds it all, so that the rows themselves are not read.
+SURVEYED = (
+    "address",
+    "kind",
+    "content",
+    "recipe_key",
+    "bytes",
+    "mtime_ns",
+    "inode",
+    "record_path",
+    "record_mtime_ns",
+    "sequence",
+    "made",
+    "valid_from",
+    "valid_to",
+    "valid_by",
+    "flags",
+    "setup",
+    *VARYING,
+)
 SETUP_COLUMNS = {"number": "INTEGER PRIMARY KEY", "meta": "TEXT"}
 LINK_COLUMNS = {
     "child": "TEXT",

@@ -14,7 +14,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,19 @@ from .shape import Maybe, Written, faults
 from .store import Store, store_of
 
 VERDICTS = ("good", "bad", "ready", "none")
-_TIME = Maybe(
-    Written(lambda text: datetime.fromisoformat(text).isoformat(timespec="milliseconds"), "a time, UTC")
+_END = Maybe(
+    Written(
+        lambda text: datetime.fromisoformat(text).replace(tzinfo=None).isoformat(timespec="milliseconds"),
+        "a time (UTC) as 2024-03-02T23:10:00.000",
+    )
 )
-_SHAPES: Mapping[object, Mapping[str, Any]] = {
-    "verdict": {"identity": str, "verdict": str, "when": str},
-    "validity": {"identity": str, "by": str, "start": _TIME, "end": _TIME, "when": str},
+_WHEN = Written(
+    lambda text: text if datetime.fromisoformat(text).utcoffset() == timedelta(0) else "",
+    "a time (UTC) as 2024-03-02T23:10:00.000+00:00",
+)
+_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "verdict": {"identity": str, "verdict": str, "when": _WHEN},
+    "validity": {"identity": str, "by": str, "start": _END, "end": _END, "when": _WHEN},
 }
 
 Event = Mapping[str, Any]
@@ -169,10 +176,14 @@ def read_events(store: Store) -> list[dict[str, Any]]:
 
 def _event(line: bytes) -> dict[str, Any]:
     """The event of a line; raises ValueError for what is not JSON, or not an event."""
-    event = json.loads(line)
+    try:
+        event = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
     kind = event.get("event") if isinstance(event, dict) else None
+    # What a newer version says is kept, and passed over.
     shape = _SHAPES.get(kind, {}) if isinstance(kind, str) else {}
-    problem = next(faults(event, shape, "the event"), "")
+    problem = next(faults(event, {"event": str, **shape}, "the event"), "")
     if problem:
         raise ValueError(problem)
     return dict(event)
@@ -180,17 +191,35 @@ def _event(line: bytes) -> dict[str, Any]:
 
 def words(store: Store, as_of: str | None = None) -> Words:
     """What is in force of what a store's journal says, or what was at an instant (UTC, ISO 8601)."""
+    return _words_at(store, as_of, _stamp(store))
+
+
+def events_on(store: Store, identity: str) -> Sequence[Event]:
+    """All that a store's journal says of one object, oldest first."""
+    return _events_by_identity(store, _stamp(store)).get(identity, ())
+
+
+def _stamp(store: Store) -> tuple[int, int, int] | None:
+    """What changes with a journal; None where there is none."""
     try:
         stat = store.journal_path.stat()
     except OSError:
-        return words_of(read_events(store), as_of)
-    return _words_at(store, as_of, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 # A journal is asked about every calibration that a person names, and read once.
 @lru_cache(maxsize=16)
-def _words_at(store: Store, as_of: str | None, _stamp: tuple[int, int, int]) -> Words:
+def _words_at(store: Store, as_of: str | None, _: tuple[int, int, int] | None) -> Words:
     return words_of(read_events(store), as_of)
+
+
+@lru_cache(maxsize=16)
+def _events_by_identity(store: Store, _: tuple[int, int, int] | None) -> Mapping[str, Sequence[Event]]:
+    found: dict[str, list[Event]] = {}
+    for event in read_events(store):
+        found.setdefault(str(event.get("identity")), []).append(event)
+    return found
 
 
 def words_of(events: Iterable[Event], as_of: str | None = None) -> Words:

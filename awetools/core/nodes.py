@@ -51,6 +51,7 @@ class Node:
     """One product to be, or (with nothing given) one that exists and whose frames are not known here.
 
     item: the version that exists: the fresh one, or the one that a new one would follow.
+    path: that of a fresh product which another process found, instead of the item.
     """
 
     setting: Setting
@@ -62,6 +63,7 @@ class Node:
     error: AweError | None = None
     supply: Supply | None = None
     edited: bool = False
+    path: str = ""
     standing: Standing | None = None
 
     @property
@@ -144,7 +146,7 @@ class Nodes:
 
     def __post_init__(self) -> None:
         self._at: dict[tuple[str, Place], dict[tuple[Any, ...], Node]] = {}
-        self._of_these: dict[tuple[str, ...], Node] = {}
+        self._of_these: dict[tuple[str, str | tuple[str, ...]], Node] = {}
         self._pinned: dict[tuple[str, Place], list[Node]] = {}
         self._versions: dict[tuple[str, Place], dict[Any, list[Item]]] = {}
         self._by_key: dict[tuple[str, Place], dict[str | None, Item]] = {}
@@ -169,12 +171,6 @@ class Nodes:
         """The node here that stands for the same product as one of other nodes; that itself where there is none."""
         return self.at(node.kind, node.setting.place).get(identity_of(node.kind, node.get), node)
 
-    def again(self, node: Node) -> Node:
-        """The node here of what one of other nodes would be given."""
-        if node.setting.one_frame:
-            return self.node_of_frames(node.kind, node.kind.need(node.role), node.raws)
-        return self.same(node)
-
     def pinned(self, kind: Kind, place: Place) -> list[Node]:
         """The products whose validity a person set: they are taken as they are."""
         found = self._pinned.get((kind.name, place))
@@ -185,7 +181,7 @@ class Nodes:
 
     def node_of_frames(self, kind: Kind, need: Need, frames: Sequence[Item]) -> Node:
         """The node whose command would be given these raw frames."""
-        name = (kind.name, *(one.content for one in frames))
+        name = (kind.name, frames[0].content if len(frames) == 1 else tuple(one.content for one in frames))
         node = self._of_these.get(name)
         if node is None:
             node = self._of_these[name] = Node(self._setting_of(kind, frames), tuple(frames), need.role)

@@ -24,6 +24,8 @@ LASTING = frozenset({1, 3, 4, 6})
 FIRST_SECONDS, SECONDS_A_GB = 0.1, 25.0
 FIRST_MB, MB_A_FRAME = 150, 12.0
 STRIPS_MB = 1024
+# No product took more.
+MOST_SECONDS, MOST_MB = 1e7, 1e8
 
 
 def in_order(targets: Iterable[Node]) -> list[Node]:
@@ -171,13 +173,16 @@ class _Expected:
         return round(FIRST_SECONDS + SECONDS_A_GB * total_mb / 1e3, 3), int(expected_mb)
 
     def _last(self, node: Node) -> tuple[float, int] | None:
-        with suppress(AweError, KeyError, TypeError):
+        with suppress(AweError, KeyError, TypeError, OverflowError):
             versions = self.graph.nodes.versions(node) or self.graph.nodes.newest(node)
             if versions:
                 record = self.graph.stock.record(versions[-1])
                 given = [one for one in record["recipe"]["inputs"] if one["role"] == node.role]
                 run = record["run"]
-                return run["wall_s"] / max(1, len(given)), int(run["peak_memory_bytes"] / 1e6)
+                seconds, memory_mb = run["wall_s"] / max(1, len(given)), run["peak_memory_bytes"] / 1e6
+                # A record may say anything.
+                if 0 <= seconds < MOST_SECONDS and 0 <= memory_mb < MOST_MB:
+                    return seconds, int(memory_mb)
         return None
 
 
@@ -192,7 +197,7 @@ def read_failures(stores: Sequence[Store]) -> dict[str, str]:
     for store in stores[:1]:
         with suppress(OSError):
             for path in sorted(_folder(store).glob("*.json")):
-                with suppress(OSError, ValueError, KeyError, TypeError):
+                with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                     failure: dict[str, Any] = json.loads(path.read_bytes())
                     if failure["awetools"] == __version__:
                         found[str(failure["recipe_key"])] = str(failure["error"])

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from string import ascii_letters
 from typing import Any, cast
 
@@ -89,6 +90,7 @@ def param(
     return dataclasses.field(default=default, metadata=about)
 
 
+@cache
 def params_of(params_class: type) -> tuple[Param, ...]:
     """The parameters that a parameter class declares, in its order."""
     types = typing.get_type_hints(params_class)

@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def publish(
     _make_directory(target.parent)
     with target_lock(target):
         finish_rename(target)
+        _refuse_directory(target)
         if not force:
             refuse_foreign(target)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -85,6 +87,13 @@ def publish(
     return record
 
 
+def _refuse_directory(target: Path) -> None:
+    """Raise WouldOverwrite where a directory has the name of the product, or of its record."""
+    for path in (target, sidecar(target)):
+        if path.is_dir():
+            raise WouldOverwrite(f"{path}: is a directory", hint=f"mv {shlex.quote(str(path))} ELSEWHERE")
+
+
 def _is_half_replaced(target: Path, new: Path) -> bool:
     """Whether the record in place is that of the staged file, and not of the file at the target."""
     record = read_record_or_none(target)
@@ -99,6 +108,21 @@ def _index(target: Path, store: Store | None, record: Record) -> None:
     from .index import product_row, put_records
 
     put_records(store, [product_row(store, target, record)])
+
+
+def _index_if_lost(target: Path) -> None:
+    """Put into the index what was published by a program that was killed before it could."""
+    store = store_of(target)
+    if store is None:
+        return
+    from .index import open_index
+    from .indexrows import relative
+
+    with open_index(store) as index:
+        known = any(index.select("SELECT 1 FROM objects WHERE address = ?", (relative(store, target),)))
+    if not known:
+        with suppress(Unavailable):
+            _index(target, store, read_record(sidecar(target)))
 
 
 def finish_rename(target: Path) -> bool:
@@ -179,6 +203,7 @@ def set_time(target: Path, inputs: Sequence[Path]) -> bool:
     """Give an up-to-date product the present time if an input's is newer, so that Make settles."""
     newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
     if newest <= target.stat().st_mtime_ns:
+        _index_if_lost(target)
         return False
     with target_lock(target):
         os.utime(target)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from .graph import Graph
 from .nodes import PENDING, Node, label
 from .plan import Part, Reason, key_meta, recipe_differences, role_differences
 from .stock import Item
+
+# So many products upstream are named as those where it begins.
+MOST_BEGINNINGS = 3
 
 
 def reasons_of(graph: Graph, node: Node) -> list[Reason]:
@@ -20,6 +24,61 @@ def reasons_of(graph: Graph, node: Node) -> list[Reason]:
     if node.edited:
         return [Reason("edited", f"{node.item.address} is not what its record says")]
     return _differences(graph, node, node.item) or [Reason("remake", "it was asked to be made again")]
+
+
+def own_reasons(graph: Graph, node: Node) -> list[str]:
+    """The reasons of a node in words, but for what upstream is to be made."""
+    return [f"{one.name}: {one.detail}" for one in reasons_of(graph, node) if one.name != "upstream"]
+
+
+def upstream_roles(node: Node) -> list[str]:
+    """The roles of a node whose inputs are to be made."""
+    return list(dict.fromkeys(role for role, one in node.needs() if one.state in PENDING))
+
+
+@dataclass
+class Teller:
+    """Tells reasons in one line: those of a node itself, and the products upstream where it begins."""
+
+    graph: Graph
+
+    def __post_init__(self) -> None:
+        self._own: dict[Node, list[str]] = {}
+
+    def why(self, node: Node) -> str:
+        """Why a node is to be made; empty for one that is not."""
+        parts = list(self._of(node))
+        if node.state == "outdated" and (roles := upstream_roles(node)):
+            parts.append(f"upstream: {', '.join(roles)}, {self._beginnings(node)}")
+        return "; ".join(parts)
+
+    def _beginnings(self, node: Node) -> str:
+        begins = [
+            f"{label(one)} ({'; '.join(self._of(one))})" for one in _pending_below(node) if self._of(one)
+        ]
+        more = f" and {len(begins) - MOST_BEGINNINGS} more" if len(begins) > MOST_BEGINNINGS else ""
+        return f"because of {', '.join(begins[:MOST_BEGINNINGS])}{more}"
+
+    def _of(self, node: Node) -> list[str]:
+        if node not in self._own:
+            self._own[node] = ["missing"] if node.state == "missing" else own_reasons(self.graph, node)
+        return self._own[node]
+
+
+def _pending_below(node: Node) -> list[Node]:
+    """What is to be made before a node, each after what it needs."""
+    found: dict[Node, None] = {}
+    seen: set[Node] = set()
+
+    def visit(above: Node) -> None:
+        for _, one in above.needs():
+            if one.state in PENDING and one not in seen:
+                seen.add(one)
+                visit(one)
+                found[one] = None
+
+    visit(node)
+    return list(found)
 
 
 def _differences(graph: Graph, node: Node, before: Item) -> list[Reason]:

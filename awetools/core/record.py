@@ -81,7 +81,7 @@ def input_text(role: str, content: str, meta_text: str) -> str:
 def key_of_texts(kind: str, revision: int, parameters_text: str, input_texts: Iterable[str]) -> str:
     """The recipe key, from the canonical JSON of its parts: for who makes thousands of keys of the same parts."""
     inputs = ",".join(sorted(input_texts))
-    text = f'{{"inputs":[{inputs}],"kind":{canonical(kind)},"parameters":{parameters_text},"revision":{revision}}}'
+    text = f'{{"inputs":[{inputs}],"kind":"{kind}","parameters":{parameters_text},"revision":{revision}}}'
     return hashlib.sha256(text.encode()).hexdigest()
 
 

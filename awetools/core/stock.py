@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .errors import Unavailable
 from .expression import Node as Condition
 from .index import Index
-from .indexrows import SETUP_FIELDS, setup_number
+from .indexrows import SETUP_FIELDS, SURVEYED, setup_number
 from .inforce import as_it_stood, indexes_in_force
 from .journal import Words, is_by, nearest_words
 from .meta import VARYING
@@ -57,11 +58,7 @@ class Item(NamedTuple):
         return self.recipe_key or self.content
 
 
-_COLUMNS = (
-    "CASE substr(address, 1, 1) WHEN '/' THEN address ELSE ? || address END",
-    *Item._fields[1:-1],
-    "?",
-)
+_COLUMNS = ("CASE substr(address, 1, 1) WHEN '/' THEN address ELSE ? || address END", *SURVEYED[1:], "?")
 Getter = Callable[[str], Any]
 
 # Instrument, detector and night; a night of None stands for all.
@@ -129,7 +126,8 @@ class Stock:
 
     def verdict(self, item: Item) -> str | None:
         """What was judged of an object, by the nearest store that has a word on it."""
-        return self._words().verdicts.get(item.identity)
+        said = self._said or self._words()
+        return said.verdicts.get(item.identity) if said.verdicts else None
 
     def meta(self, item: Item) -> dict[str, Any]:
         """The meta of an object, less the cards of its celestial coordinates."""
@@ -145,8 +143,17 @@ class Stock:
         found = self._setups.get(item.setup)
         if found is None:
             rows = self._index(item.rank).select("SELECT meta FROM setups WHERE number = ?", (item.setup,))
-            found = self._setups[item.setup] = json.loads(next(rows)[0])
+            found = self._setups[item.setup] = self._read_setup(next(rows, None), item.rank)
         return found
+
+    def _read_setup(self, row: tuple[Any, ...] | None, rank: int) -> dict[str, Any]:
+        try:
+            value = json.loads(row[0]) if row else None
+        except (ValueError, TypeError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise Unavailable(f"{self.stores[rank].index_path}: is damaged", hint="awe-index --rebuild")
+        return value
 
     def changed(self, item: Item, content: str, meta: Mapping[str, Any]) -> Item:
         """A raw frame as it is now, other than the index has it."""

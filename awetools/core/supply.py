@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
-from .errors import NoMatch
+from .errors import NoMatch, NoSuchFile, WouldOverwrite
 from .kind import Kind, Need, kind_named
 from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
 from .plan import validity_of
 from .settings import resolve_validity
-from .stock import Place
+from .stock import Item, Place
 
 # What is yet to be made comes after all that was made.
 NEWEST = 1 << 62
@@ -132,6 +132,10 @@ class Supplier:
                     return near
                 misses.append(self._miss(kind, meta, ranked, unusable))
         if need.optional:
+            # What a person has to see to is no reason to make a lesser product in silence.
+            stuck = next((one for one in unusable if isinstance(one.error, (WouldOverwrite, NoSuchFile))), None)
+            if stuck is not None and stuck.error is not None:
+                return NoMatch(f"{label(stuck)} is {why_not(stuck)}", hint=stuck.error.hint)
             return "; ".join(f"{label(one)} is {why_not(one)}" for one in unusable)
         hints = dict.fromkeys(one.hint for one in misses)
         return NoMatch("; ".join(one.message for one in misses), hint="; ".join(hints))
@@ -212,7 +216,10 @@ class Supplier:
         item = None if node.given else node.item
         meta = node.setting.meta
         row = {**meta, "meta": meta, "verdict": None, "flags": 0, "sequence": NEWEST}
-        if item is None:
+        by_hand = self._set_by_hand(node)
+        if by_hand is not None:
+            row |= {name: getattr(by_hand, name) for name in ("valid_from", "valid_to", "valid_by")}
+        elif item is None:
             validity = self._validity(node) or {}
             row |= {
                 f"valid_{end}": validity.get(name)
@@ -225,6 +232,13 @@ class Supplier:
             }
             row["verdict"] = self.nodes.stock.verdict(item)
         return Standing(row, Path(label(node)), item.rank if item else 0)
+
+    def _set_by_hand(self, node: Node) -> Item | None:
+        """The product that a node stands for, if it is there as it would be made and a person set its interval."""
+        if not node.given or all(one.valid_by != "hand" for one in self.nodes.versions(node)):
+            return None
+        item = None if self.decide(node).state in PENDING else node.item
+        return item if item is not None and item.valid_by == "hand" else None
 
     def _validity(self, node: Node) -> Mapping[str, Any] | None:
         """The interval that a product to be made will have."""
@@ -265,6 +279,11 @@ class Supplier:
         near, node = ranked[0]
         if not only_validity(near):
             return NoMatch(f"{what} (nearest: {label(node)}, {near.reason})", hint=f"awe-query {raw}")
+        if near.by_hand and node.item is not None:
+            name = node.item.address
+            return NoMatch(
+                f"{what} (nearest: {name}, {near.reason}, set by hand)", hint=f"awe-validity --history {name}"
+            )
         away = f"{near.outside_nights} night{'s' if near.outside_nights > 1 else ''} away"
         return NoMatch(
             f"{what}: there is no {raw} of the night {meta.get('night')} (nearest: {label(node)}, {away})",

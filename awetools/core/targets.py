@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import AweError, NoMatch, UnknownName, UsageError, nearest
+from .errors import AweError, NoMatch, NoSuchFile, UnknownName, UsageError, nearest
 from .expression import Compare, In, Like, Literal, Name, parse_words, walk
 from .expression import Node as Condition
 from .files import parse_address
@@ -16,6 +16,11 @@ from .nodes import Node, identity_of, place_of, raw_kinds
 from .products import is_product
 from .record import Record, read_record, sidecar
 from .stock import Item, Place
+
+# So many values of a field are named where none is near.
+MOST_VALUES = 12
+# A word with one of these is a file, also if there is none of that name.
+FILE_ENDINGS = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fts.gz")
 
 
 def targets_of(graph: Graph, kind: Kind, words: Sequence[str]) -> list[Node]:
@@ -32,20 +37,26 @@ def targets_of(graph: Graph, kind: Kind, words: Sequence[str]) -> list[Node]:
     else:
         found = _of_files(graph, kind, files)
         if condition is not None:
-            found = [node for node in found if node in set(_that_meet(graph, kind, condition))]
+            meeting = set(_that_meet(graph, kind, condition))
+            found = [node for node in found if node in meeting]
     if not found:
-        what = f" with {' '.join(words)}" if words else ""
-        frames = next(iter(raw_kinds(kind, graph.kinds)))
-        raise NoMatch(
-            f"no frames of which a {kind.name}{what} could be made{_nearest_value(graph, kind, condition)}",
-            hint=f"awe-query {frames} --get night,detector,filter,object --format table",
-        )
-    return sorted(found, key=lambda node: (str(node.obs_start), *(one.address for one in node.raws[:1])))
+        raise _nothing_to_make_of(graph, kind, words, condition)
+    return sorted(found, key=_place_in_time)
+
+
+def _place_in_time(node: Node) -> tuple[str, str]:
+    first = node.given[0] if node.given else None
+    return node.obs_start or "", first.address if isinstance(first, Item) else ""
 
 
 def product_target(graph: Graph, path: Path) -> Node:
     """The node of a product that exists, or existed, at a path; raises NoMatch."""
     record = _record_at(graph, path)
+    if record is None and (frames := graph.stock.at(os.path.realpath(path))):
+        raise UsageError(
+            f"{path}: is {frames[0].kind}, a raw frame: say what is to be made of it",
+            hint=f"awe-make KIND {path}",
+        )
     if record is None:
         raise NoMatch(
             f"{path}: nothing is known of such a product",
@@ -76,7 +87,11 @@ def outdated_targets(graph: Graph, kinds: Iterable[Kind], words: Sequence[str]) 
 
 
 def _is_file(word: str) -> bool:
-    return os.path.lexists(word) or ("=" not in word and os.path.isfile(parse_address(word).path))
+    if os.path.lexists(word):
+        return True
+    if any(sign in word for sign in "=<>'\" "):
+        return False
+    return os.path.isfile(parse_address(word).path) or word.lower().endswith(FILE_ENDINGS)
 
 
 def _that_meet(graph: Graph, kind: Kind, condition: Condition | None) -> list[Node]:
@@ -139,6 +154,8 @@ def _of_files(graph: Graph, kind: Kind, files: Sequence[str]) -> list[Node]:
         frames = graph.stock.at(real)
         if address.detector is not None:
             frames = [frame for frame in frames if graph.stock.setup(frame)["detector"] == address.detector]
+        if not frames and not os.path.lexists(address.path):
+            raise NoSuchFile(f"{name}: there is no such file")
         if not frames:
             raise NoMatch(f"{name}: is not registered", hint=f"awe-ingest {name}")
         nodes = _made_of(graph, kind, frames)
@@ -174,23 +191,51 @@ def _glob_name(name: str) -> str:
     return glob.escape(name)
 
 
-def _nearest_value(graph: Graph, kind: Kind, condition: Condition | None) -> str:
-    """The value that is nearest to one that no frame has, as part of a message."""
-    if condition is None:
-        return ""
-    kinds = list(raw_kinds(kind, graph.kinds))
-    for name, value in _asked(condition):
-        values = [str(one) for one in graph.stock.distinct(kinds, name)]
-        if value not in values and (near := nearest(value, values)):
-            return f": no {name} {value!r}{near}"
+def _nothing_to_make_of(
+    graph: Graph, kind: Kind, words: Sequence[str], condition: Condition | None
+) -> NoMatch:
+    """What to say where no raw frame meets the conditions: the value that is nearest, or those that there are."""
+    kinds = list(dict.fromkeys(raw_kinds(kind, graph.kinds)))
+    there = [name for name in kinds if graph.stock.distinct([name], "kind")]
+    if not there:
+        return NoMatch(
+            f"nothing to make {kind.name} of: no {' or '.join(kinds)} is registered",
+            hint="awe-ingest FILES; awe-query raw --get path,frame_type --format table shows what is",
+        )
+    what = f" with {' '.join(words)}" if words else ""
+    return NoMatch(
+        f"no frames{what} to make {kind.name} of{_values_there(graph, there, condition)}",
+        hint=f"awe-query {there[0]} --get night,detector,filter,object --format table",
+    )
+
+
+def _values_there(graph: Graph, kinds: Sequence[str], condition: Condition | None) -> str:
+    for name, value in _asked(condition) if condition is not None else ():
+        values = sorted(str(one) for one in graph.stock.distinct(kinds, name))
+        if values and not any(_is_equal(value, one) for one in values):
+            return f": no {name} {value!r}{nearest(value, values) or _all_or_ends(values)}"
     return ""
 
 
+def _all_or_ends(values: Sequence[str]) -> str:
+    if len(values) <= MOST_VALUES:
+        return f" (there {'is' if len(values) == 1 else 'are'}: {', '.join(values)})"
+    return f" (there are {len(values)}, from {values[0]} to {values[-1]})"
+
+
+def _is_equal(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one == other
+
+
 def _asked(condition: Condition) -> Iterator[tuple[str, str]]:
-    """The fields that a condition compares with a text, and the text."""
+    """The fields that are to be equal to a text, or like it, and the text."""
     for node in walk(condition):
         if isinstance(node, Compare) and isinstance(node.left, Name) and isinstance(node.right, Literal):
-            yield node.left.name, str(node.right.value)
+            if node.operator == "=":
+                yield node.left.name, str(node.right.value)
         elif isinstance(node, In) and isinstance(node.left, Name):
             yield from ((node.left.name, str(one.value)) for one in node.values)
         elif isinstance(node, Like) and isinstance(node.left, Name):

@@ -36,6 +36,8 @@ State = Literal["used", "partly", "eclipsed", "flagged", "bad", "gone", "undated
 NOT_OF_FRAMES = ("overscan_mode",)
 # Of a lane, in which the order of the rows is that of making.
 MOST_ROWS = 8
+# Kinds that a message names one by one.
+MOST_NAMED = 3
 MILLISECOND = timedelta(milliseconds=1)
 
 Row = Mapping[str, Any]
@@ -146,9 +148,11 @@ def timeline_of(asked: Asked, stores: Sequence[Store]) -> Timeline:
         rows = [one for one in found if one[1]["kind"] == kind.name and _meets(one[1], wanted)]
         lanes += _lanes_of(kind, rows, frames, stores)
     if not lanes:
+        few = len(asked.kinds) <= MOST_NAMED
         raise NoMatch(
-            f"no {' or '.join(kind.name for kind in asked.kinds)}"
-            f"{' with ' if asked.conditions else ''}{' '.join(asked.conditions)}",
+            f"no {' or '.join(kind.name for kind in asked.kinds) if few else 'calibration'}"
+            f"{' with ' if asked.conditions else ''}{' '.join(asked.conditions)}"
+            f"{f' as of {asked.as_of[:16]}' if asked.as_of else ''}",
             hint=f"awe-query {asked.kinds[0].name} --get night,detector,filter --format table",
         )
     return Timeline(tuple(lanes), _shared(lanes), asked.as_of)

@@ -11,7 +11,7 @@ from typing import Any
 from .graph import Graph
 from .nodes import PENDING, Node, label
 from .orders import output_of
-from .reasons import reasons_of
+from .reasons import own_reasons, reasons_of, upstream_roles
 
 WORDS = {"unchecked": "not checked", "missing": "to be made"}
 
@@ -39,9 +39,8 @@ def _lines(
     below = list(node.needs())
     frames = _frames_text(node)
     repeated = node in seen and bool(below or frames)
-    yield Line(
-        first, f"{named}{label(node)}  {state_text(graph, node)}{'  (above)' if repeated else ''}", node
-    )
+    state = f"{WORDS.get(node.state, node.state)}  (above)" if repeated else state_text(graph, node)
+    yield Line(first, f"{named}{label(node)}  {state}", node)
     if repeated or depth == 0:
         return
     seen.add(node)
@@ -75,9 +74,11 @@ def state_text(graph: Graph, node: Node) -> str:
     """A node's state in words, with the path of what is there and the reasons for what is not."""
     word = WORDS.get(node.state, node.state)
     if node.state in PENDING:
-        reasons = [one for one in reasons_of(graph, node) if one.name != "missing"]
-        why = "; ".join(f"{one.name}: {one.detail}" for one in reasons)
-        return f"{word} ({why})" if why else word
+        if node.state == "missing":
+            return word
+        roles = upstream_roles(node)
+        why = [*own_reasons(graph, node), *([f"upstream: {', '.join(roles)}"] if roles else [])]
+        return f"{word} ({'; '.join(why)})" if why else word
     if node.error is not None:
         return f"{word}: {node.error.message}"
     return f"{word}  {node.item.address}" if node.item is not None else word

@@ -17,7 +17,17 @@ from typing import Any
 
 from .errors import AweError, BadHeader, BadValue, NoRecord, NoStore, Unavailable, WrongKind
 from .indexfile import may_write
-from .journal import Event, Interval, append_after, read_events, stores_heard, validity_event, words, words_of
+from .journal import (
+    Event,
+    Interval,
+    append_after,
+    events_on,
+    read_events,
+    stores_heard,
+    validity_event,
+    words,
+    words_of,
+)
 from .kind import Kind, Validity, kind_named
 from .plan import noon_of, validity_of
 from .products import is_product
@@ -130,8 +140,7 @@ def history(one: Calibration) -> list[tuple[str, Event, Store | None]]:
     first = {"event": "made", "start": made.start, "end": made.end, "by": one.made_by, "who": made.who}
     found: list[tuple[str, Event, Store | None]] = []
     for store in one.stores:
-        events = (event for event in read_events(store) if event.get("identity") == one.key)
-        found += [(str(event.get("when") or ""), event, store) for event in events]
+        found += [(str(event.get("when") or ""), event, store) for event in events_on(store, one.key)]
     return [(made.when, first, None), *sorted(found, key=lambda line: line[0])]
 
 

@@ -62,6 +62,7 @@ __all__ = [
 GRACE_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LOCK_PAUSE_S = 0.1
+LONGEST_WAIT_S = 3600.0
 # Without signals (in a thread that is not the main one) processes are looked at so often.
 POLL_S = 0.02
 
@@ -347,7 +348,8 @@ class _Engine:
             self._later[0][0] if self._later else float("inf"),
             *(attempt.deadline for attempt in self._attempts()),
         )
-        pause = None if due == float("inf") else max(0.0, due - time.monotonic())
+        # The system cannot wait for as long as a person may say.
+        pause = None if due == float("inf") else min(max(0.0, due - time.monotonic()), LONGEST_WAIT_S)
         if not self._signals.wakes and self._spawned:
             pause = POLL_S if pause is None else min(pause, POLL_S)
         for key, _ in self._selector.select(pause):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Unavailable
+from ..errors import BadValue, Unavailable
 from .figure import Curve, Map, Panel, Plot
 
 # Told apart by people of any colour vision, also in grey (Okabe and Ito 2008).
@@ -45,6 +45,8 @@ MANY_POINTS = 200
 # Letters of a legend that fit in an inch, and those that a mark takes.
 LETTERS_AN_INCH, MARK_LETTERS, LEGEND_COLUMNS = 13, 7, 4
 STEPS = [1, 2, 5, 10]
+# On a side of a PNG.
+MOST_PIXELS = 30_000
 
 STYLE: Any = {
     "axes.axisbelow": True,
@@ -88,9 +90,17 @@ def draw(plot: Plot, form: str, dpi: int = 150) -> bytes:
 
 
 def picture(size_in: tuple[float, float], fill: Callable[[Any], None], form: str, dpi: int = 150) -> bytes:
-    """The bytes of a picture of a size in inches, whose figure is filled by a function. Raises Unavailable."""
+    """The bytes of a picture of a size in inches, whose figure is filled by a function.
+
+    Raises Unavailable without matplotlib, BadValue for more pixels than a PNG should have.
+    """
     import io
 
+    if form == "png" and max(size_in) * dpi > MOST_PIXELS:
+        raise BadValue(
+            f"{size_in[0]:.0f} x {size_in[1]:.0f} inches at {dpi} pixels an inch: more than {MOST_PIXELS} pixels on a side",
+            hint=f"--dpi {int(MOST_PIXELS / max(size_in))}, or a name that ends in .svg",
+        )
     with _matplotlib():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

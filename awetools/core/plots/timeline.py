@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..timeline import Bar, Lane, Piece, Timeline, lane_words, title_of
 from .draw import FRAME, GRID, INK, NOTE, picture, plain
@@ -31,6 +31,7 @@ WIDTH_IN, HEAD_IN, FOOT_IN, LEAST_PLOT_IN, MOST_PLOT_IN = 11.0, 0.55, 1.05, 0.9,
 LETTERS_IN_LABEL = 26
 # Of the time shown.
 LEAST_RIMMED = 0.006
+EARLIEST, LATEST = datetime(1850, 1, 1), datetime(2200, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class _Place:
     ticks: float
     bottom: float
     row_in: float
+
+
+class _Look(NamedTuple):
+    """How a box is drawn, as matplotlib names it."""
+
+    facecolor: str
+    edgecolor: str
+    linewidth: float
+    hatch: str | None
+    zorder: int
 
 
 def draw_timeline(
@@ -94,8 +105,9 @@ def _fill(
     for place in places:
         _label(valid, timeline, place)
     made.set_yticks([])
-    valid.set_xlabel("valid for frames of (UTC)")
-    made.set_xlabel("made (UTC)")
+    # On the left, since the year or the day of the dates is written on the right.
+    valid.set_xlabel("valid for frames of (UTC)", loc="left")
+    made.set_xlabel("made (UTC)", loc="left")
     _dates(valid, 9)
     _dates(made, 4)
     _made_limits(made, timeline)
@@ -120,9 +132,7 @@ def _label(axes: Any, timeline: Timeline, place: _Place) -> None:
 
 
 def _lane(axes: Any, place: _Place, first: datetime, last: datetime) -> None:
-    for bar in place.lane.bars:
-        y = place.ticks - (bar.row + 1) * place.row_in + place.row_in * (1 - BAR_PART) / 2
-        _bar(axes, bar, y, place.row_in * BAR_PART, first, last)
+    _bars(axes, place, first, last)
     most = max((night.frames for night in place.lane.nights), default=1)
     base = place.ticks + 0.03 + TICKS_IN
     for colour, served in ((NEED, True), (LACK, False)):
@@ -132,51 +142,47 @@ def _lane(axes: Any, place: _Place, first: datetime, last: datetime) -> None:
         axes.vlines(middles, base, tops, color=colour, linewidth=1.1, zorder=3)
 
 
-def _bar(axes: Any, bar: Bar, y: float, high: float, first: datetime, last: datetime) -> None:
+def _bars(axes: Any, place: _Place, first: datetime, last: datetime) -> None:
+    """The bars of a lane: those that look alike at once, which is ten times as fast as one by one."""
+    import matplotlib.dates
+    from matplotlib.collections import PolyCollection
+
+    dates: Any = matplotlib.dates
+    boxes: dict[_Look, list[tuple[datetime, datetime, float]]] = {}
+    open_ends: dict[str, list[tuple[datetime, float]]] = {}
+    high = place.row_in * BAR_PART
+    for bar in place.lane.bars:
+        y = place.ticks - (bar.row + 1) * place.row_in + place.row_in * (1 - BAR_PART) / 2
+        for look, start, end in _boxes(bar, first, last):
+            if start < end:
+                boxes.setdefault(look, []).append((start, end, y))
+        for end, at, mark in ((bar.interval.start, first, "<"), (bar.interval.end, last, ">")):
+            if end is None:
+                open_ends.setdefault(mark, []).append((at, y + high / 2))
+    for look, places in boxes.items():
+        starts = dates.date2num([start for start, _, _ in places])
+        ends = dates.date2num([end for _, end, _ in places])
+        corners = [
+            ((x0, y), (x0, y + high), (x1, y + high), (x1, y))
+            for x0, x1, (_, _, y) in zip(starts, ends, places, strict=True)
+        ]
+        axes.add_collection(PolyCollection(corners, **look._asdict()), autolim=False)
+    for mark, points in open_ends.items():
+        axes.plot(*zip(*points, strict=True), mark, color=INK, markersize=5, clip_on=False, zorder=5)
+
+
+def _boxes(bar: Bar, first: datetime, last: datetime) -> Iterator[tuple[_Look, datetime, datetime]]:
+    """The boxes that a bar is drawn as: its interval, where it wins, and a rim if it was set by hand."""
     ends = _clipped(bar.interval, first, last)
-    face = FACES.get(bar.state, PALE)
-    edge = EDGES.get(bar.state, "none")
-    _box(
-        axes,
-        ends,
-        y,
-        high,
-        facecolor=face,
-        edgecolor=edge,
-        linewidth=0.7,
-        hatch=HATCHED.get(bar.state),
-        zorder=2,
-    )
+    edge, hatch = EDGES.get(bar.state, "none"), HATCHED.get(bar.state)
+    yield _Look(FACES.get(bar.state, PALE), edge, 0.7, hatch, 2), *ends
     for piece in bar.wins:
         inside = _clipped(piece, first, last)
         # Neighbours stay apart by their white rims; a night among years has none, so that it is seen.
         wide = (inside[1] - inside[0]) / (last - first) > LEAST_RIMMED
-        _box(
-            axes,
-            inside,
-            y,
-            high,
-            facecolor=USED,
-            edgecolor="white" if wide else USED,
-            linewidth=0.6,
-            zorder=3,
-        )
+        yield _Look(USED, "white" if wide else USED, 0.6, None, 3), *inside
     if bar.by_hand:
-        _box(axes, ends, y, high, facecolor="none", edgecolor=INK, linewidth=1.3, zorder=4)
-    middle = y + high / 2
-    for end, at, mark in ((bar.interval.start, first, "<"), (bar.interval.end, last, ">")):
-        if end is None:
-            axes.plot([at], [middle], mark, color=INK, markersize=5, clip_on=False, zorder=5)
-
-
-def _box(axes: Any, ends: tuple[datetime, datetime], y: float, high: float, **look: Any) -> None:
-    import matplotlib.dates
-    from matplotlib.patches import Rectangle
-
-    dates: Any = matplotlib.dates
-    if ends[0] < ends[1]:
-        x0, x1 = dates.date2num(ends[0]), dates.date2num(ends[1])
-        axes.add_patch(Rectangle((x0, y), x1 - x0, high, **look))
+        yield _Look("none", INK, 1.3, None, 4), *ends
 
 
 def _made(axes: Any, place: _Place) -> None:
@@ -266,10 +272,11 @@ def _dates(axes: Any, most: int) -> None:
 def _span(timeline: Timeline, at: str | None) -> tuple[datetime, datetime]:
     """The time that is shown: all that has an end, and a little more."""
     low, high = timeline.ends()
-    moments = [moment for moment in (low, high, at) if moment]
+    moments = [_time(moment) for moment in (low, high, at) if moment]
     if not moments:
         return datetime(2000, 1, 1), datetime(2000, 1, 2)
-    first, last = _time(min(moments)), _time(max(moments))
+    # An end in a far millennium is as good as none, and would hide all the others.
+    first, last = (min(max(one, EARLIEST), LATEST) for one in (min(moments), max(moments)))
     margin = max((last - first) * 0.015, timedelta(hours=3))
     return first - margin, last + margin
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import NotUpToDate, worst
+from ..core.errors import NoMatch, NotUpToDate, worst
 from . import options
 from .messages import Messenger
 from .runner import launch
@@ -73,7 +73,7 @@ EXPORTS = ("json", "make", "sh")
 )
 @click.option("--params-set", metavar="NAME", help="Use a saved set of parameters (awe-params --save).")
 @click.option(
-    "--as-of", metavar="DATE", help="The answer of that day: products, verdicts and validity as they stood."
+    "--as-of", metavar="DATE", help="The answer of that day: products, verdicts and validity as they stood; makes nothing."
 )
 @click.option(
     "--allow-nearest",
@@ -302,6 +302,12 @@ def _make(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
         if len(found.targets) != 1 or code:
             messenger.note(summary(found))
         return code
+    if found.graph.view.as_of is not None:
+        print_targets(found, None, given["as_json"], given["null"])
+        raise NoMatch(
+            f"{summary(found)}: at {found.graph.view.as_of} it was not there, or not up to date",
+            hint="--why says why; without --as-of it is made now",
+        )
     campaign = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"])
     began = time.monotonic()
     states = _run(campaign, messenger, given)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..core.campaign import Campaign, Outcome, Survey, states_of
 from ..core.engines.local import Finished
 from ..core.engines.planfile import RunPlan
-from ..core.engines.states import NodeState
+from ..core.engines.states import NodeState, error_of
 from ..core.errors import worst
 from ..core.nodes import Node, label
 from . import options
@@ -62,7 +62,9 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
         name = label(nodes[0])
         # Some causes begin with the name themselves.
-        text = f"{name}{more}: {nodes[0].state}: {message.removeprefix(name).lstrip(': ')}"
+        said = message.removeprefix(name).lstrip(": ")
+        state = "" if nodes[0].state == "failed" else f"{nodes[0].state}: "
+        text = f"{name}{more}: {state}{said}"
         error = nodes[0].error
         if nodes[0].state == "flagged":
             messenger.warning(text)
@@ -118,14 +120,13 @@ def say_finished(campaign: Campaign, event: Finished, messenger: Messenger) -> N
         _pass_on(campaign.plan, event.node.id, name, messenger)
     elif state.status == "blocked":
         messenger.detail(f"{name}: blocked: {state.error}")
-    elif event.node.id in campaign.needed:
-        messenger.failure(f"{name}: {state.status}: {_one_line(state)}")
     else:
-        messenger.warning(f"{name}: {state.status}: {_one_line(state)}; what could use it goes without")
-
-
-def _one_line(state: NodeState) -> str:
-    return " ".join(state.error.split("\n")).strip() or state.status
+        error = error_of(campaign.plan, state)
+        text = f"{name}: {error.message.removeprefix(f'{state.id}: ')}"
+        if event.node.id in campaign.needed:
+            messenger.error(type(error)(text, hint=error.hint))
+        else:
+            messenger.warning(f"{text}; what could use it goes without")
 
 
 def _pass_on(plan: RunPlan, node: str, name: str, messenger: Messenger) -> None:

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from ..core.errors import AweError
 
 # A file name or header must not forge a message, or steer the terminal.
-_CONTROLS = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
+# Besides the controls: what ends a line, and what turns the direction of writing round.
+CONTROLS = {
+    code: ascii(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 @dataclass
@@ -61,7 +65,7 @@ class Messenger:
             shown = json.dumps(line) + "\n"
         else:
             lines = [f"{self.program}: {text}", *([f"try: {hint}"] if hint else [])]
-            shown = "".join(f"{line.translate(_CONTROLS)}\n" for line in lines)
+            shown = "".join(f"{line.translate(CONTROLS)}\n" for line in lines)
         # A message that cannot be shown must not stop the work, or change its exit code.
         with suppress(OSError):
             sys.stderr.write(shown)

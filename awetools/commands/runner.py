@@ -7,6 +7,7 @@ words; so commands are run through their context, and every way to end is here.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ from .messages import Messenger
 from .options import flush_output
 
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
+# New objects that outlive their makers, between two searches for garbage.
+COLLECT_AFTER = 100_000
 
 
 class Terminated(BaseException):
@@ -32,6 +35,8 @@ def launch(command: click.Command, program: str = "") -> None:
     program: its name; by default `awe-` and the command's. A shell that asks for
     completions gets them instead (completion.py).
     """
+    # Imports make objects by the ten thousand, none of them garbage: do not look for it every 700.
+    gc.set_threshold(COLLECT_AFTER)
     program = program or f"awe-{command.name}"
     _occupy_standard_streams()
     code = _answer_shell(command, program)
@@ -47,6 +52,8 @@ def launch(command: click.Command, program: str = "") -> None:
         code = code or error.exit_code
     if code in (PIPE_CLOSED, Unavailable.exit_code):
         _discard_output()
+    # Nor at the end, when all of it goes with the process.
+    gc.freeze()
     sys.exit(code)
 
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from . import options
+from .messages import CONTROLS
 
 # A value must not break its line, or steer the terminal.
-_CONTROLS = {code: " " if chr(code) in "\t\r\n" else ascii(chr(code))[1:-1] for code in range(32)}
-_CONTROLS |= {code: ascii(chr(code))[1:-1] for code in range(127, 160)}
+_CONTROLS = CONTROLS | {ord(char): " " for char in "\t\r\n"}
 
 
 @options.to_output()

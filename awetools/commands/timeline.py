@@ -182,7 +182,7 @@ def _moment(text: str, timeline: Timeline) -> str:
     with suppress(BadValue):
         found = moment(text, meta_of(timeline.lanes[0].bars[0].values))
     if found is None:
-        raise BadValue(f"--at {text!r:.60} is not a time (UTC) as 2024-03-02T23:10, or a night as 2024-03-02")
+        raise BadValue(f"--at {text!r:.60} is not a night as 2024-03-02 or a time (UTC) as 2024-03-02T23:10")
     return found
 
 

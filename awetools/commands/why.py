@@ -113,8 +113,9 @@ def command(
     _print(rows, as_json)
     for missing, frames in unserved.items():
         more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
+        then = f" as of {instant[:16]}" if instant else ""
         messenger.error(
-            NoMatch(f"no {missing} serves {frames[0]}{more}", hint=f"awe-query {_kind_of(missing)}")
+            NoMatch(f"no {missing} serves {frames[0]}{more}{then}", hint=f"awe-query {_kind_of(missing)}")
         )
         codes.append(NoMatch.exit_code)
     return worst(codes)

@@ -247,5 +247,7 @@ def nearest(name: str, names: list[str]) -> str:
     """``" (nearest: X)"`` for a message about an unknown name, or ``""``."""
     import difflib
 
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    # Another case is nearer than another letter.
+    close = [one for one in names if one.casefold() == name.casefold()]
+    close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return f" (nearest: {close[0]})" if close else ""

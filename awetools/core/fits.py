@@ -8,7 +8,6 @@ import re
 import shlex
 import stat
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -338,6 +337,9 @@ class FitsFile:
             for piece in pieces:
                 held += piece
             return InMemory(held)
+        # Late: few files are unpacked to disk.
+        import tempfile
+
         try:
             spool, name = tempfile.mkstemp(prefix="awetools-")
             self._spools.append(spool)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -426,7 +425,7 @@ def drop_index_leftover(store: Store, path: Path) -> bool:
 def _replace(store: Store) -> int:
     attempts = _Attempts()
     while attempts.left():
-        name = f"index-{secrets.token_hex(6)}.sqlite"
+        name = f"index-{os.urandom(6).hex()}.sqlite"
         # Under a name of its own, so that who deletes the index does not delete the one that is being made.
         part, new = store.awe / f".{name}.new", store.awe / name
         try:

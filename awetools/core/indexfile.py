@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -113,6 +111,10 @@ def _open_copy(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 def _copied(path: Path, timeout_s: float) -> sqlite3.Connection | None:
     """The copy, whose file has no name any more; None if the index was written meanwhile."""
+    # Late: only a store that nobody may write needs them.
+    import shutil
+    import tempfile
+
     before = path.stat()
     with tempfile.NamedTemporaryFile(prefix="awetools-", suffix=".sqlite") as copy:
         with path.open("rb") as stream:

@@ -294,8 +294,10 @@ def identity_of(kind: Kind, get: Callable[[str], Any]) -> tuple[Any, ...]:
 
 
 def label(node: Node) -> str:
-    """A node in a few words: kind, night, detector, filter, exposure."""
+    """A node in a few words: kind, night, detector, temperature and filter where they match, exposure."""
     parts = [node.kind.name, *(node.get(name) for name in ("night", "detector"))]
+    degrees = node.get("temperature_match_c") if "temperature_match_c" in node.kind.match else None
+    parts.append(None if degrees is None else f"{degrees:g} C")
     if "filter" in (*node.kind.match, *node.kind.group):
         parts.append(node.get("filter"))
     if not node.kind.primary.many:

@@ -133,7 +133,9 @@ def _bounds(kind: Kind, measure: str, text: str, where: str) -> list[float | str
 def _nights(kind: Kind, text: str, where: str) -> list[int | str] | str:
     """`before..after`, each a number of nights or `forever`, or `forever` alone for both."""
     sides = _two(text)
-    if text != FOREVER and not (len(sides) == 2 and all(one == FOREVER or one.isdecimal() for one in sides)):
+    if text != FOREVER and not (
+        len(sides) == 2 and all(one == FOREVER or (one.isascii() and one.isdigit()) for one in sides)
+    ):
         raise BadValue(f"{where}: a validity is BEFORE..AFTER in nights, or {FOREVER} for a side or both")
     nights = [one if one == FOREVER else int(one) for one in sides]
     validity_from(kind, nights if len(nights) == 2 else FOREVER, where)

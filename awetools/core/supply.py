@@ -216,11 +216,11 @@ class Supplier:
         item = None if node.given else node.item
         meta = node.setting.meta
         row = {**meta, "meta": meta, "verdict": None, "flags": 0, "sequence": NEWEST}
-        by_hand = self._set_by_hand(node)
-        if by_hand is not None:
-            row |= {name: getattr(by_hand, name) for name in ("valid_from", "valid_to", "valid_by")}
+        validity = self._validity(node) or {}
+        there = self._there_with_another(node, validity)
+        if there is not None:
+            row |= {name: getattr(there, name) for name in ("valid_from", "valid_to", "valid_by")}
         elif item is None:
-            validity = self._validity(node) or {}
             row |= {
                 f"valid_{end}": validity.get(name)
                 for end, name in (("from", "start"), ("to", "end"), ("by", "by"))
@@ -233,12 +233,12 @@ class Supplier:
             row["verdict"] = self.nodes.stock.verdict(item)
         return Standing(row, Path(label(node)), item.rank if item else 0)
 
-    def _set_by_hand(self, node: Node) -> Item | None:
-        """The product that a node stands for, if it is there as it would be made and a person set its interval."""
-        if not node.given or all(one.valid_by != "hand" for one in self.nodes.versions(node)):
+    def _there_with_another(self, node: Node, validity: Mapping[str, Any]) -> Item | None:
+        """The product that a node stands for, if it is there as it would be made, but with another interval."""
+        ends = (validity.get("start"), validity.get("end"))
+        if not node.given or all((one.valid_from, one.valid_to) == ends for one in self.nodes.versions(node)):
             return None
-        item = None if self.decide(node).state in PENDING else node.item
-        return item if item is not None and item.valid_by == "hand" else None
+        return None if self.decide(node).state in PENDING else node.item
 
     def _validity(self, node: Node) -> Mapping[str, Any] | None:
         """The interval that a product to be made will have."""

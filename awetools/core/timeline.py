@@ -39,6 +39,7 @@ MOST_ROWS = 8
 # Kinds that a message names one by one.
 MOST_NAMED = 3
 MILLISECOND = timedelta(milliseconds=1)
+EARLIEST, LATEST = "1850-01-01", "2200-01-01"
 
 Row = Mapping[str, Any]
 
@@ -109,7 +110,10 @@ class Timeline:
     as_of: str | None = None
 
     def ends(self) -> tuple[str, str]:
-        """The first and last moment of all that has one: intervals, nights of calibrations and of frames."""
+        """The first and last moment of all that has one: intervals, nights of calibrations and of frames.
+
+        Ends in a far century are as good as none, and would hide all the others.
+        """
         moments = [
             moment
             for lane in self.lanes
@@ -118,6 +122,7 @@ class Timeline:
             if moment
         ]
         moments += [moment for lane in self.lanes for one in lane.nights for moment in (one.start, one.end)]
+        moments = [moment for moment in moments if EARLIEST < moment < LATEST] or moments
         return (min(moments), max(moments)) if moments else ("", "")
 
 

@@ -80,7 +80,7 @@ def state_text(graph: Graph, node: Node) -> str:
         why = [*own_reasons(graph, node), *([f"upstream: {', '.join(roles)}"] if roles else [])]
         return f"{word} ({'; '.join(why)})" if why else word
     if node.error is not None:
-        return f"{word}: {node.error.message}"
+        return f"{word}: {node.error.message.removeprefix(label(node)).lstrip(': ')}"
     return f"{word}  {node.item.address}" if node.item is not None else word
 
 

@@ -163,7 +163,11 @@ def iso_text(when: datetime) -> str:
 def evening(when: datetime, longitude_deg: float) -> str:
     """The date of the evening, YYYY-MM-DD: local mean noon to noon at a longitude, east positive."""
     east = (longitude_deg + 180) % 360 - 180
-    return (when + timedelta(hours=east / 15 - 12)).date().isoformat()
+    try:
+        return (when + timedelta(hours=east / 15 - 12)).date().isoformat()
+    except OverflowError:
+        # On the first day or the last that can be written.
+        return when.date().isoformat()
 
 
 def to_j2000(ra_deg: float, dec_deg: float, equinox: float) -> tuple[float, float]:

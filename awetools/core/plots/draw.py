@@ -98,7 +98,7 @@ def picture(size_in: tuple[float, float], fill: Callable[[Any], None], form: str
 
     if form == "png" and max(size_in) * dpi > MOST_PIXELS:
         raise BadValue(
-            f"{size_in[0]:.0f} x {size_in[1]:.0f} inches at {dpi} pixels an inch: more than {MOST_PIXELS} pixels on a side",
+            f"{size_in[0]:.0f} x {size_in[1]:.0f} inches at {dpi} pixels an inch: a side has more than {MOST_PIXELS}",
             hint=f"--dpi {int(MOST_PIXELS / max(size_in))}, or a name that ends in .svg",
         )
     with _matplotlib():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ..timeline import Bar, Lane, Piece, Timeline, lane_words, title_of
+from ..timeline import EARLIEST, LATEST, Bar, Lane, Piece, Timeline, lane_words, title_of
 from .draw import FRAME, GRID, INK, NOTE, picture, plain
 
 # Told apart by people of any colour vision, also in grey (Okabe and Ito 2008); pale where it does not win.
@@ -31,7 +31,6 @@ WIDTH_IN, HEAD_IN, FOOT_IN, LEAST_PLOT_IN, MOST_PLOT_IN = 11.0, 0.55, 1.05, 0.9,
 LETTERS_IN_LABEL = 26
 # Of the time shown.
 LEAST_RIMMED = 0.006
-EARLIEST, LATEST = datetime(1850, 1, 1), datetime(2200, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,8 @@ def _bars(axes: Any, place: _Place, first: datetime, last: datetime) -> None:
         for look, start, end in _boxes(bar, first, last):
             if start < end:
                 boxes.setdefault(look, []).append((start, end, y))
-        for end, at, mark in ((bar.interval.start, first, "<"), (bar.interval.end, last, ">")):
-            if end is None:
+        for moment, at, mark in ((bar.interval.start, first, "<"), (bar.interval.end, last, ">")):
+            if moment is None:
                 open_ends.setdefault(mark, []).append((at, y + high / 2))
     for look, places in boxes.items():
         starts = dates.date2num([start for start, _, _ in places])
@@ -275,8 +274,7 @@ def _span(timeline: Timeline, at: str | None) -> tuple[datetime, datetime]:
     moments = [_time(moment) for moment in (low, high, at) if moment]
     if not moments:
         return datetime(2000, 1, 1), datetime(2000, 1, 2)
-    # An end in a far millennium is as good as none, and would hide all the others.
-    first, last = (min(max(one, EARLIEST), LATEST) for one in (min(moments), max(moments)))
+    first, last = (min(max(one, _time(EARLIEST)), _time(LATEST)) for one in (min(moments), max(moments)))
     margin = max((last - first) * 0.015, timedelta(hours=3))
     return first - margin, last + margin
 

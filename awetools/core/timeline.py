@@ -233,7 +233,7 @@ def _lanes_of(
 ) -> Iterator[Lane]:
     groups: dict[str, list[list[tuple[int, Row]]]] = {}
     for one in rows:
-        alike = groups.setdefault(repr([one[1].get(name) for name in kind.match]), [])
+        alike = groups.setdefault(repr([one[1].get(name) for name in _fields_of(kind)]), [])
         lane = next((lane for lane in alike if _serve_each_other(kind, lane[0][1], one[1])), None)
         if lane is None:
             alike.append([one])
@@ -243,6 +243,11 @@ def _lanes_of(
     for lane in sorted(lanes, key=lambda lane: [str(lane[0][1].get(name) or "") for name in _SORTED]):
         needing = [row for row in frames if _needs(row, kind, lane[0][1])]
         yield lane_of(kind, lane, lambda rank, row: Path(absolute(stores[rank], row["address"])), needing)
+
+
+def _fields_of(kind: Kind) -> Sequence[str]:
+    """What the calibrations of a lane agree in: what they match, and a filter that the choice prefers."""
+    return [*kind.match, *(name for name in kind.group if name == "filter" and name not in kind.match)]
 
 
 _SORTED = ("instrument", "detector", "filter", "binning", "temperature_set_c")
@@ -257,14 +262,14 @@ def _serve_each_other(kind: Kind, one: Row, other: Row) -> bool:
 
 def _needs(frame: Row, kind: Kind, one: Row) -> bool:
     """Whether a science frame takes calibrations such as this one."""
-    fields = [name for name in kind.match if name not in NOT_OF_FRAMES]
+    fields = [name for name in _fields_of(kind) if name not in NOT_OF_FRAMES]
     if any(frame.get(name) != one.get(name) for name in fields):
         return False
     return kind.serves is None or not kind.serves(meta_of(one), meta_of(frame))
 
 
 def _about(kind: Kind, row: Row) -> dict[str, Any]:
-    about = {name: row.get(name) for name in ("instrument", *kind.match)}
+    about = {name: row.get(name) for name in ("instrument", *_fields_of(kind))}
     if kind.serves is not None and meta_of(row).get("holds_bias"):
         about["exptime_s"] = row.get("exptime_s")
     return about

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import unicodedata
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,23 @@ def test_any_text_is_a_time_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0000-01-01", "10000-01-01", "2024-02-30", "2024-03-02T23:59:60", "2024-3-2", "\u0662024-03-02", "\x1b[31m"]
+    "text",
+    [
+        "0000-01-01",
+        "10000-01-01",
+        "2024-02-30",
+        "2024-03-02T23:59:60",
+        "2024-3-2",
+        "\u0662024-03-02",
+        "\x1b[31m",
+    ],
 )
 def test_a_bad_date_is_named(bias: Path, run: InProcess, text: str) -> None:
-    for options in (["--to", text, "--reason", "x"], ["--set", f"{text}..", "--reason", "x"], ["--as-of", text]):
+    for options in (
+        ["--to", text, "--reason", "x"],
+        ["--set", f"{text}..", "--reason", "x"],
+        ["--as-of", text],
+    ):
         ran = run("validity", *options, bias)
         assert ran.code == 2 and "bad-value" in ran.err and "2024-03-02T23:10" in ran.err
         assert "\x1b" not in ran.err
@@ -106,7 +120,12 @@ def test_a_reason_cannot_steer_the_terminal_or_forge_a_line(bias: Path, run: InP
     for options in ([], ["--history"]):
         lines = run("validity", *options, bias).out.split("\n")
         assert len(lines) == (3 if not options else 4)
-        assert not any(unicodedata.category(char) in ("Cc", "Cf", "Zl") for line in lines for char in line if char != "\t")
+        assert not any(
+            unicodedata.category(char) in ("Cc", "Cf", "Zl")
+            for line in lines
+            for char in line
+            if char != "\t"
+        )
     assert json.loads(run("validity", "--json", bias).out)["why"] == reason
 
 
@@ -119,7 +138,14 @@ def test_a_reason_cannot_steer_the_terminal_or_forge_a_line(bias: Path, run: InP
         ("garbage", "not JSON"),
         ('{"event":["list"],"identity":5}', "event.event"),
         ("{}", "event.event is missing"),
-        ('{"event":"verdict","identity":"KEY","verdict":"bad","when":"yesterday"}', "event.when is 'yesterday'"),
+        (
+            '{"event":"verdict","identity":"\\ud800","verdict":"bad","when":"2024-01-01T00:00:00.000+00:00"}',
+            "event.identity",
+        ),
+        (
+            '{"event":"verdict","identity":"KEY","verdict":"bad","when":"yesterday"}',
+            "event.when is 'yesterday'",
+        ),
         ('{"event":"verdict","identity":"KEY","verdict":"bad","when":"2024-01-01T00:00:00"}', "event.when"),
         (
             '{"event":"validity","identity":"KEY","by":"hand","start":"2020-01-01T00:00:00.000+02:00",'
@@ -132,7 +158,7 @@ def test_a_damaged_line_is_named_by_every_program(bias: Path, run: InProcess, li
     Store(Path.cwd()).journal_path.write_text(line.replace("KEY", key_of(bias)) + "\n")
     for name, words in (("validity", [bias]), ("why", [bias]), ("timeline", []), ("make", ["bias", "-n"])):
         ran = run(name, *words)
-        assert ran.code == 4 and f"journal.jsonl: line 1: " in ran.err and said in ran.err, name
+        assert ran.code == 4 and "journal.jsonl: line 1: " in ran.err and said in ran.err, name
 
 
 def test_what_a_newer_version_says_is_kept_and_passed_over(bias: Path, run: InProcess) -> None:
@@ -179,30 +205,47 @@ def test_ten_thousand_events_take_no_time(bias: Path, run: InProcess) -> None:
 # One answer everywhere
 
 
+def made_of_all(run: InProcess, raw: Path) -> Path:
+    """The bias that awe-make makes of all frames that are there."""
+    assert run("ingest", "-q", *raw.glob("*.fits")).code == 0
+    ran = run("make", "-q", "bias")
+    assert ran.code == 0, ran.err
+    return Path(ran.lines[0])
+
+
+def assert_none_serves(run: InProcess, frame: Path) -> None:
+    for name, words in (
+        ("why", ["--role", "bias", frame]),
+        ("reduce", ["-n", "--no-flat", frame]),
+        ("make", ["reduced", "-n"]),
+    ):
+        ran = run(name, *words)
+        assert ran.code == 5 and "no bias" in ran.err, (name, ran.err)
+
+
 def test_an_interval_taken_away_counts_for_every_program(bias: Path, run: InProcess, tmp_path: Path) -> None:
     frame = science(tmp_path / "raw")
-    assert run("ingest", "-q", *(tmp_path / "raw").glob("*.fits")).code == 0
-    assert "bias 2024-03-02" not in run("make", "reduced", "-n").err
-    assert run("validity", "-q", "--to", "2024-02-01", "--from", "", "--reason", "warm", bias).code == 0
-    for name, words in (("why", ["--role", "bias", frame]), ("reduce", ["-n", frame]), ("make", ["reduced", "-n"])):
-        ran = run(name, *words)
-        assert ran.code == 5 and "bias" in ran.err, (name, ran.err)
+    made = made_of_all(run, tmp_path / "raw")
+    assert run("validity", "-q", "--forever", "--reason", "of no use", bias, made).code == 0
+    assert "no bias" not in run("make", "reduced", "-n").err
+    assert run("validity", "-q", "--set", "..2024-02-01", "--reason", "warm", bias, made).code == 0
+    assert_none_serves(run, frame)
     ran = run("make", "reduced", "-n")
-    assert "set by hand" in ran.err and f"awe-validity --history {bias}" in ran.err
-    assert run("validity", "-q", "--default", "--reason", "cold", bias).code == 0
+    assert "set by hand" in ran.err and "awe-validity --history /" in ran.err
+    assert run("validity", "-q", "--default", "--reason", "cold", bias, made).code == 0
     assert run("why", "--role", "bias", frame).code == 0
     assert "no bias" not in run("make", "reduced", "-n").err
 
 
-def test_nights_of_the_settings_count_for_what_is_made_later(bias: Path, run: InProcess, tmp_path: Path) -> None:
+def test_nights_of_the_settings_count_for_what_is_made_later(
+    bias: Path, run: InProcess, tmp_path: Path
+) -> None:
     frame = science(tmp_path / "raw", "2024-03-03")
-    assert run("ingest", "-q", *(tmp_path / "raw").glob("*.fits")).code == 0
+    made = made_of_all(run, tmp_path / "raw")
     assert run("params", "-q", "--set", "bias.validity_nights=0..1").code == 0
-    for name, words in (("why", ["--role", "bias", frame]), ("make", ["reduced", "-n"])):
-        ran = run(name, *words)
-        assert ran.code == 5 and "bias" in ran.err, (name, ran.err)
-    bias.unlink()
-    sidecar(bias).unlink()
+    assert_none_serves(run, frame)
+    made.unlink()
+    sidecar(made).unlink()
     assert run("index", "-q", "--update").code == 0
     assert "no bias" not in run("make", "reduced", "-n").err
 
@@ -248,7 +291,9 @@ def timeline_of_rows(rows: list[dict[str, object]]) -> Timeline:
 @pytest.mark.parametrize("at", [None, "0001-01-01T00:00:00.000", "9999-12-31T23:59:59.999"])
 def test_any_interval_can_be_drawn(start: str | None, end: str | None, at: str | None) -> None:
     pytest.importorskip("matplotlib")
-    picture = draw_timeline(timeline_of_rows([row_of(1, start, end), row_of(2, None, None, "bad")]), "svg", at=at)
+    picture = draw_timeline(
+        timeline_of_rows([row_of(1, start, end), row_of(2, None, None, "bad")]), "svg", at=at
+    )
     assert picture.startswith(b"<?xml")
 
 
@@ -287,7 +332,9 @@ def test_a_title_is_text(bias: Path, run: InProcess) -> None:
     xml.dom.minidom.parse("x.svg")
 
 
-def test_an_empty_store_has_no_timeline(tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_store_has_no_timeline(
+    tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(init_store(tmp_path).root)
     for words in ([], ["--json"], ["-o", "x.png"]):
         ran = run("timeline", *words)
@@ -300,12 +347,53 @@ def test_a_calibration_judged_bad_is_shown_as_such(bias: Path, run: InProcess) -
     assert json.loads(line)["state"] == "bad"
 
 
+DAYS = st.none() | st.dates(date(2024, 1, 1), date(2024, 2, 9)).map(lambda day: f"{day}T12:00:00.000")
+
+
+@given(st.lists(st.tuples(DAYS, DAYS), min_size=1, max_size=25))
+def test_no_bar_covers_another(ends: list[tuple[str | None, str | None]]) -> None:
+    rows = [
+        row_of(number, *(one if None in one else sorted(one, key=str))) for number, one in enumerate(ends)
+    ]
+    bars = timeline_of_rows(rows).lanes[0].bars
+    for number, bar in enumerate(bars):
+        for other in bars[:number]:
+            apart = (bar.interval.end or "~") <= (other.interval.start or "") or (
+                other.interval.end or "~"
+            ) <= (bar.interval.start or "")
+            assert apart or bar.row != other.row
+    assert {bar.row for bar in bars} == set(range(max(bar.row for bar in bars) + 1))
+
+
+def test_ten_years_of_nights_are_laid_out_quickly() -> None:
+    nights = [str(date(2014, 1, 1) + timedelta(days=day)) for day in range(3000)]
+    rows = [
+        {
+            **row_of(number, f"{night}T12:00:00.000", f"{after}T12:00:00.000"),
+            "night": night,
+            "valid_by": "default",
+        }
+        for number, (night, after) in enumerate(zip(nights, nights[4:], strict=False))
+    ]
+    begin = time.process_time()
+    assert len(timeline_of_rows(rows).lanes[0].bars) == len(rows)
+    assert time.process_time() - begin < 2
+
+
 # Parameters
 
 
 @pytest.mark.parametrize(
     "word",
-    ["bias.clip_sigma=nan", "bias.clip_sigma=1e400", "bias.validity_nights=\u0663..3", "bias.=3", ".=3", "=", "bias.limits.level_adu=nan..1"],
+    [
+        "bias.clip_sigma=nan",
+        "bias.clip_sigma=1e400",
+        "bias.validity_nights=\u0663..3",
+        "bias.=3",
+        ".=3",
+        "=",
+        "bias.limits.level_adu=nan..1",
+    ],
 )
 def test_a_value_that_is_none_is_not_written(bias: Path, run: InProcess, word: str) -> None:
     ran = run("params", "--set", word)

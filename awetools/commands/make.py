@@ -6,7 +6,9 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +20,7 @@ from .runner import launch
 from .types import ConditionType, KindType
 
 if TYPE_CHECKING:
-    from ..core.campaign import Campaign, Demand, Survey
+    from ..core.campaign import Campaign, Demand, Outcome, Survey
     from ..core.engines.local import Event
     from ..core.engines.planfile import RunPlan
     from ..core.engines.states import NodeState
@@ -73,7 +75,9 @@ EXPORTS = ("json", "make", "sh")
 )
 @click.option("--params-set", metavar="NAME", help="Use a saved set of parameters (awe-params --save).")
 @click.option(
-    "--as-of", metavar="DATE", help="The answer of that day: products, verdicts and validity as they stood; makes nothing."
+    "--as-of",
+    metavar="DATE",
+    help="The answer of that day: products, verdicts and validity as they stood; makes nothing.",
 )
 @click.option(
     "--allow-nearest",
@@ -154,7 +158,11 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
         return _export(found, messenger, given)
     if given["check"] or given["why"] or given["dry_run"]:
         return _answer(found, messenger, given)
-    return _make(found, messenger, {**given, "memory_mb": memory_mb})
+
+    def again() -> Survey:
+        return survey(demand, replace(view, remake=frozenset(), retry=False), workspace, KINDS)
+
+    return _make(found, again, messenger, {**given, "memory_mb": memory_mb})
 
 
 def _asked(
@@ -292,8 +300,8 @@ def _plan(found: Survey, given: dict[str, Any]) -> RunPlan:
     return plan
 
 
-def _make(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
-    from ..core.campaign import campaign_of, conclude
+def _make(found: Survey, again: Callable[[], Survey], messenger: Messenger, given: dict[str, Any]) -> int:
+    """Make what is to be made; again: the survey once more, when something was made. Returns the exit code."""
     from .makesays import print_targets, say_blocked, say_outcome, summary
 
     code = say_blocked(found, messenger)
@@ -308,13 +316,26 @@ def _make(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
             f"{summary(found)}: at {found.graph.view.as_of} it was not there, or not up to date",
             hint="--why says why; without --as-of it is made now",
         )
-    campaign = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"])
     began = time.monotonic()
-    states = _run(campaign, messenger, given)
-    outcome = conclude(campaign, states, keep=given["plan"] is not None)
+    outcome = _carried_out(found, messenger, given, given["plan"])
+    if outcome.went_without and not given["fail_fast"]:
+        # In the place of an optional calibration that could not be made, the next best may serve.
+        second = again()
+        if second.to_make:
+            found, outcome = second, _carried_out(second, messenger, given, None)
     print_targets(found, outcome, given["as_json"], given["null"])
     say_outcome(found, outcome, time.monotonic() - began, messenger)
     return worst([code, outcome.exit_code])
+
+
+def _carried_out(
+    found: Survey, messenger: Messenger, given: dict[str, Any], directory: Path | None
+) -> Outcome:
+    from ..core.campaign import campaign_of, conclude
+
+    campaign = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], directory)
+    states = _run(campaign, messenger, given)
+    return conclude(campaign, states, keep=directory is not None)
 
 
 def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dict[str, NodeState]:
@@ -336,14 +357,21 @@ def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dic
     preload(order.argv for order in plan.nodes)
     gc.freeze()
     gc.enable()
+    ended = 0
     with progress(len(plan.nodes), "awe-make", messenger) as step:
 
         def on_event(event: Event) -> None:
+            nonlocal ended
             if isinstance(event, Finished):
+                ended += 1
                 step()
                 say_finished(campaign, event, messenger)
 
-        return run(plan, slots, warm(), on_event, fail_fast=given["fail_fast"])
+        try:
+            return run(plan, slots, warm(), on_event, fail_fast=given["fail_fast"])
+        except BaseException:
+            messenger.note(f"{ended} of {len(plan.nodes)} were done; asking again goes on with the others")
+            raise
 
 
 def main() -> None:

@@ -78,8 +78,8 @@ def warn_of_frames(found: Survey, messenger: Messenger) -> None:
     """Name the raw frames that are gone or changed since they were registered, with what they touch."""
     for address, nodes in found.graph.gone.items():
         broken = found.graph.broken.get(address)
-        why = f"cannot be read ({broken.slug})" if broken else "the file is gone"
-        messenger.warning(f"{address}: {why}; it went into {_touched(nodes)}")
+        why = broken.message if broken else f"{address}: the file is gone"
+        messenger.warning(f"{why}; it went into {_touched(nodes)}")
     for address, nodes in found.graph.changed.items():
         messenger.warning(f"{address}: was changed since it was registered; it goes into {_touched(nodes)}")
 
@@ -183,6 +183,10 @@ def say_outcome(found: Survey, outcome: Outcome, seconds: float, messenger: Mess
     blocked = [node for node, state in outcome.by_node.items() if state.status == "blocked"]
     if blocked:
         messenger.note(f"not made, as they hang on what failed: {_kinds(blocked)}")
+    if outcome.counts["made"] and found.graph.view.sets:
+        messenger.note(
+            "what was made is now the newest: other programs choose it over what stands in the settings"
+        )
     if outcome.directory is not None:
         messenger.note(f"plan, states and logs are in {outcome.directory}")
 

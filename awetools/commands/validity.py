@@ -92,12 +92,12 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     if given["history"]:
         _print_history(found, given["as_json"])
     else:
-        from ..core.journal import is_by
+        from ..core.journal import happened_by
         from ..core.validity import as_of_moment, standing
 
         as_of = None if given["as_of"] is None else as_of_moment(given["as_of"])
         for one in found:
-            if as_of is not None and not is_by(one.made_with.when, as_of):
+            if as_of is not None and not happened_by(one.made_with.when, as_of):
                 messenger.note(f"{one.path}: was made later, {one.made_with.when}")
         _print([standing(one, as_of) for one in found], given["as_json"])
     return worst(codes)

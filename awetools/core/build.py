@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import platform
 import resource
 import time
@@ -19,6 +17,7 @@ from .errors import BadPixels, OutsideLimits
 from .files import unpack_to_disk
 from .foreignfiles import ForeignInput
 from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameSet, Table
+from .journal import user_name
 from .kind import Result
 from .plan import Input, Plan
 from .products import ProductInput, load_product
@@ -109,18 +108,11 @@ class _Clock:
             "start": self.start.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "host": platform.node(),
-            "user": _user(),
+            "user": user_name(),
             "wall_s": round(time.monotonic() - self.wall, 3),
             "cpu_s": round(time.process_time() - self.cpu, 3),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +39,8 @@ from .workspace import Workspace
 
 # From so many targets on it pays to share them out among processes.
 MANY = 2000
+# Logs of runs that did not end well are kept so many days, and of the last runs for ever.
+KEPT_DAYS, KEPT_RUNS = 14, 10
 # What was registered could be read: that a file cannot be now is nothing that stays with what is made of it.
 PASSING = (NoSuchFile, NotFits, Truncated, Unreadable)
 SERIOUS = ("failed", "timeout", "killed")
@@ -86,12 +89,16 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a campaign: how each node ended, how many came to what, and the logs if they are kept."""
+    """What became of a campaign: how each node ended, how many came to what, and the logs if they are kept.
+
+    went_without: something optional could not be made, so that another may take its place.
+    """
 
     by_node: Mapping[Node, NodeState]
     counts: Counter[str]
     exit_code: int
     directory: Path | None
+    went_without: bool
 
 
 def survey(
@@ -264,6 +271,7 @@ def _search_path(workspace: Workspace) -> str:
 
 
 def _new_directory(workspace: Workspace) -> Path:
+    _drop_old_runs(workspace.stores[0].awe / "runs")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return workspace.stores[0].awe / "runs" / f"{stamp}-{os.getpid()}"
 
@@ -291,7 +299,17 @@ def conclude(campaign: Campaign, states: Mapping[str, NodeState], keep: bool) ->
     by_node = {nodes[name]: state for name, state in states.items()}
     # What nothing asked for hangs on is gone without.
     code = worst([exit_code_of(state) for name, state in states.items() if name in campaign.needed])
-    return Outcome(by_node, Counter(_word(state) for state in states.values()), code, directory)
+    went_without = any(name not in campaign.needed for name in failed)
+    return Outcome(by_node, Counter(_word(state) for state in states.values()), code, directory, went_without)
+
+
+def _drop_old_runs(folder: Path) -> None:
+    """Drop the plans, states and logs of runs that ended badly, but those of the last days and the last few."""
+    with suppress(OSError):
+        runs = sorted(folder.iterdir())
+        for one in runs[:-KEPT_RUNS]:
+            if time.time() - one.stat().st_mtime > KEPT_DAYS * 86400:
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def _drop(directory: Path) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from .errors import NoMatch
 from .kind import Kind
+from .quality import unfit_for_use
 from .store import Store
 
 SERVES = ""
@@ -275,13 +276,7 @@ def _unfit(kind: Kind, row: Mapping[str, Any], question: Mapping[str, Any], meta
         if value != wanted:
             return difference(name, value, wanted)
     other = kind.serves(meta_of(row), meta) if kind.serves else ""
-    if other:
-        return other
-    if row["verdict"] == "bad":
-        return "judged bad"
-    if row["flags"] and row["verdict"] not in ("good", "ready"):
-        return "flagged, and nobody judged it good"
-    return SERVES
+    return other or unfit_for_use(row["flags"], row["verdict"])
 
 
 def _invalid(row: Mapping[str, Any], at: str | None) -> str:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from .errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, TooFew, WouldOverwrite
+from .files import parse_address
 from .kind import Kind
 from .meta import VARYING
 from .nodes import PENDING, SERVING, Node, Nodes, Supply, label
 from .plan import key_meta, refuse_foreign
 from .products import state_of
+from .quality import unfit_for_use
 from .record import canonical, input_text, key_of_texts, read_record, sidecar
 from .stock import Item, Place, Stock
 from .store import default_path
@@ -83,6 +85,7 @@ class Graph:
             # Of kinds whose needs run in no circle none comes back here before it is decided.
             node.state = "blocked"
             node.state = self._state_of(node)
+            node.culprit = _culprit_of(node) if node.state == "blocked" else None
         return node
 
     def _state_of(self, node: Node) -> str:
@@ -95,12 +98,28 @@ class Graph:
                 if state == "unchecked":
                     return state
             node.item, node.error = None, None
-        self._look_at_frames(node)
-        node.error = self._problem_of_given(node)
+        self._take_what_serves(node)
         if node.error is None:
-            node.supply = self._supplier.supply_of(node)
+            node.supply = self._supplied(node)
             node.error = _all_missing(node.supply)
         return "blocked" if node.error else self._compared(node)
+
+    def _take_what_serves(self, node: Node) -> None:
+        """Look at what the command would be given; if it cannot make the product, at what it could be given instead."""
+        self._look_at_frames(node)
+        node.error = self._problem_of_given(node)
+        for other in node.instead if node.error else ():
+            self._look_at_frames(other)
+            if self._problem_of_given(other) is None:
+                node.setting, node.given, node.role, node.error = other.setting, other.given, other.role, None
+                return
+
+    def _supplied(self, node: Node) -> Supply:
+        """The calibrations of a node; what was allowed for a product once stays allowed for it."""
+        supply = self._supplier.supply_of(node)
+        versions = self.nodes.versions(node) if supply.missing else []
+        allowed = versions and self.stock.setup(versions[-1]).get("calibration_nights_away")
+        return self._supplier.supply_of(node, allowed) if allowed else supply
 
     def _look_at_frames(self, node: Node) -> None:
         given = [self._as_it_is_now(one, node) if isinstance(one, Item) else one for one in node.given]
@@ -211,9 +230,9 @@ class Graph:
         verdict = self.stock.verdict(item)
         if verdict == "bad":
             return Flagged(f"{item.address}: was judged bad", hint=f"awe-query {item.kind}")
-        if item.flags and verdict not in ("good", "ready"):
+        if unfit := unfit_for_use(item.flags, verdict):
             return Flagged(
-                f"{item.address}: is flagged, and nobody judged it good",
+                f"{item.address}: is {unfit}",
                 hint=f"awe-query {item.kind} path={item.address} --get flag_names",
             )
         return None
@@ -243,7 +262,7 @@ class Graph:
 
     def _looked_at(self, item: Item) -> Item:
         address = item.address
-        path = address if address[-1:] != "]" or os.path.lexists(address) else address[: address.rindex("[")]
+        path = address if address[-1:] != "]" else parse_address(address).path
         try:
             stat = os.stat(path)
         except OSError:
@@ -277,7 +296,6 @@ class Graph:
         return None
 
     def _read_again(self, item: Item) -> Item:
-        from .files import parse_address
         from .raws import open_raw
 
         for one in open_raw(parse_address(item.address), self.workspace):
@@ -319,6 +337,14 @@ class Graph:
         if text is None:
             text = self._texts[known] = canonical(key_meta(kind, {**self.stock.meta(item), **changes}))
         return text
+
+
+def _culprit_of(node: Node) -> Node | None:
+    """What a person has to see to before a blocked node can be made; None if frames were never taken, or are bad."""
+    if not isinstance(node.error, (Flagged, NoMatch, TooFew)):
+        return node
+    below = [one.culprit for one in node.given if isinstance(one, Node)]
+    return next((one for one in (*below, *(node.supply.culprits if node.supply else ())) if one), None)
 
 
 def _is_pending(node: Node) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import NoRecord
 from .index import BATCH, Index, Row, open_index
-from .journal import Words, is_by, nearest, nearest_words
+from .journal import Words, happened_by, nearest, nearest_words
 from .store import Store
 
 
@@ -77,12 +77,12 @@ def as_it_stood(store: Store, row: Row, as_of: str) -> Row | None:
     A product that was made again since (the same key, the same bits) existed before: the
     record that was kept of it says since when, and its place in the order of making.
     """
-    if is_by(row["made"], as_of):
+    if happened_by(row["made"], as_of):
         return row
     stood: Row | None = None
     for record in _kept_records(store, row):
         made, validity = str(record["run"].get("end") or ""), record["validity"] or {}
-        if is_by(made, as_of) and (stood is None or made > stood["made"]):
+        if happened_by(made, as_of) and (stood is None or made > stood["made"]):
             stood = {
                 **row,
                 "made": made,

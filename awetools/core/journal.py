@@ -24,6 +24,7 @@ from .shape import Maybe, Written, faults
 from .store import Store, store_of
 
 VERDICTS = ("good", "bad", "ready", "none")
+_TEXT = Written(lambda text: text.encode().decode(), "a text in UTF-8")
 _END = Maybe(
     Written(
         lambda text: datetime.fromisoformat(text).replace(tzinfo=None).isoformat(timespec="milliseconds"),
@@ -35,8 +36,8 @@ _WHEN = Written(
     "a time (UTC) as 2024-03-02T23:10:00.000+00:00",
 )
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
-    "verdict": {"identity": str, "verdict": str, "when": _WHEN},
-    "validity": {"identity": str, "by": str, "start": _END, "end": _END, "when": _WHEN},
+    "verdict": {"identity": _TEXT, "verdict": _TEXT, "when": _WHEN},
+    "validity": {"identity": _TEXT, "by": _TEXT, "start": _END, "end": _END, "when": _WHEN},
 }
 
 Event = Mapping[str, Any]
@@ -226,7 +227,7 @@ def words_of(events: Iterable[Event], as_of: str | None = None) -> Words:
     """What is in force after events, oldest first, or what was at an instant."""
     newest: dict[tuple[str, str], Event] = {}
     for one in events:
-        if one.get("event") not in _SHAPES or (as_of is not None and not is_by(one["when"], as_of)):
+        if one.get("event") not in _SHAPES or (as_of is not None and not happened_by(one["when"], as_of)):
             continue
         name = (str(one["event"]), str(one["identity"]))
         known = newest.get(name)
@@ -275,7 +276,7 @@ def stores_heard(path: Path, stores: Sequence[Store]) -> list[Store]:
     return [*stores, *([holder] if holder is not None and holder not in stores else [])]
 
 
-def is_by(when: object, as_of: str) -> bool:
+def happened_by(when: object, as_of: str) -> bool:
     """Whether something that happened at a time (UTC) had happened by an instant; an instant may be a date."""
     return str(when or "")[: len(as_of)] <= as_of
 

@@ -43,7 +43,7 @@ class Setting:
     params_text: str
     meta: Mapping[str, Any]
     changes: Mapping[str, Any] = field(default_factory=dict)
-    supplies: list[tuple[str, str, Supply]] = field(default_factory=list)
+    supplies: list[tuple[int, str, str, Supply]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +51,9 @@ class Node:
     """One product to be, or (with nothing given) one that exists and whose frames are not known here.
 
     item: the version that exists: the fresh one, or the one that a new one would follow.
-    path: that of a fresh product which another process found, instead of the item.
+    path: that of a fresh product which another process found, in the place of the item.
+    instead: what the same product could be made of besides, in order of preference.
+    culprit: of one that is blocked, the node that a person has to see to first.
     """
 
     setting: Setting
@@ -64,6 +66,8 @@ class Node:
     supply: Supply | None = None
     edited: bool = False
     path: str = ""
+    culprit: Node | None = None
+    instead: list[Node] = field(default_factory=list)
     standing: Standing | None = None
 
     @property
@@ -122,13 +126,15 @@ class Filled:
 class Supply:
     """The calibrations of a node: those chosen, the roles that stay empty and why, and what is missing.
 
-    pending: one of them is yet to be made. texts: what of them enters the key, kept for the next node.
+    pending: one of them is yet to be made. culprits: what a person has to see to before
+    all can be. texts: what of them enters the key, kept for the next node.
     """
 
     filled: tuple[Filled, ...]
     without: Mapping[str, str]
     missing: tuple[NoMatch, ...]
     pending: bool
+    culprits: tuple[Node, ...] = ()
     texts: list[str] = field(default_factory=list)
 
 
@@ -158,7 +164,9 @@ class Nodes:
         if known is None:
             known = self._at[kind.name, place] = {}
             for node in self._could_be(kind, place):
-                known.setdefault(identity_of(kind, node.get), node)
+                first = known.setdefault(identity_of(kind, node.get), node)
+                if first is not node:
+                    first.instead.append(node)
             for item in self.stock.items(kind.name, place):
                 if self.stock.verdict(item) != "bad":
                     identity = identity_of(kind, self.stock.getter(item))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from .engines.planfile import Node as Order
 from .errors import AweError, Unavailable
-from .files import write_whole
+from .files import parse_address, write_whole
 from .graph import Graph
 from .kind import Kind
 from .nodes import PENDING, Filled, Node
@@ -21,7 +20,7 @@ from .store import Store, default_path
 # Exit codes of failures that the same inputs and parameters would bring again.
 LASTING = frozenset({1, 3, 4, 6})
 # Where nothing like it was made before: start, then reading, computing and writing, by the input's size.
-FIRST_SECONDS, SECONDS_A_GB = 0.1, 25.0
+FIRST_SECONDS, SECONDS_A_GB = 0.25, 30.0
 FIRST_MB, MB_A_FRAME = 150, 12.0
 STRIPS_MB = 1024
 # No product took more.
@@ -73,7 +72,7 @@ def _order(
     return Order(
         id=ids[id(node)],
         argv=tuple(_argv(graph, node, ids)),
-        inputs=tuple(_file_of(one) for one in inputs),
+        inputs=tuple(str(parse_address(one).path) for one in inputs),
         # A name that holds a key is known when its inputs are; else the node says it when it has run.
         outputs=(_output(graph, node),) if node.key else (),
         needs=tuple(dict.fromkeys(waits[False])),
@@ -146,12 +145,6 @@ def output_of(graph: Graph, node: Node) -> str:
     return _output(graph, node)
 
 
-def _file_of(address: str) -> str:
-    return (
-        address if not address.endswith("]") or os.path.lexists(address) else address[: address.rindex("[")]
-    )
-
-
 class _Expected:
     """What nodes will take: as the last product of the kind did, else from the size of the input."""
 
@@ -196,7 +189,7 @@ def read_failures(stores: Sequence[Store]) -> dict[str, str]:
     found: dict[str, str] = {}
     for store in stores[:1]:
         with suppress(OSError):
-            for path in sorted(_folder(store).glob("*.json")):
+            for path in sorted(filter(Path.is_file, _folder(store).glob("*.json"))):
                 with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                     failure: dict[str, Any] = json.loads(path.read_bytes())
                     if failure["awetools"] == __version__:

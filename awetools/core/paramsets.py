@@ -94,7 +94,11 @@ def parse_assignment(
     if len(parts) > 1 and (first_is_kind or kind is None or parts[0] not in BESIDES):
         kind, parts = _kind_in(kinds, parts[0], where), parts[1:]
     if kind is None:
-        raise UsageError(f"{where}: of which kind?{_kinds_with(parts[0], kinds)}", hint=f"{option} {example}")
+        having = _kinds_having(parts[0], kinds)
+        raise UsageError(
+            f"{where}: of which kind?{_kinds_with(parts[0], having)}",
+            hint=f"{option} {having[0]}.{text.strip()}" if having else f"{option} {example}",
+        )
     if parts[0] == LIMITS and len(parts) == 2:
         value = None if removes else _bounds(kind, parts[1], raw.strip(), where)
         return Assignment(kind, (kind.name, LIMITS), parts[1], value)
@@ -115,8 +119,11 @@ def _kind_in(kinds: Sequence[Kind], name: str, where: str) -> Kind:
         raise UnknownName(f"{where}: {error.message}") from None
 
 
-def _kinds_with(name: str, kinds: Sequence[Kind]) -> str:
-    having = [kind.name for kind in kinds if any(one.name == name for one in params_of(kind.params))]
+def _kinds_having(name: str, kinds: Sequence[Kind]) -> list[str]:
+    return [kind.name for kind in kinds if any(one.name == name for one in params_of(kind.params))]
+
+
+def _kinds_with(name: str, having: Sequence[str]) -> str:
     return f" {', '.join(having)} {'has' if len(having) == 1 else 'have'} {name}" if having else ""
 
 

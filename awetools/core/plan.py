@@ -20,6 +20,7 @@ from .journal import Interval, nearest_words, stores_heard
 from .kind import SAME_PRODUCT, Kind, Limit, Need, Validity, kind_named
 from .params import Resolved
 from .products import ProductInput, open_product, state_of
+from .quality import unfit_for_use
 from .raws import RawInput
 from .record import Record, read_record, recipe_key, sidecar
 from .settings import resolve_limits, resolve_params, resolve_validity
@@ -427,7 +428,7 @@ def _accepted_flags(product: ProductInput, verdict: str | None, accept: bool) ->
     if verdict == "bad":
         raise Flagged(f"{product.path}: was judged bad", hint=f"awe-query {product.kind}")
     flags = int(product.record["quality"]["flags"])
-    if not flags or verdict in ("good", "ready"):
+    if not unfit_for_use(flags, verdict):
         return 0
     if not accept:
         names = ", ".join(product.record["quality"].get("flag_names", ()))

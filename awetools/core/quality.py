@@ -26,6 +26,16 @@ COMMON_MEASURES = {
 }
 
 
+def unfit_for_use(flags: int, verdict: str | None) -> str:
+    """Why its flags and verdict keep a product from being used, in words; empty if they do not.
+
+    verdict: what a person judged, which overrules the flags.
+    """
+    if verdict == "bad":
+        return "judged bad"
+    return "flagged, and nobody judged it good" if flags and verdict not in ("good", "ready") else ""
+
+
 def measure_names(kind: Kind) -> list[str]:
     """Every measure of a kind; its place in the list is the bit of its flag."""
     return [*(measure.name for measure in kind.measures), *COMMON_MEASURES]

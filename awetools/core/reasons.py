@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .graph import Graph
@@ -53,16 +53,22 @@ class Teller:
         return "; ".join(parts)
 
     def _beginnings(self, node: Node) -> str:
-        begins = [
-            f"{label(one)} ({'; '.join(self._of(one))})" for one in _pending_below(node) if self._of(one)
-        ]
-        more = f" and {len(begins) - MOST_BEGINNINGS} more" if len(begins) > MOST_BEGINNINGS else ""
-        return f"because of {', '.join(begins[:MOST_BEGINNINGS])}{more}"
+        alike: dict[str, list[str]] = {}
+        for one in _pending_below(node):
+            if own := self._of(one):
+                alike.setdefault("; ".join(own), []).append(label(one))
+        begins = [f"{' and '.join(_few(names))} ({why})" for why, names in alike.items()]
+        return f"because of {', '.join(_few(begins))}"
 
     def _of(self, node: Node) -> list[str]:
         if node not in self._own:
             self._own[node] = ["missing"] if node.state == "missing" else own_reasons(self.graph, node)
         return self._own[node]
+
+
+def _few(texts: Sequence[str]) -> list[str]:
+    more = len(texts) - MOST_BEGINNINGS
+    return [*texts[:MOST_BEGINNINGS], *([f"{more} more"] if more > 0 else [])]
 
 
 def _pending_below(node: Node) -> list[Node]:

@@ -13,6 +13,7 @@ from .errors import WrongKind
 from .files import parse_address
 from .kind import SAME_PRODUCT, Kind
 from .products import ProductInput
+from .quality import unfit_for_use
 from .store import Store
 from .workspace import Workspace
 
@@ -92,11 +93,7 @@ def _rows(product: ProductInput, kind: Kind, stores: Sequence[Store]) -> Iterato
 def _reason(row: Mapping[str, Any], path: Path) -> str:
     if not path.exists():
         return "its file is gone"
-    if row["verdict"] == "bad":
-        return "judged bad"
-    if row["flags"] and row["verdict"] not in ("good", "ready"):
-        return "flagged, and nobody judged it good"
-    return ""
+    return unfit_for_use(row["flags"], row["verdict"])
 
 
 def _same_product(meta: Mapping[str, Any]) -> tuple[Any, ...]:

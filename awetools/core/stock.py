@@ -14,7 +14,7 @@ from .expression import Node as Condition
 from .index import Index
 from .indexrows import SETUP_FIELDS, SURVEYED, setup_number
 from .inforce import as_it_stood, indexes_in_force
-from .journal import Words, is_by, nearest_words
+from .journal import Words, happened_by, nearest_words
 from .meta import VARYING
 from .record import Record, canonical
 from .sqlexpression import to_sql
@@ -204,7 +204,7 @@ class Stock:
         """An object as it was at the instant that is asked about; None if it was not there."""
         assert self.as_of is not None
         if item.recipe_key is None:
-            return item if is_by(item.obs_start, self.as_of) else None
+            return item if happened_by(item.obs_start, self.as_of) else None
         row = as_it_stood(self.stores[item.rank], item._asdict(), self.as_of)
         return None if row is None else Item(**row)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
-from .errors import NoMatch, NoSuchFile, WouldOverwrite
+from .errors import NoMatch
 from .kind import Kind, Need, kind_named
 from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
 from .plan import validity_of
@@ -21,10 +21,11 @@ FOREVER = 1 << 30
 
 
 class _Span:
-    """The time about an instant in which every choice is the same."""
+    """The time about an instant in which every choice is the same, and how far outside its validity one may be."""
 
-    def __init__(self, at: str) -> None:
+    def __init__(self, at: str, nearest_nights: int) -> None:
         self.at, self.start, self.end = at, "", "~"
+        self.nearest_nights = nearest_nights
 
     def note(self, *instants: str) -> None:
         for one in instants:
@@ -84,15 +85,18 @@ class Supplier:
     def __post_init__(self) -> None:
         self._nights: dict[tuple[str, Place, bool], _Nights] = {}
 
-    def supply_of(self, node: Node) -> Supply:
-        """The calibrations of a node; the same for all nodes of a setting between two ends of intervals."""
-        at = str(node.obs_start or "")
-        for start, end, supply in node.setting.supplies:
-            if start <= at < end:
+    def supply_of(self, node: Node, allowed_nights: int = 0) -> Supply:
+        """The calibrations of a node; the same for all nodes of a setting between two ends of intervals.
+
+        allowed_nights: how far from its validity one was used for this product before.
+        """
+        at, nearest = str(node.obs_start or ""), max(self.nearest_nights, allowed_nights)
+        for nights, start, end, supply in node.setting.supplies:
+            if start <= at < end and nights == nearest:
                 return supply
-        span = _Span(at)
+        span = _Span(at, nearest)
         supply = self._supplied(node, span)
-        node.setting.supplies.insert(0, (span.start, span.end, supply))
+        node.setting.supplies.insert(0, (nearest, span.start, span.end, supply))
         return supply
 
     def _supplied(self, node: Node, span: _Span) -> Supply:
@@ -101,39 +105,49 @@ class Supplier:
         filled: list[Filled] = []
         without: dict[str, str] = {}
         missing: list[NoMatch] = []
+        culprits: dict[Node, None] = {}
         others = [need for need in kind.needs if need.role != node.role]
         # What another input can make unnecessary is looked for last.
         for need in sorted(others, key=lambda need: bool(need.unless)):
             reason = need.unless(roles) if need.unless else ""
-            found = reason or self._choice(need, meta, span)
+            unusable: list[Node] = []
+            found = reason or self._choice(need, meta, span, unusable)
             if isinstance(found, Filled):
                 filled.append(found)
                 roles[need.role] = self._meta_of(found.node)
             elif isinstance(found, NoMatch):
-                missing.append(found)
+                stuck = [one.culprit for one in unusable if one.culprit]
+                # The cause of several is told once.
+                if not stuck or any(one not in culprits for one in stuck):
+                    missing.append(found)
+                culprits.update(dict.fromkeys(stuck))
             else:
                 without[need.role] = found
         pending = any(one.node.state in PENDING for one in filled)
-        return Supply(tuple(filled), without, tuple(missing), pending)
+        return Supply(tuple(filled), without, tuple(missing), pending, tuple(culprits))
 
-    def _choice(self, need: Need, meta: Mapping[str, Any], span: _Span) -> Filled | NoMatch | str:
-        """The calibration that wins for a frame; without one NoMatch, or in words why an optional one is not used."""
+    def _choice(
+        self, need: Need, meta: Mapping[str, Any], span: _Span, unusable: list[Node]
+    ) -> Filled | NoMatch | str:
+        """The calibration that wins for a frame; without one NoMatch, or in words why an optional one is not used.
+
+        Those that would serve and cannot go to `unusable`.
+        """
         misses: list[NoMatch] = []
-        unusable: list[Node] = []
         for name in need.kinds:
             kind = kind_named(self.nodes.kinds, name)
             nights = self._nights_of(kind, place_of(kind, meta.get), need.on_request)
             for nodes in nights.nearest(meta.get("night")):
                 if best := self._best(kind, meta, nodes, span, unusable):
                     return Filled(need, best)
-            if self.nearest_nights or not need.optional:
+            if span.nearest_nights or not need.optional:
                 ranked = sorted(self._ranked(kind, meta, nights.all(), span), key=_by_order)
-                if near := self._nearest(need, ranked):
+                if near := self._nearest(need, ranked, span.nearest_nights):
                     return near
                 misses.append(self._miss(kind, meta, ranked, unusable))
         if need.optional:
             # What a person has to see to is no reason to make a lesser product in silence.
-            stuck = next((one for one in unusable if isinstance(one.error, (WouldOverwrite, NoSuchFile))), None)
+            stuck = next((one for one in unusable if one.culprit), None)
             if stuck is not None and stuck.error is not None:
                 return NoMatch(f"{label(stuck)} is {why_not(stuck)}", hint=stuck.error.hint)
             return "; ".join(f"{label(one)} is {why_not(one)}" for one in unusable)
@@ -182,11 +196,13 @@ class Supplier:
             unusable.append(node)
         return None
 
-    def _nearest(self, need: Need, ranked: Sequence[tuple[Candidate, Node]]) -> Filled | None:
+    def _nearest(
+        self, need: Need, ranked: Sequence[tuple[Candidate, Node]], nearest_nights: int
+    ) -> Filled | None:
         """The nearest of the calibrations that serve but for their validity, within the nights allowed."""
         late = [one for one in ranked if only_validity(one[0])]
         for candidate, node in sorted(late, key=lambda one: one[0].outside_nights):
-            if candidate.outside_nights > self.nearest_nights:
+            if candidate.outside_nights > nearest_nights:
                 return None
             if self.decide(node).state in SERVING:
                 return Filled(need, node, candidate.outside_nights)
@@ -264,17 +280,14 @@ class Supplier:
         unusable: Sequence[Node],
     ) -> NoMatch:
         """Why there is no calibration of a kind for a frame: what is nearest, and which raw frames there are not."""
-        what = f"no {kind.name} for {meta.get('detector')} valid at {meta.get('obs_start')}"
+        what = f"no {kind.name} for {meta.get('detector')} and the night {meta.get('night')}"
         raw = next(iter(raw_kinds(kind, self.nodes.kinds)))
         if unusable:
-            error = unusable[0].error
-            return NoMatch(
-                f"{what}: {label(unusable[0])} is {why_not(unusable[0])}", hint=error.hint if error else ""
-            )
+            return _because_of(unusable[0], what)
         if not ranked:
             return NoMatch(
                 f"{what}, and no {raw} of its detector is registered",
-                hint=f"awe-ingest FILES; awe-query {raw}",
+                hint=f"awe-ingest FILES, then awe-query {raw}",
             )
         near, node = ranked[0]
         if not only_validity(near):
@@ -286,7 +299,7 @@ class Supplier:
             )
         away = f"{near.outside_nights} night{'s' if near.outside_nights > 1 else ''} away"
         return NoMatch(
-            f"{what}: there is no {raw} of the night {meta.get('night')} (nearest: {label(node)}, {away})",
+            f"{what}: there is no {raw} of it (nearest: {label(node)}, {away})",
             hint=f"--allow-nearest {near.outside_nights}, or awe-ingest the {raw} of {meta.get('night')}",
         )
 
@@ -294,6 +307,14 @@ class Supplier:
 def why_not(node: Node) -> str:
     """The state of a node that has no product to be used, and why."""
     return f"{node.state}: {node.error.message}" if node.error else node.state
+
+
+def _because_of(node: Node, what: str) -> NoMatch:
+    """The cause where a node cannot be used: what keeps a blocked one from being made says it all."""
+    hint = node.error.hint if node.error else ""
+    if node.state == "blocked" and isinstance(node.error, NoMatch):
+        return NoMatch(node.error.message, hint=hint)
+    return NoMatch(f"{what}: {label(node)} is {why_not(node)}", hint=hint)
 
 
 def _by_order(one: tuple[Candidate, Node]) -> tuple[Any, ...]:

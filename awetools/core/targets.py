@@ -203,8 +203,9 @@ def _nothing_to_make_of(
             hint="awe-ingest FILES; awe-query raw --get path,frame_type --format table shows what is",
         )
     what = f" with {' '.join(words)}" if words else ""
+    then = f" as of {graph.view.as_of[:16]}" if graph.view.as_of else ""
     return NoMatch(
-        f"no frames{what} to make {kind.name} of{_values_there(graph, there, condition)}",
+        f"no frames{what} to make {kind.name} of{then}{_values_there(graph, there, condition)}",
         hint=f"awe-query {there[0]} --get night,detector,filter,object --format table",
     )
 

@@ -9,16 +9,16 @@ are nearer to one calibration and nights that are nearer to another.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from .choose import Candidate, candidate_of, meta_of, order
+from .choose import Candidate, candidate_of, day_number, meta_of, order
 from .errors import NoMatch, UnknownName, nearest
 from .expression import Node, names, parse_words
 from .index import QUERY_COLUMNS, absolute
@@ -26,7 +26,7 @@ from .inforce import rows_in_force
 from .kind import Kind
 from .meta import ALIASES, FIELDS
 from .plan import noon_of
-from .quality import measure_names
+from .quality import measure_names, unfit_for_use
 from .store import Store
 from .units import evening
 
@@ -363,8 +363,7 @@ def _bar(rank: int, row: Row, path: Path, exists: bool, wins: Sequence[Piece]) -
 
 def _fits(row: Row) -> bool:
     """Whether a calibration serves at any time: nothing but its interval may keep it from that."""
-    clean = not row["flags"] or row["verdict"] in ("good", "ready")
-    return bool(row["valid_by"]) and row["verdict"] != "bad" and clean
+    return bool(row["valid_by"]) and not unfit_for_use(row["flags"], row["verdict"])
 
 
 def _state(row: Row, exists: bool, interval: Piece, wins: tuple[Piece, ...]) -> State:
@@ -372,7 +371,7 @@ def _state(row: Row, exists: bool, interval: Piece, wins: tuple[Piece, ...]) -> 
         return "gone"
     if row["verdict"] == "bad":
         return "bad"
-    if row["flags"] and row["verdict"] not in ("good", "ready"):
+    if unfit_for_use(row["flags"], row["verdict"]):
         return "flagged"
     if not row["valid_by"]:
         return "undated"
@@ -399,22 +398,35 @@ def _stacked(bars: Sequence[Bar]) -> tuple[Bar, ...]:
 
     Where that would take too many rows, it lies in the lowest row that has room.
     """
-    for lowest in (False, True):
-        placed: list[Bar] = []
-        for bar in bars:
-            taken = {other.row for other in placed if _overlap(bar.interval, other.interval)}
-            free = next(row for row in count() if row not in taken)
-            placed.append(replace(bar, row=free if lowest else max(taken, default=-1) + 1))
-        if max(bar.row for bar in placed) < MOST_ROWS:
-            break
-    return tuple(placed)
+    numbers = _row_numbers(bars, lowest=False) or _row_numbers(bars, lowest=True)
+    return tuple(replace(bar, row=number) for bar, number in zip(bars, numbers, strict=True))
 
 
-def _overlap(one: Piece, other: Piece) -> bool:
-    def before(first: Piece, second: Piece) -> bool:
-        return first.end is not None and second.start is not None and first.end <= second.start
+def _row_numbers(bars: Sequence[Bar], lowest: bool) -> list[int]:
+    """The row of each bar; empty if there would be too many of them and a bar need not lie in the lowest."""
+    rows: list[list[tuple[str, str]]] = []
+    numbers = []
+    for bar in bars:
+        start = bar.interval.start or ""
+        span = (start, max(start, bar.interval.end or "~"))
+        full = [number for number, row in enumerate(rows) if not _has_room(row, span)]
+        number = full[-1] + 1 if full else 0
+        if lowest:
+            number = next(number for number, other in enumerate([*full, -1]) if number != other)
+        if number == len(rows):
+            rows.append([])
+        if len(rows) > MOST_ROWS and not lowest:
+            return []
+        insort(rows[number], span)
+        numbers.append(number)
+    return numbers
 
-    return not before(one, other) and not before(other, one)
+
+def _has_room(row: Sequence[tuple[str, str]], span: tuple[str, str]) -> bool:
+    """Whether a span of time overlaps none of a row, which are in order."""
+    place = bisect_right(row, (span[0], "\x7f"))
+    before = place == 0 or row[place - 1][1] <= span[0]
+    return before and (place == len(row) or span[1] <= row[place][0])
 
 
 def _own_night(row: Row) -> tuple[str, ...]:
@@ -491,7 +503,7 @@ class _Nearest:
         self.nights: dict[bool, dict[int, list[int]]] = {True: {}, False: {}}
         self.undated: list[int] = []
         for number, row in rows:
-            day = _day(row.get("night"))
+            day = day_number(row.get("night"))
             if day is None:
                 self.undated.append(number)
             else:
@@ -508,7 +520,7 @@ class _Nearest:
 
     def rows(self, night: str) -> list[int]:
         """The rows that can be nearest to a night."""
-        day = _day(night)
+        day = day_number(night)
         found = list(self.undated)
         for by_hand, days in self.days.items():
             place = bisect_right(days, day or 0)
@@ -519,13 +531,6 @@ class _Nearest:
 
 def _about_night(day: int, longitude_deg: float) -> dict[str, Any]:
     return {"night": date.fromordinal(day).isoformat(), "site_longitude_deg": longitude_deg}
-
-
-def _day(night: object) -> int | None:
-    try:
-        return date.fromisoformat(str(night)).toordinal()
-    except ValueError:
-        return None
 
 
 def _cut(piece: Piece, moments: Sequence[str]) -> Iterator[Piece]:

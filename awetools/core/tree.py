@@ -81,7 +81,10 @@ def state_text(graph: Graph, node: Node) -> str:
         return f"{word} ({'; '.join(why)})" if why else word
     if node.error is not None:
         return f"{word}: {node.error.message.removeprefix(label(node)).lstrip(': ')}"
-    return f"{word}  {node.item.address}" if node.item is not None else word
+    if node.item is None:
+        return word
+    by_hand = " (its interval was set by hand)" if node.item.valid_by == "hand" and not node.given else ""
+    return f"{word}{by_hand}  {node.item.address}"
 
 
 def as_objects(graph: Graph, nodes: Sequence[Node]) -> Iterator[dict[str, Any]]:

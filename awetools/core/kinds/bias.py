@@ -116,26 +116,50 @@ def _stack(
     """Clipped mean or median and its inverse variance (ny, nx), and how many pixels were rejected."""
     import numpy as np
 
-    from ..pixels.stack import clipped_mean, median_equivalent
-    from .common import DIGITISATION_VARIANCE_ADU2, amplifier_map
+    from ..pixels.stack import clipped_mean
+    from .common import amplifier_map
 
     data = np.zeros(raw.shape, dtype=np.float32)
-    weight = np.zeros(raw.shape, dtype=np.float32)
+    counts: list[tuple[slice, np.ndarray]] = []
     rejected = 0
+    noise_adu = amplifier_map(raw.amplifiers, noise, raw.shape)
     stack = np.empty((len(trimmed), 0, raw.shape[1]), dtype=np.float32)
     for y0, y1 in raw.strips(bytes_a_pixel=16, fixed_bytes=data.nbytes * 2 + PROGRAM_BYTES):
         if stack.shape[1] != y1 - y0:
             stack = np.empty((len(trimmed), y1 - y0, raw.shape[1]), dtype=np.float32)
         for number, one in enumerate(trimmed):
             one.rows(y0, y1, stack[number])
-        noise_adu = amplifier_map(raw.amplifiers, noise, raw.shape, y0, y1)
+        rows = slice(y0, y1)
         if params.combine == "median":
-            held: np.ndarray = median_equivalent(_median(stack, data[y0:y1]))
-        else:
-            combined = clipped_mean(stack, noise_adu, params.clip_sigma, out=data[y0:y1])
-            held, rejected = combined.count, rejected + combined.rejected
-        np.divide(held, noise_adu**2 + DIGITISATION_VARIANCE_ADU2, out=weight[y0:y1])
-    return data, weight, rejected
+            counts.append((rows, _median(stack, data[rows])))
+            continue
+        combined = clipped_mean(stack, _rows_of(noise_adu, rows), params.clip_sigma, out=data[rows])
+        rejected += combined.rejected
+        counts.append((rows, combined.count.astype(np.min_scalar_type(len(trimmed)))))
+    # The weight takes the place of the stack in memory: memory that no one had before is dear.
+    del stack
+    return data, _weight(counts, noise_adu, raw.shape, params.combine == "median"), rejected
+
+
+def _rows_of(whole: np.ndarray, rows: slice) -> np.ndarray:
+    """Rows of an array that may be one row for all."""
+    return whole if len(whole) == 1 else whole[rows]
+
+
+def _weight(
+    counts: list[tuple[slice, np.ndarray]], noise_adu: np.ndarray, shape: tuple[int, int], is_median: bool
+) -> np.ndarray:
+    """Inverse variance (ny, nx) by the noise model, from the number of values in each pixel of some rows."""
+    import numpy as np
+
+    from ..pixels.stack import median_equivalent
+    from .common import DIGITISATION_VARIANCE_ADU2
+
+    weight = np.empty(shape, dtype=np.float32)
+    for rows, count in counts:
+        held = median_equivalent(count) if is_median else count
+        np.divide(held, _rows_of(noise_adu, rows) ** 2 + DIGITISATION_VARIANCE_ADU2, out=weight[rows])
+    return weight
 
 
 def _median(stack: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Imported by recipes when they run, because it needs numpy; see `flatfield` for w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -236,10 +237,15 @@ def cut_off(name: str, counts: np.ndarray, saturation_adu: float, fraction: floa
 
 def constant_level(frame: RawFrame) -> float | None:
     """The value that all raw counts of a frame have, ADU; None if they differ, or there is one pixel only."""
-    parts = [frame.rows(*band) for band in sampled_rows(frame)]
-    first = float(parts[0].flat[0])
-    alike = all((part == first).all() for part in parts)
-    return first if alike and sum(part.size for part in parts) > 1 else None
+    first, pixels = math.nan, 0
+    for band in sampled_rows(frame):
+        part = frame.rows(*band)
+        first = first if pixels else float(part.flat[0])
+        # The first rows settle it for all but a constant frame.
+        if not (part == first).all():
+            return None
+        pixels += part.size
+    return first if pixels > 1 else None
 
 
 def constant_amplifiers(frame: RawFrame) -> list[str]:

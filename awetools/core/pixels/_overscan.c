@@ -128,7 +128,115 @@ done:
     return result;
 }
 
+/* The weighted line of every window: its level in the middle and its tilt; see _Lines.running. */
+CLONES static void window_lines(const double *sums, Py_ssize_t ny, Py_ssize_t window, double least, double *level,
+                                double *tilt)
+{
+    const double *sum0 = sums, *sum1 = sum0 + ny + 1, *sum2 = sum1 + ny + 1, *mean0 = sum2 + ny + 1,
+                 *mean1 = mean0 + ny + 1;
+    double half = 0.5 * (double)(window - 1), square = (double)window * (double)window;
+    for (Py_ssize_t i = 0; i < ny + 1 - window; i++) {
+        double middle = (double)(int32_t)i + half;
+        double s0 = sum0[i + window] - sum0[i], s1 = sum1[i + window] - sum1[i], s2 = sum2[i + window] - sum2[i];
+        double t0 = mean0[i + window] - mean0[i], t1 = mean1[i + window] - mean1[i];
+        s2 = s2 - 2 * middle * s1 + middle * middle * s0;
+        t1 = t1 - middle * t0;
+        s1 = s1 - middle * s0;
+        double determinant = s0 * s2 - s1 * s1;
+        int enough = (s0 > least) & (determinant > 1e-6 * s0 * s0 * square);
+        double safe = enough ? determinant : 1.0;
+        double high = (t0 * s2 - t1 * s1) / safe, steep = (s0 * t1 - s1 * t0) / safe;
+        level[i] = enough ? high : 0.0;
+        tilt[i] = enough ? steep : 0.0;
+    }
+}
+
+static PyObject *running(PyObject *self, PyObject *args)
+{
+    PyObject *objects[3], *result = NULL;
+    Array sums = {0}, whole = {0}, out = {0};
+    Py_ssize_t window;
+    double least;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOnd", &objects[0], &objects[1], &objects[2], &window, &least))
+        return NULL;
+    if (take(&sums, objects[0], 'd', 2, 0) < 0 || take(&whole, objects[1], 'd', 1, 0) < 0 ||
+        take(&out, objects[2], 'd', 1, 1) < 0)
+        goto done;
+    Py_ssize_t ny = axis(&whole, 0);
+    if (axis(&sums, 0) != 5 || axis(&sums, 1) != ny + 1 || axis(&out, 0) != ny || window < 1 || window > ny ||
+        ny > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "the arrays of running lines do not fit each other");
+        goto done;
+    }
+    Py_ssize_t last = ny - window;
+    double *level = malloc(2 * (size_t)(last + 1) * sizeof(double));
+    if (level == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    double *tilt = level + last + 1;
+    window_lines(sums.view.buf, ny, window, least, level, tilt);
+    for (Py_ssize_t row = 0; row < ny; row++) {
+        Py_ssize_t i = row - window / 2;
+        i = i < 0 ? 0 : i > last ? last : i;
+        double away = (double)row - ((double)i + 0.5 * (double)(window - 1));
+        ((double *)out.view.buf)[row] = ((const double *)whole.view.buf)[row] + level[i] + tilt[i] * away;
+    }
+    Py_END_ALLOW_THREADS
+    free(level);
+    result = Py_NewRef(Py_None);
+done:
+    release(&sums);
+    release(&whole);
+    release(&out);
+    return result;
+}
+
+CLONES static void within(const double *fit, const double *shorter, const double *limit, uint8_t *growing,
+                          Py_ssize_t ny)
+{
+    for (Py_ssize_t i = 0; i < ny; i++)
+        growing[i] &= (uint8_t)(fabs(fit[i] - shorter[i]) <= limit[i]);
+}
+
+static PyObject *lengthen(PyObject *self, PyObject *args)
+{
+    PyObject *objects[4], *result = NULL;
+    Array fits = {0}, limits = {0}, growing = {0}, out = {0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOO", &objects[0], &objects[1], &objects[2], &objects[3]))
+        return NULL;
+    if (take(&fits, objects[0], 'd', 2, 0) < 0 || take(&limits, objects[1], 'd', 2, 0) < 0 ||
+        take(&growing, objects[2], '?', 1, 1) < 0 || take(&out, objects[3], 'd', 1, 1) < 0)
+        goto done;
+    Py_ssize_t shorter = axis(&limits, 0), ny = axis(&out, 0);
+    if (axis(&fits, 0) != shorter + 1 || axis(&fits, 1) != ny || axis(&limits, 1) != ny || axis(&growing, 0) != ny) {
+        PyErr_SetString(PyExc_ValueError, "the arrays of growing windows do not fit each other");
+        goto done;
+    }
+    const double *all = fits.view.buf, *fit = all + shorter * ny;
+    uint8_t *grow = growing.view.buf;
+    double *found = out.view.buf;
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t one = 0; one < shorter; one++)
+        within(fit, all + one * ny, (const double *)limits.view.buf + one * ny, grow, ny);
+    for (Py_ssize_t i = 0; i < ny; i++)
+        found[i] = grow[i] ? fit[i] : found[i];
+    Py_END_ALLOW_THREADS
+    result = Py_NewRef(Py_None);
+done:
+    release(&fits);
+    release(&limits);
+    release(&growing);
+    release(&out);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"running", running, METH_VARARGS, "running(sums[5, ny + 1], whole[ny], out[ny], window, least weight)"},
+    {"lengthen", lengthen, METH_VARARGS, "lengthen(fits[n + 1, ny], limits[n, ny], growing[ny], out[ny])"},
     {"row_sums", row_sums, METH_VARARGS, "row_sums(values, good, medians, rows[ny, 3], columns[2, nx], limit)"},
     {"less_levels", less_levels, METH_VARARGS,
      "less_levels(raw[rows, :], levels[rows], out, x0, x1, out's y, out's x, flip_x, flip_y, signed)"},

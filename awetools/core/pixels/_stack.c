@@ -11,6 +11,13 @@
 #include <stdlib.h>
 
 #define LANES 128
+/* Floats of one line of the cache. */
+#define LINE 16
+#if defined(__GNUC__)
+#define PREFETCH(place) __builtin_prefetch(place)
+#else
+#define PREFETCH(place) ((void)0)
+#endif
 enum { BOTH, LOW_ONLY, HIGH_ONLY };
 
 /* A network: steps of three numbers, low line, high line, which result is needed. */
@@ -54,6 +61,9 @@ static inline void sort_lanes(float *block, Network network)
 static inline void load_lanes(float *block, const float *values, Py_ssize_t frames, Py_ssize_t plane, int width)
 {
     for (Py_ssize_t k = 0; k < frames; k++) {
+        /* No processor foresees so many streams: the lanes after these are called for while these are worked on. */
+        for (int i = 0; i < LANES; i += LINE)
+            PREFETCH(values + k * plane + LANES + i);
         memcpy(block + k * LANES, values + k * plane, (size_t)width * sizeof(float));
         for (int i = width; i < LANES; i++)
             block[k * LANES + i] = 0;

@@ -336,20 +336,29 @@ def _orthogonal_terms(means: Doubles, weights: Doubles, degree: int) -> tuple[Do
 def _running_lines(means: Doubles, weights: npt.NDArray[np.int64], error: float) -> Doubles:
     """At each row the straight line through the longest window around it that agrees with all shorter ones."""
     ny = len(means)
-    fits: list[tuple[Doubles, Doubles]] = []
-    result = np.zeros(ny)
-    growing = np.ones(ny, np.bool_)
+    windows = [*(one for one in WINDOWS if one < ny), ny]
+    fits, limits = np.empty((len(windows), ny)), np.empty((len(windows), ny))
+    result, growing = np.zeros(ny), np.ones(ny, np.bool_)
     lines = _Lines(means, weights)
-    for window in [*(one for one in WINDOWS if one < ny), ny]:
-        fit = lines.running(window)
-        for shorter, its_error in fits:
-            growing &= np.abs(fit - shorter) <= WINDOW_SIGMA * its_error
-        result[growing] = fit[growing]
+    for number, window in enumerate(windows):
+        fits[number] = lines.running(window)
+        _lengthen(fits[: number + 1], limits[:number], growing, result)
         if not growing.any():
             break
-        fits.append((fit, error * _line_error(ny, window)))
+        np.multiply(error * _line_error(ny, window), WINDOW_SIGMA, out=limits[number])
     # Where neighbours took different windows the level must not jump.
     return _Lines(result, np.ones(ny, np.int64)).running(min(WINDOWS[0], ny))
+
+
+def _lengthen(fits: Doubles, limits: Doubles, growing: Bools, result: Doubles) -> None:
+    """Take the last fit where it agrees with all before it within their limits; elsewhere nothing grows any more."""
+    compiled = kernel("overscan")
+    if compiled is not None:
+        compiled.lengthen(fits, limits, growing, result)
+        return
+    for shorter, limit in zip(fits[:-1], limits, strict=True):
+        growing &= np.abs(fits[-1] - shorter) <= limit
+    result[growing] = fits[-1][growing]
 
 
 @lru_cache(maxsize=32)
@@ -395,6 +404,11 @@ class _Lines:
     def running(self, window: int) -> Doubles:
         """At each row the weighted line through the ``window`` rows around it (at the ends: the last such)."""
         ny = len(self.at)
+        compiled = kernel("overscan")
+        if compiled is not None:
+            found = np.empty(ny)
+            compiled.running(self.sums, self.whole, found, window, 0.25 * window * self.most)
+            return found
         # Every window once: the rows near an end share theirs.
         s0, s1, s2, t0, t1 = self.sums[:, window:] - self.sums[:, : ny + 1 - window]
         middle = self.at[: ny + 1 - window] + 0.5 * (window - 1)

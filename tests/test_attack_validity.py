@@ -174,6 +174,13 @@ def test_what_a_newer_version_says_is_kept_and_passed_over(bias: Path, run: InPr
         assert run(name, *words).code == 0, name
 
 
+def test_half_a_letter_in_a_journal_stops_nothing(bias: Path, run: InProcess) -> None:
+    event = validity_event(key_of(bias), (None, None), "\ud800", "\udcff")
+    append_events(Store(Path.cwd()), [event])
+    assert "hand" in run("query", "bias", "--get", "valid_by").out
+    assert run("make", "bias", "-n").code == 0
+
+
 def test_a_journal_changed_by_hand_is_read_again(bias: Path, run: InProcess) -> None:
     journal = Store(Path.cwd()).journal_path
     assert run("validity", "-q", "--set", "2024-03-02..2024-03-05", "--reason", "x", bias).code == 0

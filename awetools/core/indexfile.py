@@ -255,8 +255,16 @@ def sql_value(value: object) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return os.fsencode(value)
+            return _bytes_of(value)
     return value
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        # Half a letter, which JSON can hold and no file name has.
+        return text.encode(errors="replace")
 
 
 def remove_rows(connection: sqlite3.Connection, column: str, values: Iterable[str]) -> None:

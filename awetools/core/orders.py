@@ -18,7 +18,7 @@ from .params import params_of
 from .store import Store, default_path
 
 # Exit codes of failures that the same inputs and parameters would bring again.
-LASTING = frozenset({1, 3, 4, 6})
+LASTING = frozenset({3, 4, 6})
 # Where nothing like it was made before: start, then reading, computing and writing, by the input's size.
 FIRST_SECONDS, SECONDS_A_GB = 0.25, 30.0
 FIRST_MB, MB_A_FRAME = 150, 12.0

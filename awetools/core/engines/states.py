@@ -259,7 +259,9 @@ def error_of(plan: RunPlan, state: NodeState) -> AweError:
         found = _reported(lines[number], lines[number + 1 : number + 2])
         if found is not None and found.exit_code == state.code:
             return type(found)(f"{state.id}: {found.message}", hint=found.hint or hint)
-    text = f"{state.id}: ended with {state.code}{': ' if lines else ''}{lines[-1] if lines else ''}"
+    # What a bug is stands before the words that every bug ends with.
+    last = next((line for line in reversed(lines) if ": bug: " in line), lines[-1] if lines else "")
+    text = f"{state.id}: ended with {state.code}{': ' if last else ''}{last}"
     retry = exit_code_of(state) == Unavailable.exit_code
     return Unavailable(text, hint=hint) if retry else NoSolution(text, hint=hint)
 

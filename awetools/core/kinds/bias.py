@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,22 +124,25 @@ def _stack(
     counts: list[tuple[slice, np.ndarray]] = []
     rejected = 0
     noise_adu = amplifier_map(raw.amplifiers, noise, raw.shape)
-    stack = np.empty((len(trimmed), 0, raw.shape[1]), dtype=np.float32)
-    for y0, y1 in raw.strips(bytes_a_pixel=16, fixed_bytes=data.nbytes * 2 + PROGRAM_BYTES):
-        if stack.shape[1] != y1 - y0:
-            stack = np.empty((len(trimmed), y1 - y0, raw.shape[1]), dtype=np.float32)
+    strips = list(raw.strips(bytes_a_pixel=16, fixed_bytes=data.nbytes * 2 + PROGRAM_BYTES))
+    # Memory that nobody had before is dear: every stack is made in the same, and the weight after them.
+    stack_size = max(y1 - y0 for y0, y1 in strips) * raw.shape[1] * len(trimmed)
+    room = np.empty(max(stack_size, data.size), dtype=np.float32)
+    for y0, y1 in strips:
+        shape = (len(trimmed), y1 - y0, raw.shape[1])
+        stack = room[: math.prod(shape)].reshape(shape)
         for number, one in enumerate(trimmed):
             one.rows(y0, y1, stack[number])
         rows = slice(y0, y1)
         if params.combine == "median":
-            counts.append((rows, _median(stack, data[rows])))
-            continue
-        combined = clipped_mean(stack, _rows_of(noise_adu, rows), params.clip_sigma, out=data[rows])
-        rejected += combined.rejected
-        counts.append((rows, combined.count.astype(np.min_scalar_type(len(trimmed)))))
-    # The weight takes the place of the stack in memory: memory that no one had before is dear.
-    del stack
-    return data, _weight(counts, noise_adu, raw.shape, params.combine == "median"), rejected
+            count = _median(stack, data[rows])
+        else:
+            combined = clipped_mean(stack, _rows_of(noise_adu, rows), params.clip_sigma, out=data[rows])
+            count, rejected = combined.count, rejected + combined.rejected
+        counts.append((rows, count.astype(np.min_scalar_type(len(trimmed)))))
+    weight = room[: data.size].reshape(raw.shape)
+    _weigh(counts, noise_adu, params.combine == "median", weight)
+    return data, weight, rejected
 
 
 def _rows_of(whole: np.ndarray, rows: slice) -> np.ndarray:
@@ -146,20 +150,18 @@ def _rows_of(whole: np.ndarray, rows: slice) -> np.ndarray:
     return whole if len(whole) == 1 else whole[rows]
 
 
-def _weight(
-    counts: list[tuple[slice, np.ndarray]], noise_adu: np.ndarray, shape: tuple[int, int], is_median: bool
-) -> np.ndarray:
-    """Inverse variance (ny, nx) by the noise model, from the number of values in each pixel of some rows."""
+def _weigh(
+    counts: list[tuple[slice, np.ndarray]], noise_adu: np.ndarray, is_median: bool, out: np.ndarray
+) -> None:
+    """Fill `out` (ny, nx) with the inverse variance by the noise model; the counts are those of all its rows."""
     import numpy as np
 
     from ..pixels.stack import median_equivalent
     from .common import DIGITISATION_VARIANCE_ADU2
 
-    weight = np.empty(shape, dtype=np.float32)
     for rows, count in counts:
         held = median_equivalent(count) if is_median else count
-        np.divide(held, _rows_of(noise_adu, rows) ** 2 + DIGITISATION_VARIANCE_ADU2, out=weight[rows])
-    return weight
+        np.divide(held, _rows_of(noise_adu, rows) ** 2 + DIGITISATION_VARIANCE_ADU2, out=out[rows])
 
 
 def _median(stack: np.ndarray, out: np.ndarray) -> np.ndarray:

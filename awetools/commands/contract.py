@@ -68,8 +68,8 @@ CONTRACT: tuple[tuple[str, tuple[str, ...]], ...] = (
             "A parameter gets its value from the last of these that gives one: built-in, camera table, home "
             "(`~/.config/awetools/awe.toml`), store (`.awe/awe.toml`), project (the nearest `awe.toml` upward), "
             "environment (`AWE_KIND_PARAMETER`, such as `AWE_BIAS_CLIP_SIGMA`), command line. Within a file, "
-            "what is said for a filter beats what is said in general, and what is said for a detector beats "
-            "both. `--params` prints each parameter with value, unit and origin, and stops. A name that does not "
+            "what is said for a detector beats what is said for a filter, that beats what is said for a camera, "
+            "and that what is said in general. An empty variable counts as not set. `--params` prints each parameter with value, unit and origin, and stops. A name that does not "
             "exist is an error that names the nearest one.",
         ),
     ),

@@ -151,10 +151,10 @@ def _take_output(attempt: Attempt) -> bytes:
     return output.partition(b"\n")[2] if start else output
 
 
-def blocked(node: Node, reason: str) -> NodeState:
-    """The state of a node that cannot run."""
-    moment = now()
-    return NodeState(node.id, "blocked", error=reason, start=moment, end=moment, host=platform.node())
+def blocked(node: Node, reason: str, passing: bool = False) -> NodeState:
+    """The state of a node that cannot run; passing: until something that a retry may mend is done."""
+    moment, code = now(), Unavailable.exit_code if passing else None
+    return NodeState(node.id, "blocked", code, error=reason, start=moment, end=moment, host=platform.node())
 
 
 class NodeLocks:

@@ -258,7 +258,7 @@ class _Engine:
             try:
                 arguments_of(node, self.states)
             except Blocked as error:
-                waiting += self._record(node, blocked(node, str(error)))
+                waiting += self._record(node, blocked(node, str(error), error.passing))
                 continue
             self._ready.push(node)
 

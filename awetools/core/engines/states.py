@@ -53,7 +53,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class NodeState:
     """How a node ended, what it printed, and what it took.
 
-    `code` is its exit code, `signal` what ended it; `product` the path that it
+    `code` is its exit code (of one that is blocked 7 if a retry may mend that), `signal` what ended it; `product` the path that it
     printed last, with action, recipe key and flags where it printed JSON;
     `error` the last lines of its messages; `after` when each node that it
     waited for had ended, which tells whether one of them has run again since.
@@ -85,7 +85,14 @@ class NodeState:
 
 
 class Blocked(Exception):
-    """A node cannot run, because of what another came to; the text says which."""
+    """A node cannot run, because of what another came to; the text says which.
+
+    passing: a retry of that other may mend it.
+    """
+
+    def __init__(self, text: str, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 def write_state(plan: RunPlan, state: NodeState) -> None:
@@ -142,7 +149,7 @@ def arguments_of(node: Node, states: Mapping[str, NodeState]) -> tuple[str, ...]
     """The command line of a node, with the products of others in their places.
 
     states: of the nodes that ended. `--role=@{ID}` becomes `--no-role` where a
-    wanted node has no product that can be used. Raises Blocked.
+    wanted node has no product that can be used, unless a retry may mend that. Raises Blocked.
     """
     for name in node.needs:
         _refuse_unusable(name, states.get(name))
@@ -153,19 +160,19 @@ def _refuse_unusable(name: str, state: NodeState | None) -> None:
     if state is None:
         raise Blocked(f"it needs {name}, which has not run")
     if state.status != "done":
-        raise Blocked(
-            f"it needs {name}, which {'is' if state.status == 'blocked' else 'has'} {_words(state)}"
-        )
+        raise Blocked(f"it needs {name}, which {_words(state)}", is_passing(state))
     if state.flags:
         raise Blocked(f"it needs {name}, whose product {state.product} is flagged: {', '.join(state.flags)}")
 
 
 def _words(state: NodeState) -> str:
     if state.status == "timeout":
-        return "run out of time"
+        return "has run out of time"
     if state.signal is not None and state.status == "killed":
-        return f"been killed by {signal_name(state.signal)}"
-    return f"failed ({state.code})" if state.status == "failed" else state.status
+        return f"has been killed by {signal_name(state.signal)}"
+    if state.status == "failed":
+        return f"has failed ({state.code})"
+    return f"{'is' if state.status == 'blocked' else 'has'} {state.status}"
 
 
 def _argument(argument: str, node: Node, states: Mapping[str, NodeState]) -> str:
@@ -177,6 +184,9 @@ def _argument(argument: str, node: Node, states: Mapping[str, NodeState]) -> str
         return option + state.product
     if match["id"] in node.needs:
         raise Blocked(f"it needs the product of {match['id']}, which printed no path")
+    # A lesser product is made for want of a good input, and not for bad luck.
+    if state is not None and is_passing(state):
+        raise Blocked(f"it wants {match['id']}, which {_words(state)}", passing=True)
     return f"--no-{option[2:-1]}"
 
 
@@ -232,12 +242,17 @@ def may_retry(state: NodeState) -> bool:
     return state.status == "failed" and (state.code == Unavailable.exit_code or state.code in _SIGNALLED)
 
 
+def is_passing(state: NodeState) -> bool:
+    """Whether a node may do better the next time, or what it is blocked by may."""
+    return may_retry(state) or (state.status == "blocked" and state.code == Unavailable.exit_code)
+
+
 def exit_code_of(state: NodeState) -> int:
     """What the state of a node counts as among exit codes; those of other programs as 6, what a retry may mend as 7."""
     if state.status == "done":
         return 0
     if state.status == "blocked":
-        return NoMatch.exit_code
+        return Unavailable.exit_code if is_passing(state) else NoMatch.exit_code
     if state.code in SEVERITY:
         return state.code or 0
     if may_retry(state) or state.code in (CANNOT_RUN, NOT_FOUND):
@@ -249,7 +264,8 @@ def error_of(plan: RunPlan, state: NodeState) -> AweError:
     """The failure of a node as an error: the one that it reported itself, if it is one of ours."""
     hint = f"the whole log: {plan.log_path(state.id)}"
     if state.status == "blocked":
-        return NoMatch(f"{state.id}: blocked: {state.error}")
+        kind = Unavailable if is_passing(state) else NoMatch
+        return kind(f"{state.id}: blocked: {state.error}")
     if state.status == "timeout":
         return Unavailable(f"{state.id}: ran out of time after {state.wall_s:.1f} s", hint=hint)
     if state.status == "killed":

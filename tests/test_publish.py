@@ -286,3 +286,15 @@ def test_a_product_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(products, "file_sha256", refused)
     with pytest.raises(Unreadable, match=r"bias\.fits: Permission denied"):
         products.state_of(path, {"product": about})
+
+
+def test_a_program_can_leave_the_index_to_others(
+    work: Store, run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWE_INDEX", "no")
+    made = run("bias", "-q", *biases("b"))
+    assert made.code == 0 and run("bias", "-q", "-u", *biases("b")).code == 0
+    monkeypatch.delenv("AWE_INDEX")
+    assert run("query", "bias").code == 5
+    assert run("index", "-q", "--update").code == 0
+    assert run("query", "bias").out == made.out

@@ -290,6 +290,7 @@ def environment_of(kind: Kind | None) -> Iterator[tuple[str, str]]:
             yield f"AWE_{kind.name.upper()}_{one.name.upper()}", f"The parameter `{one.name}`."
     else:
         yield "AWE_KIND_PARAMETER", "A parameter of a kind, such as `AWE_BIAS_CLIP_SIGMA`."
+    yield "AWE_INDEX", "`no`: write records only; awe-index --update takes them over (for batch systems)."
     yield "AWE_PATH", "Stores to read, separated by colons; the first is written."
     yield "XDG_CONFIG_HOME", "Where the user's `awetools` directory is. [default: `~/.config`]"
 

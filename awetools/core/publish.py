@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .fits import CardTuple, Plane, Written
 
 
+# Where many machines write one store through a network: `awe-index --update` takes their records over afterwards.
+INDEX_VARIABLE, WITHOUT_INDEX = "AWE_INDEX", "no"
+
+
 @dataclass(frozen=True)
 class Published:
     """A product that was written: its path, its record, and what the person should know."""
@@ -103,7 +107,7 @@ def _is_half_replaced(target: Path, new: Path) -> bool:
 
 
 def _index(target: Path, store: Store | None, record: Record) -> None:
-    if store is None:
+    if store is None or os.environ.get(INDEX_VARIABLE) == WITHOUT_INDEX:
         return
     from .index import product_row, put_records
 
@@ -113,7 +117,7 @@ def _index(target: Path, store: Store | None, record: Record) -> None:
 def _index_if_lost(target: Path) -> None:
     """Put into the index what was published by a program that was killed before it could."""
     store = store_of(target)
-    if store is None:
+    if store is None or os.environ.get(INDEX_VARIABLE) == WITHOUT_INDEX:
         return
     from .index import open_index
     from .indexrows import relative

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..core.campaign import Campaign, Outcome, Survey, states_of
 from ..core.engines.local import Finished
 from ..core.engines.planfile import RunPlan
-from ..core.engines.states import NodeState, error_of
+from ..core.engines.states import NodeState, error_of, is_passing
 from ..core.errors import worst
 from ..core.nodes import Node, label
 from . import options
@@ -123,7 +123,7 @@ def say_finished(campaign: Campaign, event: Finished, messenger: Messenger) -> N
     else:
         error = error_of(campaign.plan, state)
         text = f"{name}: {error.message.removeprefix(f'{state.id}: ')}"
-        if event.node.id in campaign.needed:
+        if event.node.id in campaign.needed or is_passing(state):
             messenger.error(type(error)(text, hint=error.hint))
         else:
             messenger.warning(f"{text}; what could use it goes without")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import SEVERITY, BadValue
@@ -17,6 +18,8 @@ from .planfile import REFERENCE, Node, RunPlan, in_order, lines_of
 
 # A name with one of these cannot stand in a rule, however it is quoted; a backslash only alone.
 _NOT_IN_RULES = re.compile(r"[;|=\\\r\v\f]|\)$")
+# Of a line that make gives to a shell; Linux takes 128 KiB.
+LONGEST_LINE = 64_000
 _QUOTED_IN_RULES = re.compile(r"[ \t#:*?\[]")
 
 
@@ -208,6 +211,10 @@ def _rule(node: Node, plan: RunPlan, wanted: set[str], is_used: bool, made: set[
     may_lack = [one for one in node.needs if one in wanted]
     if node.id in wanted:
         lines.append(f'\t@rm -f "$$AWE_PLAN_PATHS/{node.id}.path"')
+    names = _long_tail(node)
+    if names:
+        lines += _names_file(node, names)
+        node = replace(node, argv=(*node.argv[: -len(names)], "-"))
     command = _command(
         node,
         lambda one: f"\0(call path,{one})",
@@ -215,12 +222,36 @@ def _rule(node: Node, plan: RunPlan, wanted: set[str], is_used: bool, made: set[
     )
     parts = [*(f"$(call made,{one})" for one in may_lack), 'cd "$$AWE_PLAN_ROOT"']
     text = command.replace("$", "$$").replace("\0", "$")
+    if names:
+        text += f' < "$$AWE_PLAN_PATHS/{node.id}.names"'
     parts.append(f'{text} > "$$AWE_PLAN_PATHS/{node.id}.new"')
     if is_used and _is_ours(node):
         parts.append(f"$(call clean,{node.id})")
     parts.append(f"$(call keep,{node.id})")
     # What others only want may fail: make goes on.
     return [*lines, f"\t{'-' if node.id in wanted else ''}@{' && '.join(parts)}"]
+
+
+def _long_tail(node: Node) -> Sequence[str]:
+    """The names that a command line ends with, if it is too long for a shell of make; our programs read them."""
+    if not _is_ours(node) or sum(len(shlex.quote(one)) + 1 for one in node.argv) < LONGEST_LINE:
+        return ()
+    first = len(node.argv)
+    while first > 1 and not node.argv[first - 1].startswith("-") and not REFERENCE.fullmatch(node.argv[first - 1]):
+        first -= 1
+    return node.argv[first:]
+
+
+def _names_file(node: Node, names: Sequence[str]) -> Iterator[str]:
+    """The lines of a rule that write names into a file, some at a time."""
+    file = f'"$$AWE_PLAN_PATHS/{node.id}.names"'
+    yield f"\t@rm -f {file}"
+    line = ""
+    for name in names:
+        line += " " + shlex.quote(name).replace("$", "$$")
+        if len(line) > LONGEST_LINE // 8 or name is names[-1]:
+            yield f"\t@printf '%s\\n'{line} >> {file}"
+            line = ""
 
 
 def _in_rule(path: str) -> str | None:

@@ -25,6 +25,8 @@ ERROR_LINES = 20
 # A shell's words for a program that cannot be run, or is not there.
 CANNOT_RUN, NOT_FOUND = 126, 127
 _SIGNALLED = range(129, 193)
+# Settings that make no sense, a file in the way, a file that is not what its record says.
+_TO_MEND = (2, 8)
 _TEXT, _COUNT, _NUMBER = (str,), (int,), (int, float)
 _MAYBE_COUNT = (int, type(None))
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -53,10 +55,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class NodeState:
     """How a node ended, what it printed, and what it took.
 
-    `code` is its exit code (of one that is blocked 7 if a retry may mend that), `signal` what ended it; `product` the path that it
-    printed last, with action, recipe key and flags where it printed JSON;
-    `error` the last lines of its messages; `after` when each node that it
-    waited for had ended, which tells whether one of them has run again since.
+    `code` is its exit code (7 of one that is blocked by what a retry may mend),
+    `signal` what ended it; `product` the path that it printed last, with action,
+    recipe key and flags where it printed JSON; `error` the last lines of its
+    messages; `after` when each node that it waited for had ended, which tells
+    whether one of them has run again since.
     """
 
     id: str
@@ -243,7 +246,9 @@ def may_retry(state: NodeState) -> bool:
 
 
 def is_passing(state: NodeState) -> bool:
-    """Whether a node may do better the next time, or what it is blocked by may."""
+    """Whether what a node failed by, or is blocked by, lies not in its inputs: bad luck, or what a person can mend."""
+    if state.status == "failed" and state.code in _TO_MEND:
+        return True
     return may_retry(state) or (state.status == "blocked" and state.code == Unavailable.exit_code)
 
 

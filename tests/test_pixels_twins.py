@@ -96,6 +96,18 @@ def test_wide_stacks_of_all_types_and_numbers(n: int, kind: str) -> None:
     assert same_bits(*both(lambda: median(stack)))
 
 
+@pytest.mark.parametrize("n", [1, 2, 9, 40])
+def test_wide_stacks_with_some_values_that_are_not_finite(n: int) -> None:
+    rng = np.random.default_rng(n)
+    stack = rng.normal(100, 5, (n, 2, 400)).astype(np.float32)
+    stack[:, :, 130:140] = np.nan
+    stack[0, 0, 5], stack[-1, 1, 300] = np.inf, -np.inf
+    one, other = both(lambda: clipped_mean(stack, 5.0, 3.0))
+    assert same_bits(one.mean, other.mean) and same_bits(one.count, other.count)
+    assert one.rejected == other.rejected
+    assert (one.count[:, 130:140] == 0).all() and one.count[1, 300] <= n - 1
+
+
 def large(rng: np.random.Generator, kind: str) -> Array:
     values = rng.normal(1000, 30, stats.SAMPLE_SIZE + 12345)
     values[rng.random(values.size) < 0.01] += 4000
@@ -196,6 +208,26 @@ def test_overscan(data: st.DataObject) -> None:
         (other.level_adu, other.noise_adu, other.slope_adu_per_row)
     )
     assert (one.rejected, one.columns_rejected) == (other.rejected, other.columns_rejected)
+
+
+@pytest.mark.parametrize("rows", [3, 51, 52, 130, 801, 2003])
+@pytest.mark.parametrize("gaps", [0.0, 0.02, 0.7])
+def test_overscan_of_many_rows_with_a_step(rows: int, gaps: float) -> None:
+    rng = np.random.default_rng(rows)
+    strip = rng.normal(1000, 3, (rows, 20)).astype(np.float32)
+    strip += (8 * np.sin(np.arange(rows) / 90))[:, None]
+    strip[rows // 3 :] += 12
+    strip[rng.random(rows) < gaps] = np.nan
+    strip[0, 0] = 1000
+    one, other = both(lambda: overscan_rows(strip, "rows-smooth"))
+    assert same_bits(one.rows, other.rows)
+    assert (one.level_adu, one.slope_adu_per_row, one.noise_adu, one.rejected, one.columns_rejected) == (
+        other.level_adu,
+        other.slope_adu_per_row,
+        other.noise_adu,
+        other.rejected,
+        other.columns_rejected,
+    )
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32])

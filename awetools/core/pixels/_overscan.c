@@ -65,9 +65,13 @@ done:
     return result;
 }
 
-/* One row: what is further than `limit` from its median is no longer good; sums over the rest. */
-CLONES static void reject(const float *values, uint8_t *good, Py_ssize_t width, double median, double limit,
-                          double *away, double *row, double *column_sums, double *column_counts)
+/* Rows whose sums are added side by side: each sum waits for its own last addition only. */
+#define ROWS 4
+
+/* One row: what is further than `limit` from its median is no longer good; the distances of the rest, 0 for others. */
+CLONES static void reject(const float *restrict values, uint8_t *restrict good, Py_ssize_t width, double median,
+                          double limit, double *restrict away, double *restrict column_sums,
+                          double *restrict column_counts)
 {
     for (Py_ssize_t x = 0; x < width; x++) {
         double distance = (double)values[x] - median;
@@ -77,15 +81,26 @@ CLONES static void reject(const float *values, uint8_t *good, Py_ssize_t width, 
         column_sums[x] += away[x];
         column_counts[x] += keep;
     }
-    double count = 0, sum = 0, square = 0;
-    for (Py_ssize_t x = 0; x < width; x++) {
-        count += good[x];
-        sum += away[x];
-        square += away[x] * away[x];
+}
+
+/* Count, sum and sum of squares of some rows, each from its first pixel to its last. */
+static void sum_rows(const double *away, const uint8_t *good, Py_ssize_t width, int count, double *rows)
+{
+    double sum[ROWS] = {0}, square[ROWS] = {0};
+    for (Py_ssize_t x = 0; x < width; x++)
+        for (int row = 0; row < ROWS; row++) {
+            double distance = away[row * width + x];
+            sum[row] += distance;
+            square[row] += distance * distance;
+        }
+    for (int row = 0; row < count; row++) {
+        int64_t kept = 0;
+        for (Py_ssize_t x = 0; x < width; x++)
+            kept += good[row * width + x];
+        rows[3 * row] = (double)kept;
+        rows[3 * row + 1] = sum[row];
+        rows[3 * row + 2] = square[row];
     }
-    row[0] = count;
-    row[1] = sum;
-    row[2] = square;
 }
 
 static PyObject *row_sums(PyObject *self, PyObject *args)
@@ -106,16 +121,21 @@ static PyObject *row_sums(PyObject *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the arrays of the sums of rows do not fit each other");
         goto done;
     }
-    double *away = malloc((size_t)(nx ? nx : 1) * sizeof(double)), *sums = columns.view.buf;
+    double *away = calloc((size_t)(nx ? nx : 1) * ROWS, sizeof(double)), *sums = columns.view.buf;
     if (away == NULL) {
         PyErr_NoMemory();
         goto done;
     }
+    const float *value = values.view.buf, *median = medians.view.buf;
+    uint8_t *keep = good.view.buf;
     Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t y = 0; y < ny; y++)
-        reject((const float *)values.view.buf + y * nx, (uint8_t *)good.view.buf + y * nx, nx,
-               (double)((const float *)medians.view.buf)[y], limit, away, (double *)rows.view.buf + 3 * y, sums + nx,
-               sums);
+    for (Py_ssize_t y = 0; y < ny; y += ROWS) {
+        int count = ny - y < ROWS ? (int)(ny - y) : ROWS;
+        for (int row = 0; row < count; row++)
+            reject(value + (y + row) * nx, keep + (y + row) * nx, nx, (double)median[y + row], limit, away + row * nx,
+                   sums + nx, sums);
+        sum_rows(away, keep + y * nx, nx, count, (double *)rows.view.buf + 3 * y);
+    }
     Py_END_ALLOW_THREADS
     free(away);
     result = Py_NewRef(Py_None);
@@ -125,6 +145,80 @@ done:
     release(&medians);
     release(&rows);
     release(&columns);
+    return result;
+}
+
+CLONES static void next_term(const double *term, const double *at, const double *weights, double *next,
+                             double *weighted, Py_ssize_t ny)
+{
+    for (Py_ssize_t i = 0; i < ny; i++) {
+        next[i] = at[i] * term[i];
+        weighted[i] = term[i] * weights[i];
+    }
+}
+
+CLONES static void take_off(double *next, const double *term, const double *before, const double *weights,
+                            double *weighted, double centre, double norm, Py_ssize_t ny)
+{
+    for (Py_ssize_t i = 0; i < ny; i++) {
+        double value = next[i] - centre * term[i];
+        value = value - norm * before[i];
+        next[i] = value;
+        weighted[i] = value * weights[i];
+    }
+}
+
+/* Rows of doubles, all of one length; the bits of `outputs` say which are written. -1 with an exception. */
+static int take_rows(Array *arrays, PyObject *const *objects, int count, unsigned outputs)
+{
+    for (int i = 0; i < count; i++) {
+        if (take(&arrays[i], objects[i], 'd', 1, (int)(outputs >> i & 1)) < 0)
+            return -1;
+        if (axis(&arrays[i], 0) != axis(&arrays[0], 0)) {
+            PyErr_SetString(PyExc_ValueError, "the rows of a polynomial do not fit each other");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+enum { POLYNOMIAL_ROWS = 5 };
+
+static PyObject *next_degree(PyObject *self, PyObject *args)
+{
+    PyObject *objects[POLYNOMIAL_ROWS], *result = NULL;
+    Array arrays[POLYNOMIAL_ROWS];
+    (void)self;
+    memset(arrays, 0, sizeof arrays);
+    if (!PyArg_ParseTuple(args, "OOOOO", &objects[0], &objects[1], &objects[2], &objects[3], &objects[4]))
+        return NULL;
+    if (take_rows(arrays, objects, POLYNOMIAL_ROWS, 1u << 3 | 1u << 4) == 0) {
+        next_term(arrays[0].view.buf, arrays[1].view.buf, arrays[2].view.buf, arrays[3].view.buf,
+                  arrays[4].view.buf, axis(&arrays[0], 0));
+        result = Py_NewRef(Py_None);
+    }
+    for (int i = 0; i < POLYNOMIAL_ROWS; i++)
+        release(&arrays[i]);
+    return result;
+}
+
+static PyObject *less_terms(PyObject *self, PyObject *args)
+{
+    PyObject *objects[POLYNOMIAL_ROWS], *result = NULL;
+    Array arrays[POLYNOMIAL_ROWS];
+    double centre, norm;
+    (void)self;
+    memset(arrays, 0, sizeof arrays);
+    if (!PyArg_ParseTuple(args, "OOOOOdd", &objects[0], &objects[1], &objects[2], &objects[3], &objects[4], &centre,
+                          &norm))
+        return NULL;
+    if (take_rows(arrays, objects, POLYNOMIAL_ROWS, 1u << 0 | 1u << 4) == 0) {
+        take_off(arrays[0].view.buf, arrays[1].view.buf, arrays[2].view.buf, arrays[3].view.buf, arrays[4].view.buf,
+                 centre, norm, axis(&arrays[0], 0));
+        result = Py_NewRef(Py_None);
+    }
+    for (int i = 0; i < POLYNOMIAL_ROWS; i++)
+        release(&arrays[i]);
     return result;
 }
 
@@ -235,6 +329,9 @@ done:
 }
 
 static PyMethodDef methods[] = {
+    {"next_degree", next_degree, METH_VARARGS, "next_degree(term, at, weights, next, weighted): at term; term weights"},
+    {"less_terms", less_terms, METH_VARARGS,
+     "less_terms(next, term, before, weights, weighted, centre, norm): next less its part in both; times weights"},
     {"running", running, METH_VARARGS, "running(sums[5, ny + 1], whole[ny], out[ny], window, least weight)"},
     {"lengthen", lengthen, METH_VARARGS, "lengthen(fits[n + 1, ny], limits[n, ny], growing[ny], out[ny])"},
     {"row_sums", row_sums, METH_VARARGS, "row_sums(values, good, medians, rows[ny, 3], columns[2, nx], limit)"},

@@ -87,6 +87,28 @@ CLONES static void median_lanes(float *block, const float *values, Py_ssize_t fr
     }
 }
 
+/* The same, twice; whether all of them are finite. */
+static inline int load_lanes_twice(float *block, float *copy, const float *values, Py_ssize_t frames,
+                                   Py_ssize_t plane)
+{
+    int odd[LANES] = {0}, any = 0;
+    for (Py_ssize_t k = 0; k < frames; k++) {
+        const float *from = values + k * plane;
+        for (int i = 0; i < LANES; i += LINE)
+            PREFETCH(from + LANES + i);
+        float *restrict one = block + k * LANES, *restrict other = copy + k * LANES;
+        for (int i = 0; i < LANES; i++) {
+            float value = from[i];
+            odd[i] |= !(fabsf(value) <= FLT_MAX);
+            one[i] = value;
+            other[i] = value;
+        }
+    }
+    for (int i = 0; i < LANES; i++)
+        any |= odd[i];
+    return !any;
+}
+
 /* Whether a value counts. */
 static inline int is_usable(float value, const unsigned char *use, Py_ssize_t at)
 {
@@ -167,9 +189,14 @@ CLONES static int64_t clip_lanes(const Clip *clip, float *block, Py_ssize_t row,
 
     /* A copy in one piece is left as it is: what all frames lie apart by may be what the cache takes for one place. */
     float *original = block + n * LANES;
-    load_lanes(original, clip->values + first, n, plane, width);
-    memcpy(block, original, (size_t)n * LANES * sizeof(float));
-    int64_t missing = not_usable(clip, block, first, plane, width);
+    int finite = 0;
+    if (width == LANES) {
+        finite = load_lanes_twice(block, original, clip->values + first, n, plane);
+    } else {
+        load_lanes(original, clip->values + first, n, plane, width);
+        memcpy(block, original, (size_t)n * LANES * sizeof(float));
+    }
+    int64_t missing = finite && clip->use == NULL ? 0 : not_usable(clip, block, first, plane, width);
     *usable += n * width - missing;
     if (missing) {
         balanced_centre(clip, block, first, plane, width, centre);

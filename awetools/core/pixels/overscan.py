@@ -109,7 +109,7 @@ def overscan_rows(strip: npt.NDArray[Any], mode: str) -> Overscan:
         rows = np.interp(np.arange(ny), np.flatnonzero(counts), means[counts > 0])
     else:
         rows = _smooth_rows(means, np.where(accepted, counts, 0), noise)
-    used = int(good.sum()) if mode == "rows" else int(good[accepted].sum())
+    used = int(counts.sum()) if mode == "rows" else int(counts[accepted].sum())
     return Overscan(
         rows.astype(np.float32), level, slope, noise, int(strip.size) - used, int((~steady).sum())
     )
@@ -320,7 +320,16 @@ def _orthogonal_terms(means: Doubles, weights: Doubles, degree: int) -> tuple[Do
     basis[0] = 1 / math.sqrt(float(weights.sum()))
     before, norm = np.zeros(ny), 0.0
     weighted = np.empty(ny)
+    compiled = kernel("overscan")
     for one in range(degree):
+        if compiled is not None:
+            compiled.next_degree(basis[one], at, weights, basis[one + 1], weighted)
+            centre = float(weighted @ basis[one + 1])
+            compiled.less_terms(basis[one + 1], basis[one], before, weights, weighted, centre, norm)
+            norm = math.sqrt(float(weighted @ basis[one + 1]))
+            basis[one + 1] /= norm
+            before = basis[one]
+            continue
         np.multiply(at, basis[one], out=basis[one + 1])
         centre = float(np.multiply(basis[one], weights, out=weighted) @ basis[one + 1])
         basis[one + 1] -= centre * basis[one]

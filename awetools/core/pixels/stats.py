@@ -182,7 +182,8 @@ def row_medians(values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> npt.ND
 
     ``values`` and ``good`` (rows, columns); the result (rows,), float32, unit of the values.
     """
-    whole = good.all(axis=1)
+    # Most often all are good, which is quick to see.
+    whole = np.ones(len(good), np.bool_) if good.all() else good.all(axis=1)
     if values.shape[1] > WIDEST or not whole.any():
         return _sorted_row_medians(values, good)
     from .stack import median
@@ -259,10 +260,8 @@ def _clip_few(values: npt.NDArray[Any], sigma: float, iterations: int, step: flo
     """The clip of finite values, all of them sorted."""
     if not values.size:
         return NOTHING
-    dtype = values.dtype
-    kept, low, high = _converge(_ordered(values), sigma, iterations, step, dtype)
-    centre = _tied_median(kept)
-    mean, stdev = _moments(kept)
+    kept, low, high, centre, moments = _converge(_ordered(values), sigma, iterations, step, values.dtype)
+    mean, stdev = moments or _moments(kept)
     return Clipped(
         0.5 * (float(kept[(kept.size - 1) // 2]) + float(kept[kept.size // 2])),
         mean,
@@ -329,8 +328,7 @@ def _look(
     if sample.size < SAMPLE_SIZE // 16:
         return None
     ordered = _ordered(sample)
-    kept, low, high = _converge(ordered, sigma, iterations, step, values.dtype)
-    centre = _tied_median(kept)
+    kept, low, high, centre, _ = _converge(ordered, sigma, iterations, step, values.dtype)
     limits = _within(values.dtype, low, high)
     bracket = _around(_bracket(ordered), _bracket(kept)) if whole else _bracket(kept)
     seen = _pass(row, keep, float(ordered[ordered.size // 2]), limits, bracket, whole)
@@ -472,25 +470,30 @@ def _from_sums(sums: npt.NDArray[np.float64], reference: float, n: int) -> tuple
 
 def _converge(
     ordered: npt.NDArray[Any], sigma: float, iterations: int, step: float, dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], float, float]:
-    """What a repeated clip keeps of sorted values, and the limits that kept it; ``dtype``: what they were."""
+) -> tuple[npt.NDArray[Any], float, float, float, tuple[float, float] | None]:
+    """What a repeated clip keeps of sorted values, the limits that kept it, its centre, and its moments if known.
+
+    ``dtype``: what the values were.
+    """
     n = ordered.size
     quartiles = float(ordered[n // 4]), float(ordered[(3 * n) // 4])
     scale = (quartiles[1] - quartiles[0]) / QUARTILES_PER_SIGMA or _moments(ordered)[1]
     kept, low, high = ordered, -math.inf, math.inf
+    moments = None
     ends = (-1, -1)
+    centre = _tied_median(kept)
     for _ in range(iterations):
-        centre = _tied_median(kept)
         half = max(sigma * scale, step)
         first, last = (ordered.dtype.type(bound) for bound in _within(dtype, centre - half, centre + half))
-        begin, end = int(np.searchsorted(ordered, first)), int(np.searchsorted(ordered, last, side="right"))
+        begin, end = int(ordered.searchsorted(first)), int(ordered.searchsorted(last, side="right"))
         if scale == 0 or begin >= end or (begin, end) == ends:
             break
         ends, low, high = (begin, end), centre - half, centre + half
         kept = ordered[begin:end]
         centre = _tied_median(kept)
-        scale = _corrected(_moments(kept)[1], low - centre, high - centre, centre, step)
-    return kept, low, high
+        moments = _moments(kept)
+        scale = _corrected(moments[1], low - centre, high - centre, centre, step)
+    return kept, low, high, centre, moments
 
 
 def _within(dtype: np.dtype[Any], low: float, high: float) -> tuple[Any, Any]:
@@ -525,8 +528,8 @@ def _tied_median(ordered: npt.NDArray[Any]) -> float:
     below, above = ordered[(n - 1) // 2], ordered[n // 2]
     if below != above:
         return 0.5 * (float(below) + float(above))
-    first = int(np.searchsorted(ordered, below, side="left"))
-    last = int(np.searchsorted(ordered, below, side="right"))
+    first = int(ordered.searchsorted(below, side="left"))
+    last = int(ordered.searchsorted(below, side="right"))
     if first == 0 or last == n:
         return float(below)
     low = 0.5 * (float(ordered[first - 1]) + float(below))

@@ -384,7 +384,10 @@ def test_a_file_packed_otherwise_is_the_same_frame(store: Store) -> None:
 def test_no_calibration_of_that_night_says_what_is_missing_and_the_nearest(store: Store) -> None:
     ran = program("make", "reduced", "night=2024-03-05", cwd=store.root)
     assert ran.code == 5 and ran.out == ""
-    assert "no bias for sim1 and the night 2024-03-05: there is no raw_bias of it" in ran.err and "there is no raw_domeflat of it" in ran.err
+    assert (
+        "no bias for sim1 and the night 2024-03-05: there is no raw_bias of it" in ran.err
+        and "there is no raw_domeflat of it" in ran.err
+    )
     assert "nearest: bias 2024-03-02 sim1, 3 nights away" in ran.err
     assert "--allow-nearest 3" in ran.err and "awe-ingest the raw_bias of 2024-03-05" in ran.err
     ran = program("make", "reduced", "night=2024-03-05", "--allow-nearest", 2, cwd=store.root)

@@ -69,8 +69,9 @@ CONTRACT: tuple[tuple[str, tuple[str, ...]], ...] = (
             "(`~/.config/awetools/awe.toml`), store (`.awe/awe.toml`), project (the nearest `awe.toml` upward), "
             "environment (`AWE_KIND_PARAMETER`, such as `AWE_BIAS_CLIP_SIGMA`), command line. Within a file, "
             "what is said for a detector beats what is said for a filter, that beats what is said for a camera, "
-            "and that what is said in general. An empty variable counts as not set. `--params` prints each parameter with value, unit and origin, and stops. A name that does not "
-            "exist is an error that names the nearest one.",
+            "and that what is said in general. An empty variable counts as not set. `--params` prints each "
+            "parameter with value, unit and origin, and stops. A name that does not exist is an error that "
+            "names the nearest one.",
         ),
     ),
     (

@@ -300,8 +300,14 @@ FILES = (
     (".awe/", "Makes a directory a store: index, journal, records of raw frames, kept records."),
     (f".awe/{FILE_NAME}", "Settings of a store; `.awe/cameras/*.toml` are its camera tables."),
     (".awe/sets/NAME.toml", "A saved set of parameters (awe-params)."),
-    (".awe/runs/", "Plans, states and logs of runs of awe-make that did not end well; the last ones are kept."),
-    (".awe/failed/", "What could not be made, by recipe key, so that it is not tried in vain (awe-make --retry)."),
+    (
+        ".awe/runs/",
+        "Plans, states and logs of runs of awe-make that did not end well; the last ones are kept.",
+    ),
+    (
+        ".awe/failed/",
+        "What could not be made, by recipe key, so that it is not tried in vain (awe-make --retry).",
+    ),
     (FILE_NAME, "Settings of a project, here or in the nearest directory upward."),
     (f"~/.config/awetools/{FILE_NAME}", "Settings of the user; camera tables are in `cameras/` beside it."),
     (".awe-records/", "Beside products that lie in no store: the records of those that were replaced."),

@@ -54,7 +54,10 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
     ),
     ("Ask for products", _tools("make", "node")),
     ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query")),
-    ("Trace and keep", _tools("lineage", "why", "validity", "timeline", "index", "verify", "import", "export")),
+    (
+        "Trace and keep",
+        _tools("lineage", "why", "validity", "timeline", "index", "verify", "import", "export"),
+    ),
 )
 TOOLS: tuple[Tool, ...] = tuple(tool for _, tools in GROUPS for tool in tools)
 

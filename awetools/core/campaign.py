@@ -156,13 +156,8 @@ def _decide(graph: Graph, targets: Sequence[Node], processes: int) -> None:
 
 
 def _fresh_among(graph: Graph, nodes: Sequence[Node]) -> list[str]:
-    """The path of the product of each node that is fresh, made of frames that are as they were; else nothing."""
-    found = []
-    for node in nodes:
-        item = graph.decide(node).item if node.state in ("", "fresh") else None
-        touched = any(one.address in graph.gone or one.address in graph.changed for one in node.raws)
-        found.append(item.address if item is not None and node.state == "fresh" and not touched else "")
-    return found
+    """The path of the product of each node that is plainly fresh; else nothing."""
+    return ["" if node.state else graph.path_if_fresh(node) for node in nodes]
 
 
 def _targets(graph: Graph, demand: Demand) -> list[Node]:

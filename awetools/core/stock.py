@@ -94,7 +94,7 @@ class Stock:
             values: list[object] = [kind, *place[:2]]
             if place[2] is not None:
                 where, values = f"{where} AND night IS ?", [*values, place[2]]
-            found = self._items[kind, place] = self._select(where, values)
+            found = self._items[kind, place] = self._select(where, values, "ORDER BY sequence")
         return found
 
     def find(self, kinds: Sequence[str], condition: Condition | None) -> list[Item]:
@@ -182,8 +182,8 @@ class Stock:
             )
         return self._said
 
-    def _select(self, where: str, values: Sequence[object]) -> list[Item]:
-        sql = f"SELECT {', '.join(_COLUMNS)} FROM objects WHERE {where} ORDER BY sequence"
+    def _select(self, where: str, values: Sequence[object], order: str = "") -> list[Item]:
+        sql = f"SELECT {', '.join(_COLUMNS)} FROM objects WHERE {where} {order}"
         items: list[Item] = []
         for rank, store in enumerate(self.stores):
             root = os.path.join(store.root, "")

@@ -237,7 +237,11 @@ def _long_tail(node: Node) -> Sequence[str]:
     if not _is_ours(node) or sum(len(shlex.quote(one)) + 1 for one in node.argv) < LONGEST_LINE:
         return ()
     first = len(node.argv)
-    while first > 1 and not node.argv[first - 1].startswith("-") and not REFERENCE.fullmatch(node.argv[first - 1]):
+    while (
+        first > 1
+        and not node.argv[first - 1].startswith("-")
+        and not REFERENCE.fullmatch(node.argv[first - 1])
+    ):
         first -= 1
     return node.argv[first:]
 

@@ -142,6 +142,13 @@ def write_many(store: Store, writer: int, count: int) -> None:
         write_product(store, f"bias/w{writer}/b{number}.fits")
 
 
+def write_until(store: Store, writer: int, enough: Any) -> None:
+    number = 0
+    while not enough.is_set() or number < 10:
+        write_product(store, f"bias/w{writer}/b{number}.fits")
+        number += 1
+
+
 def databases(store: Store) -> list[Path]:
     return [path for path in store.awe.iterdir() if "index" in path.name and path.suffix != ".lock"]
 
@@ -175,14 +182,15 @@ def test_an_index_deleted_while_programs_write_loses_nothing(store: Store, what:
 
 
 def test_a_rebuild_while_programs_write_loses_nothing(store: Store) -> None:
-    writers = [started(write_many, store, number, 60) for number in range(6)]
-    rebuilds = 0
-    while any(one.is_alive() for one in writers):
+    enough = FORK.Event()
+    writers = [started(write_until, store, number, enough) for number in range(6)]
+    for _ in range(5):
         rebuild(store)
-        rebuilds += 1
+    enough.set()
+    for one in writers:
+        one.join()
     assert [one.exitcode for one in writers] == [0] * 6
-    assert rebuilds > 3
-    assert len(addresses(store)) == 6 * 60
+    assert len(addresses(store)) == sum(1 for _ in store.root.rglob("b*.fits.json")) >= 6 * 10
     assert check(store) == []
     # Only the present one is left, with no log of another.
     assert {path.name.split(".sqlite")[0] for path in databases(store)} == {

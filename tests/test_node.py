@@ -31,7 +31,7 @@ def sh(name: str, text: str, **more: Any) -> Node:
 
 
 def plan_of(directory: Path, *nodes: Node, environment: dict[str, str] | None = None) -> Path:
-    root = directory / "work"
+    root = directory / "runs"
     root.mkdir(exist_ok=True)
     write_plan(RunPlan(directory / "plan", root, environment or {}, nodes))
     return directory / "plan"
@@ -50,7 +50,7 @@ def test_a_pack_goes_on_after_a_failure_and_ends_with_the_worst(tmp_path: Path) 
     )
     ran = program("node", plan, "second", "child", "bad", "first", cwd=tmp_path)
     assert ran.code == 4
-    assert ran.lines == [f"{tmp_path}/work/{HOSTILE}", f"{tmp_path}/work/two"]
+    assert ran.lines == [f"{tmp_path}/runs/{HOSTILE}", f"{tmp_path}/runs/two"]
     assert "bad: ended with 4: oh dear" in ran.err and "child: blocked: it needs bad" in ran.err
     assert "awe-node: 2 done, 2 failed" in ran.err
     status = program("node", plan, "--status").lines
@@ -81,10 +81,10 @@ def test_names_come_through_pipes_and_done_nodes_are_left(tmp_path: Path) -> Non
     plan = plan_of(tmp_path, sh("a", "echo x >> ran; echo ran"), sh("b", "true"))
     assert program("node", plan, stdin="a\nb\na\n").code == 0
     ran = program("node", plan, "a")
-    assert ran.code == 0 and ran.lines == [f"{tmp_path}/work/ran"] and "done before" in ran.err
-    assert (tmp_path / "work" / "ran").read_text() == "x\n"
+    assert ran.code == 0 and ran.lines == [f"{tmp_path}/runs/ran"] and "done before" in ran.err
+    assert (tmp_path / "runs" / "ran").read_text() == "x\n"
     assert program("node", plan, "a", "--again").code == 0
-    assert (tmp_path / "work" / "ran").read_text() == "x\nx\n"
+    assert (tmp_path / "runs" / "ran").read_text() == "x\nx\n"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_names_come_through_pipes_and_done_nodes_are_left(tmp_path: Path) -> Non
         ([], 2, "Missing argument 'PLAN'"),
         (["plan", ""], 2, "empty name"),
         (["plan", "--status", "--again"], 2, "--again"),
-        (["plan/work", "bias"], 4, "plan.jsonl"),
+        (["plan/runs", "bias"], 4, "plan.jsonl"),
     ],
 )
 def test_bad_input(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
     plan = plan_of(tmp_path, sh("bias", "true"))
-    (plan / "work").mkdir()
+    (plan / "runs").mkdir()
     ran = program("node", *arguments, cwd=tmp_path, stdin="")
     assert ran.code == code and words in ran.err and ran.out == "", ran.err
 
@@ -135,21 +135,21 @@ def wait_for(path: Path) -> None:
 def test_two_copies_of_a_node_run_it_once(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, sh("a", "echo x >> ran; while test ! -e gate; do sleep 0.02; done; echo ran"))
     first = start_node(plan, "a")
-    wait_for(tmp_path / "work" / "ran")
+    wait_for(tmp_path / "runs" / "ran")
     second = start_node(plan, "a")
     assert program("node", plan, "--status").lines[0].startswith("a\trunning\t")
-    (tmp_path / "work" / "gate").touch()
+    (tmp_path / "runs" / "gate").touch()
     for one in (first, second):
         out, err = one.communicate(timeout=20)
         assert one.returncode == 0, err
-        assert out == f"{tmp_path}/work/ran\n"
-    assert (tmp_path / "work" / "ran").read_text() == "x\n"
+        assert out == f"{tmp_path}/runs/ran\n"
+    assert (tmp_path / "runs" / "ran").read_text() == "x\n"
 
 
 def test_terminated_it_records_nothing(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, sh("a", "touch begun; sleep 391.3"), sh("b", "true"))
     node = start_node(plan, "a", "b")
-    wait_for(tmp_path / "work" / "begun")
+    wait_for(tmp_path / "runs" / "begun")
     node.send_signal(signal.SIGTERM)
     _, err = node.communicate(timeout=20)
     assert node.returncode == 143 and "terminated" in err

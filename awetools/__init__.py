@@ -1,7 +1,14 @@
 """awetools: small programs that reduce wide-field astronomical images, with every bit traceable.
 
-From Python, every recipe is a function of arrays: `awetools.make_bias(FrameSet.of_arrays([...]), None,
-BiasParams())`. Names are loaded when they are first used.
+    from awetools import *
+    q = (Reduced.chip == 'ccd53') & (Reduced.filter == '841')
+    x = [k.imstat.stdev for k in q]
+    y = [k.flat.imstat.stdev for k in q]
+    pylab.scatter(x, y)
+
+The classes are the declared kinds; every recipe is also a function of arrays:
+`awetools.make_bias(FrameSet.of_arrays([...]), None, BiasParams())`. Names are loaded
+when they are first used.
 """
 
 from __future__ import annotations
@@ -18,6 +25,8 @@ _WHERE = {
     "Result": "core.kind",
     "KINDS": "core.kinds",
     "Store": "core.store",
+    "AweError": "core.errors",
+    "pylab": "face.pylab",
     "BiasParams": "core.kinds.bias",
     "make_bias": "core.kinds.bias",
     "ReadnoiseParams": "core.kinds.readnoise",
@@ -33,17 +42,29 @@ _WHERE = {
     "ReducedParams": "core.kinds.reduced",
     "make_reduced": "core.kinds.reduced",
 }
-
-__all__ = ["__version__", *_WHERE]
+# What `import *` gives besides the classes: nothing that loads numpy.
+_LIGHT = ("AweError", "pylab")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'awetools' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"awetools.{_WHERE[name]}"), name)
+    if name == "__all__":
+        return _all()
+    if name in _WHERE:
+        return getattr(import_module(f"awetools.{_WHERE[name]}"), name)
+    if not name[:1].isupper():
+        raise AttributeError(f"module 'awetools' has no attribute {name!r}")
+    from .face.classes import class_named
+
+    return class_named(name)
+
+
+def _all() -> list[str]:
+    from .face.classes import class_names
+
+    return [*class_names(), *_LIGHT]
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({"__version__", *_WHERE, *_all()})

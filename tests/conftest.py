@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from awetools.core.index import rebuild
 from awetools.core.pixels.kernels import SWITCH
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store
-from tests.support import awe
+from tests.support import awe_here
+
+# How long an example takes is the machine's matter.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SMALL_NIGHT = NightSpec(
     detectors=2,
@@ -61,7 +66,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _ingested(night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ingested") / "store"
     init_store(root)
-    awe("ingest", night / "raw", cwd=root)
+    awe_here("ingest", "-q", night / "raw", cwd=root)
     return root
 
 
@@ -85,7 +90,7 @@ def _reduced(_ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         # The frames are so small that objects cover most of some.
         crowded = ("--max-masked-fraction", "1") if kind in ("nightflat", "fringe") else ()
-        awe(kind, "-q", *crowded, stdin=awe("query", source, cwd=root), cwd=root)
+        awe_here(kind, "-q", *crowded, *awe_here("query", source, cwd=root), cwd=root)
     return root
 
 
@@ -99,6 +104,13 @@ def store(_ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 def reduced_store(_reduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of its own with every product of the night; the working directory."""
     return _copy(_reduced, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def shared_store(_reduced: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store with every product that tests share, which they only read; the working directory."""
+    monkeypatch.chdir(_reduced)
+    return Store(_reduced.resolve())
 
 
 def _copy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:

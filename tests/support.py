@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -71,6 +73,22 @@ def awe(name: str, *arguments: object, stdin: str | None = None, cwd: Path | Non
     return ran.out
 
 
+def awe_here(name: str, *arguments: object, cwd: Path) -> list[str]:
+    """Like `awe`, but in this process, which takes a tenth of the time; returns the lines of its output."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape", write_through=True)
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out):
+        code = _run(name, arguments)
+    assert code == 0, f"awe-{name} ended with {code}"
+    return out.buffer.getvalue().decode(errors="surrogateescape").splitlines()
+
+
+def _run(name: str, arguments: Sequence[object]) -> int:
+    from awetools.commands.runner import run
+
+    command = importlib.import_module(f"awetools.commands.{name}").command
+    return run(command, [str(one) for one in arguments], f"awe-{name.rstrip('_')}")
+
+
 @dataclass
 class InProcess:
     """Runs commands in this process, which is faster than a process each."""
@@ -78,11 +96,8 @@ class InProcess:
     capfd: pytest.CaptureFixture[str]
 
     def __call__(self, name: str, *arguments: object) -> Ran:
-        from awetools.commands.runner import run
-
-        command = importlib.import_module(f"awetools.commands.{name}").command
         self.capfd.readouterr()
-        code = run(command, [str(one) for one in arguments], f"awe-{name.rstrip('_')}")
+        code = _run(name, arguments)
         out, err = self.capfd.readouterr()
         return Ran(code, out, err)
 

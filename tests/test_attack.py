@@ -284,8 +284,12 @@ def test_settings_that_are_no_file(frames: list[Path], run: InProcess) -> None:
     refused(run("bias", "-n", "-o", "b.fits", *frames), 2, "bad-settings", "awe.toml")
 
 
-def test_a_search_path_that_makes_no_sense(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path in ("~nobody-of-this-name/x", "a" * 5000):
+def test_a_search_path_that_makes_no_sense(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in ("~nobody-of-this-name/x", "a" * 5000, str(loop)):
         monkeypatch.setenv("AWE_PATH", path)
         refused(run("query", "raw"), 4, "no-store")
 

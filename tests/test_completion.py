@@ -120,7 +120,7 @@ def test_kinds_cameras_and_values_of_options() -> None:
     assert ask(typed, "zsh", "typed", "bi") == ["bias"]
     assert set(ask(typed, "zsh", "typed", "")) >= {*(kind.name for kind in KINDS), "raw", "raw_bias"}
     assert ask(typed, "zsh", "typed", "--camera", "nick") == ["nickel"]
-    assert ask(typed, "zsh", "typed", "bias", "fil") == ["filter="]
+    assert ask(typed, "zsh", "typed", "bias", "fil") == ["filter=", "filename="]
 
 
 def test_filters_come_from_the_store(store: Store) -> None:

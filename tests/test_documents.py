@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import awetools
+from awetools.core.store import Store
 from tests.support import ROOT, data_path
 from tests.test_pipes import shell
 
@@ -43,9 +45,17 @@ def test_the_night_of_the_readme_runs_as_written(tmp_path: Path) -> None:
     assert len(reduced) == 28
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = fenced_blocks((ROOT / "README.md").read_text(), "python")
-    exec(compile(code, "README.md", "exec"), {})
+def test_the_python_of_the_readme_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_store: Store
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    five_lines, recipe = fenced_blocks((ROOT / "README.md").read_text(), "python")
+    drawn: dict[str, list[float]] = {}
+    there = five_lines.replace("'loral'", repr(awetools.Reduced.limit(1)[0].detector))
+    exec(compile(there, "README.md", "exec"), drawn)
+    assert len(drawn["x"]) == len(drawn["y"]) > 0
+    exec(compile(recipe, "README.md", "exec"), {})
     assert float(capsys.readouterr().out) == pytest.approx(5, rel=0.02)
 
 

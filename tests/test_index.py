@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ from awetools.core.index import (
 from awetools.core.indexfile import SCHEMA_VERSION
 from awetools.core.indexsync import check, merge, summary
 from awetools.core.journal import append_verdict
-from awetools.core.record import sidecar, to_bytes
+from awetools.core.meta import FIELDS
+from awetools.core.reach import Reached, ancestors_of, descendants_of
+from awetools.core.record import canonical, sidecar, to_bytes
 from awetools.core.store import Store, init_store, write_raw_record
 from tests.support import ROOT, InProcess
 
@@ -165,6 +167,39 @@ def test_64_writers_lose_nothing_and_see_no_error(store: Store) -> None:
     assert check(store) == []
 
 
+def test_a_reader_never_waits_for_writers(store: Store) -> None:
+    """64 writers for three seconds; half a second is the longest that a look at the index may take."""
+    enough = FORK.Event()
+    waits = FORK.Queue()
+
+    def look() -> None:
+        longest = 0.0
+        while not enough.is_set():
+            start, no_core = time.monotonic(), without_a_core_s()
+            addresses(store)
+            longest = max(longest, time.monotonic() - start - (without_a_core_s() - no_core))
+        waits.put(longest)
+
+    open_index(store).close()
+    writers = [started(write_until, store, number, enough) for number in range(64)]
+    reader = started(look)
+    time.sleep(3)
+    enough.set()
+    assert waits.get(timeout=60) < 0.5
+    for process in (*writers, reader):
+        process.join()
+    assert [process.exitcode for process in (*writers, reader)] == [0] * 65
+    assert len(addresses(store)) == sum(1 for _ in store.root.rglob("b*.fits.json"))
+
+
+def without_a_core_s() -> float:
+    """How long this process could have run, but others did."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 @pytest.mark.parametrize("what", ["index.sqlite", "index*"])
 def test_an_index_deleted_while_programs_write_loses_nothing(store: Store, what: str) -> None:
     writers = [started(write_many, store, number, 40) for number in range(6)]
@@ -237,9 +272,10 @@ def test_what_is_put_while_an_index_is_made_anew_is_taken_over(
 def test_a_record_replaced_while_it_is_read_is_read_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, reads = indexrows.read_record, []
+    read = indexrows.read_record_once
+    reads: list[str] = []
 
-    def read_and_replace(path: Path) -> dict[str, Any]:
+    def read_and_replace(path: str) -> dict[str, Any]:
         record = read(path)
         reads.append(path)
         if len(reads) == 1:
@@ -247,7 +283,7 @@ def test_a_record_replaced_while_it_is_read_is_read_again(
         return record
 
     write_product(store, "one.fits", object="old")
-    monkeypatch.setattr(indexrows, "read_record", read_and_replace)
+    monkeypatch.setattr(indexrows, "read_record_once", read_and_replace)
     rebuild(store)
     assert len(reads) == 2
     with open_index(store) as index:
@@ -405,6 +441,29 @@ def test_an_older_version_is_rebuilt(store: Store) -> None:
     assert summary(store).version == SCHEMA_VERSION
 
 
+def test_an_index_of_version_6_is_made_anew_without_a_word(store: Store, run: InProcess) -> None:
+    write_product(store, "one.fits")
+    (store.root / "one.fits").touch()
+    rebuilt = store.index_path.resolve()
+    rebuilt.unlink()
+    connection = sqlite3.connect(rebuilt)
+    connection.executescript(
+        """
+        CREATE TABLE objects (number INTEGER PRIMARY KEY, address TEXT UNIQUE, kind TEXT, meta TEXT);
+        CREATE TABLE links (child TEXT, role TEXT, address TEXT, content TEXT, recipe_key TEXT);
+        INSERT INTO objects VALUES (1, 'gone.fits', 'bias', '{}');
+        INSERT INTO links VALUES ('gone.fits', 'raw', 'raw.fits', 'x', NULL);
+        PRAGMA user_version = 6;
+        """
+    )
+    connection.close()
+    ran = run("query", "bias")
+    assert (ran.code, ran.err, ran.lines) == (0, "", [str(store.root / "one.fits")])
+    with open_index(store) as index:
+        assert len(index.inputs_of(["one.fits"])) == 3
+    assert not rebuilt.exists() and check(store) == []
+
+
 def test_a_newer_version_is_refused_and_can_be_rebuilt(store: Store, run: InProcess) -> None:
     write_product(store, "one.fits")
     set_version(store, SCHEMA_VERSION + 1)
@@ -491,13 +550,190 @@ def test_rows_say_what_the_record_says(store: Store) -> None:
     path = write_product(store, "bias/one.fits", exptime_s=0, filter="R")
     with open_index(store) as index:
         (row,) = index.rows("kind = ? AND night = ?", ("bias", "2024-03-02"))
-        links = index.links("child = ?", [row["address"]])
+        links = index.inputs_of([row["address"]])
     record = product_record("bias/one.fits")
     assert absolute(store, row["address"]) == str(path)
     assert (row["content"], row["recipe_key"]) == (record["product"]["content"], record["recipe_key"])
     assert (row["exptime_s"], row["filter"], row["sequence"]) == (0.0, "R", 7)
     assert [one["content"] for one in links] == [sha(n) for n in range(3)]
     assert highest_sequence(store) == 7
+
+
+def test_the_meta_of_a_row_is_that_of_the_record(store: Store) -> None:
+    odd: list[dict[str, Any]] = [
+        {"exposure": "e1", "object": "caf\xe9", "airmass": 1, "ra_deg": -0.0, "temperature_c": -110.5},
+        {"exposure": "7", "object": "\ud83d", "airmass": 1.0, "dec_deg": 1e-300, "temperature_c": None},
+        {"object": os.fsdecode(b"caf\xe9"), "saturation_adu": [65000.0, 1], "gain_e_adu": [1, None], "nx": 3},
+        {"wcs": {"CRPIX1": 1, "CD1_1": -1e-5}, "of_others": [1, {"two": "\u2028"}], "exptime_s": 2},
+    ]
+    for number, meta in enumerate(odd):
+        write_product(store, f"{number}.fits", **meta)
+    with open_index(store) as index:
+        found = [json.loads(row["meta"]) for row in index.rows("1", (), "ORDER BY address")]
+    for number, meta in enumerate(found):
+        given = product_record("x", **odd[number])["meta"]
+        assert canonical({name: meta[name] for name in given}) == canonical(given), "1 is not 1.0"
+        assert all(meta[name] is None for name in meta.keys() - given.keys())
+        assert meta.keys() >= {field.name for field in FIELDS}
+    assert check(store) == []
+
+
+@pytest.mark.parametrize("table", ["objects", "other"])
+def test_every_field_can_be_asked_of_the_index(store: Store, table: str) -> None:
+    meta = {field.name: {"text": field.name, "real": 1.5, "integer": 3}.get(field.type) for field in FIELDS}
+    lists = {field.name: [{"of": field.name}] for field in FIELDS if field.type == "json"}
+    night = {"night": "2024-03-02", "obs_start": "2024-03-03T01:00:00.000"}
+    record = product_record("one.fits", **{**meta, **lists, **night})
+    put_records(store, [product_row(store, store.root / "one.fits", record)])
+    with open_index(store) as index:
+        others = {"level_adu": 1.5, "path": str(store.root / "one.fits")}
+        for name, value in {**meta, **lists, **night, **others}.items():
+            sql, _ = index.column(name, ["level_adu"], table)
+            ((found,),) = index.select(f"SELECT {sql} FROM objects AS {table}")
+            assert (json.loads(found) if name in lists else found) == value
+
+
+@pytest.mark.parametrize(
+    ("condition", "index_name"),
+    [
+        ("night = '2024-03-02'", "objects_night"),
+        ("night > '2024-03-02' AND night < '2024-03-09'", "objects_night"),
+        ("night = '2024-03-02' AND detector = 'a' AND filter = 'R'", "objects_night"),
+        ("detector = 'a' AND filter = 'R'", "objects_detector"),
+        ("detector = 'a' AND filter = 'R' AND night > '2024-03-02'", "objects_detector"),
+        ("dec_deg BETWEEN 2 AND 3", "objects_dec_deg"),
+        ("recipe_key = 'x'", "objects_recipe_key"),
+        ("instrument = 'i' AND detector = 'a'", "objects_"),
+    ],
+)
+def test_a_question_of_a_kind_is_answered_by_the_index_that_leaves_least(
+    store: Store, condition: str, index_name: str
+) -> None:
+    with open_index(store) as index:
+        sql = f"EXPLAIN QUERY PLAN SELECT measures FROM objects WHERE kind = 'reduced' AND {condition}"
+        plan = " ".join(str(row[3]) for row in index.select(sql))
+    assert f"INDEX {index_name}" in plan, plan
+
+
+# Links
+
+
+def linked(name: str, key: str, inputs: Sequence[str], kind: str = "bias", **meta: object) -> dict[str, Any]:
+    """A record with a key and inputs; those that begin with `raw` are raw frames."""
+    record = product_record(name, **meta)
+    record["recipe_key"], record["recipe"]["kind"] = sha(key), kind
+    record["recipe"]["inputs"] = [
+        {"role": "raw", "content": sha(one), "recipe_key": None, "meta": {}}
+        if one.startswith("raw")
+        else {"role": "before", "content": sha(f"pixels {one}"), "recipe_key": sha(one), "meta": {}}
+        for one in inputs
+    ]
+    return record
+
+
+def put_linked(store: Store, graph: Mapping[str, Sequence[str]]) -> None:
+    rows = [
+        product_row(store, store.root / f"{key}.fits", linked(f"{key}.fits", key.split("@")[0], inputs))
+        for key, inputs in graph.items()
+    ]
+    put_records(store, rows)
+
+
+def test_inputs_and_users_are_asked_for_many_at_a_time(store: Store) -> None:
+    put_linked(store, {"a": ["raw1", "raw2"], "b": ["a", "raw1", "raw1"], "c": ["a", "b"]})
+    with open_index(store) as index:
+        inputs = index.inputs_of(["b.fits", "nowhere.fits", "a.fits"])
+        assert {(one["child"], one["role"], one["recipe_key"], one["content"]) for one in inputs} == {
+            ("a.fits", "raw", None, sha("raw1")),
+            ("a.fits", "raw", None, sha("raw2")),
+            ("b.fits", "raw", None, sha("raw1")),
+            ("b.fits", "before", sha("a"), sha("pixels a")),
+        }
+        users = index.users_of([sha("a"), sha("raw1"), sha("nobody"), "'; DROP TABLE links"])
+        assert {(one["identity"], one["content"], one["role"], one["address"]) for one in users} == {
+            (sha("a"), sha("pixels a"), "before", "b.fits"),
+            (sha("a"), sha("pixels a"), "before", "c.fits"),
+            (sha("raw1"), sha("raw1"), "raw", "a.fits"),
+            (sha("raw1"), sha("raw1"), "raw", "b.fits"),
+        }
+        assert len(index.inputs_of([f"{number}.fits" for number in range(2000)] + ["c.fits"])) == 2
+    # An input of thousands stands once, and links go with their product.
+    put_linked(store, {"c": ["raw1"]})
+    forget(store, ["b.fits"])
+    with open_index(store) as index:
+        assert [one["address"] for one in index.users_of([sha("a")])] == []
+        assert {one["address"] for one in index.users_of([sha("raw1")])} == {"a.fits", "c.fits"}
+        assert next(index.select("SELECT count(*) FROM links")) == (3,)
+        assert next(index.select("SELECT count(*) FROM inputs WHERE content = ?", [sha("raw1")])) == (1,)
+
+
+def names(found: Sequence[Reached]) -> list[tuple[str, int]]:
+    return sorted((one.address.removesuffix(".fits"), one.steps) for one in found)
+
+
+def test_lineage_is_followed_by_the_shortest_way(store: Store) -> None:
+    put_linked(store, {"a": ["raw1"], "b": ["a"], "c": ["b", "a", "lost"], "d": ["c"], "other": ["raw2"]})
+    record = raw_record("/data/raw1.fits")
+    record["detectors"][0]["content"] = sha("raw1")
+    put_records(store, raw_rows(store, record, store.raw_record_path("/data/raw1.fits")))
+    with open_index(store) as index:
+        found = ancestors_of([index], [sha("d")])
+        assert [one.steps for one in found] == [1, 2, 2, 2, 3]
+        assert names(found) == [("", 2), ("/data/raw1", 3), ("a", 2), ("b", 2), ("c", 1)]
+        assert [one for one in found if one.rank is None] == [Reached(sha("lost"), 2, None, "", "")]
+        assert names(descendants_of([index], [sha("raw1")])) == [("a", 1), ("b", 2), ("c", 2), ("d", 3)]
+        assert names(descendants_of([index], [sha("raw1")], depth=2)) == [("a", 1), ("b", 2), ("c", 2)]
+        assert names(ancestors_of([index], [sha("d")], depth=1)) == [("c", 1)]
+        assert (
+            descendants_of([index], [sha("d"), sha("nobody")]) == [] == ancestors_of([index], [sha("raw1")])
+        )
+        assert descendants_of([index], []) == [] == ancestors_of([index], [])
+
+
+def test_loops_end(store: Store) -> None:
+    put_linked(store, {"itself": ["itself"], "a": ["c"], "b": ["a"], "c": ["b"], "d": ["c"]})
+    with open_index(store) as index:
+        assert names(ancestors_of([index], [sha("a")])) == [("b", 2), ("c", 1)]
+        assert names(descendants_of([index], [sha("a")])) == [("b", 1), ("c", 2), ("d", 3)]
+        assert ancestors_of([index], [sha("itself")]) == [] == descendants_of([index], [sha("itself")])
+
+
+def test_copies_at_two_addresses_and_stores_are_both_found(store: Store, tmp_path: Path) -> None:
+    other = init_store(tmp_path / "other")
+    put_linked(store, {"a": ["raw1"], "a@copy": ["raw1"], "c": ["b"]})
+    put_linked(other, {"a": ["raw1"], "b": ["a"]})
+    with open_index(store) as near, open_index(other) as far:
+        indexes = [near, far]
+        found = descendants_of(indexes, [sha("raw1")])
+        assert [(one.rank, one.address, one.steps) for one in found] == [
+            (0, "a.fits", 1),
+            (0, "a@copy.fits", 1),
+            (1, "a.fits", 1),
+            (1, "b.fits", 2),
+            (0, "c.fits", 3),
+        ]
+        found = ancestors_of(indexes, [sha("c")])
+        assert [(one.rank, one.address) for one in found if one.steps == 2] == [
+            (0, "a.fits"),
+            (0, "a@copy.fits"),
+            (1, "a.fits"),
+        ]
+        assert {(one["child"]) for one in near.inputs_of(["a.fits", "a@copy.fits"])} == {
+            "a.fits",
+            "a@copy.fits",
+        }
+
+
+def test_a_thousand_steps_and_ten_thousand_users_are_quick(store: Store) -> None:
+    """Some 0.1 s of a core each; the bound leaves room for a busy machine."""
+    chain = {f"p{number}": [f"p{one}" for one in range(max(0, number - 8), number)] for number in range(1000)}
+    put_linked(store, chain)
+    put_linked(store, {f"u{number}": ["p999", "p0"] for number in range(10_000)})
+    with open_index(store) as index:
+        start = time.process_time()
+        assert len(ancestors_of([index], [sha("p999")])) == 999
+        assert len(descendants_of([index], [sha("p0")])) == 10_999
+        assert time.process_time() - start < 1
 
 
 def test_update_takes_over_what_was_added_changed_and_removed(store: Store) -> None:
@@ -525,7 +761,7 @@ def test_update_reads_no_record_that_is_unchanged(store: Store, monkeypatch: pyt
     write_many(store, 0, 30)
     write_raw_record(store, raw_record("/data/raw.fits"))
     update(store)
-    monkeypatch.setattr(indexrows, "read_record", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(indexrows, "read_record_once", lambda path: pytest.fail(f"{path} was read"))
     monkeypatch.setattr(indexrows, "read_raw", lambda path: pytest.fail(f"{path} was read"))
     assert update(store) == ([], [])
     assert check(store, quick=True) == []
@@ -610,7 +846,7 @@ def test_file_names_that_are_not_utf8_go_through(store: Store, run: InProcess) -
     assert addresses(store) == sorted([name, f"/data/{name}"])
     with open_index(store) as index:
         assert [row["address"] for row in index.rows("address = ?", [name])] == [name]
-        assert len(index.links("child = ?", [name])) == 3
+        assert len(index.inputs_of([name])) == 3
     assert check(store) == []
     forget(store, [name])
     assert addresses(store) == [f"/data/{name}"]

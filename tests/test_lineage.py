@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from awetools.core.index import rebuild, update
-from awetools.core.lineage import Line, Lookup, ancestors, descendants
+from awetools.core.lineage import Line, ancestors, descendants
+from awetools.core.lookup import Lookup
 from awetools.core.record import read_record, sidecar, to_bytes
 from awetools.core.store import Store, init_store, search_path, write_raw_record
 from tests.support import ROOT, InProcess, bias_frames, write_raw
@@ -119,7 +120,7 @@ def test_the_tree_has_a_line_a_node_and_marks_repetitions(reduced_store: Store, 
 def test_the_tree_is_ascii_where_the_terminal_is(
     made: Store, run: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("awetools.commands.lineage._draws_lines", lambda: False)
+    monkeypatch.setattr("awetools.commands.lineageviews.draws_lines", lambda: False)
     lines = run("lineage", "deep/hotpix.fits").lines
     assert lines[1].startswith("`-- bias bias.fits") and lines[2].startswith("    |-- raw_bias")
 
@@ -175,8 +176,12 @@ def test_an_input_that_was_deleted_is_followed_by_its_kept_record(made: Store, r
 
 def test_an_input_without_any_record_ends_its_branch(made: Store, run: InProcess) -> None:
     sidecar(Path("bias.fits")).unlink()
-    assert states(run, "deep/hotpix.fits") == {"hotpix.fits": "present", "bias.fits": "changed"}
-    assert "changed, no record" in run("lineage", "deep/hotpix.fits").out
+    assert states(run, "deep/hotpix.fits") == {"hotpix.fits": "present", "bias.fits": "present"}
+    assert "present, no record" in run("lineage", "deep/hotpix.fits").out
+    with Path("bias.fits").open("r+b") as stream:
+        stream.seek(-4000, os.SEEK_END)
+        stream.write(b"\x01\x02")
+    assert states(run, "deep/hotpix.fits")["bias.fits"] == "changed"
     Path("bias.fits").unlink()
     found = nodes(run, "deep/hotpix.fits")["bias.fits"]
     assert (found["state"], found["record"], found["detector"]) == ("deleted", None, "chip1")

@@ -453,6 +453,24 @@ def test_better_another_calibration_now_wins(store: Store, run: InProcess) -> No
     assert reasons(run, "reduced") == {}
 
 
+def test_what_is_taken_because_its_interval_was_set_by_hand_is_named_where_another_would_be_made(
+    store: Store, run: InProcess
+) -> None:
+    flat = product("flat", "R-")
+    awe("validity", "--forever", "--reason", "a test", flat)
+    said = f"{flat.absolute()}: is taken as it is"
+    assert said not in run("make", "reduced", "-n").err
+    identity = content_of_raw("d1012")
+    judge(store, identity)
+    ran = run("make", "reduced", "filter=R", "-n")
+    assert ran.err.count(said) == 1 and "/flat/" not in ran.out, ran.err
+    # Also when the other has been made.
+    awe("make", "-q", "flat", "filter=R")
+    assert said in run("make", "reduced", "filter=R", "-n").err
+    judge(store, identity, "none")
+    assert said not in run("make", "reduced", "filter=R", "-n").err
+
+
 # States
 
 
@@ -481,7 +499,8 @@ def test_what_is_flagged_serves_only_when_judged_good(store: Store, run: InProce
     ran = run("make", "bias")
     assert ran.code == 0 and ran.lines == [str(path.absolute())] and "flagged" in ran.err
     ran = run("make", "reduced", "-n")
-    assert ran.code == 5 and "is flagged, and nobody judged it good" in ran.err
+    # Of the bias and of the flat that needs it.
+    assert ran.code == 5 and ran.err.count("is flagged, and nobody judged it good") == 1, ran.err
     judge(store, open_product(path).key, "good")
     assert reasons(run, "reduced") == {}
 

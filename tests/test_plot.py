@@ -288,6 +288,19 @@ def test_json_lines_are_the_same_columns() -> None:
     assert rows_from_text(text) == rows
 
 
+def test_csv_is_the_same_columns_and_what_is_left_out_is_told(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_from_text(TSV)
+    assert rows_from_text(TSV.replace("\t", ",").replace("\n", "\r\n")) == rows
+    assert rows_from_text('a,b\n"x,\u2028",2\n') == [{"a": "x,\u2028", "b": 2.0}]
+    assert rows_from_text('{"a": ' + "9" * 400 + "}") == [{"a": float("inf")}]
+    text = io.TextIOWrapper(io.BytesIO(b"a\tb\ninf\t2\n1\t\n5\t6\n"))
+    monkeypatch.setattr("sys.stdin", text)
+    ran = run("plot", "--scatter", "--numbers")
+    assert ran.code == 0 and "b: 2 of 3 rows have no number to plot" in ran.err and len(ran.lines) == 2
+
+
 def test_columns_that_are_chosen() -> None:
     rows = rows_from_text("a\tb\tc\n1\t2\t3\n2\t4\t9\n")
     plot = columns_plot(rows, "c", ["a", "b"], log="x")
@@ -303,6 +316,7 @@ def test_columns_that_are_chosen() -> None:
         ("", {}, EmptyInput),
         ("a\tb\n1\n", {}, UsageError),
         ("a\tb\n", {}, TooFew),
+        ("a\ta\n1\t2\n", {}, UsageError),
         ("a\tb\nx\ty\n", {}, TooFew),
         ("a\tb\n1\t2\n", {"y": ["bb"]}, UnknownName),
         ("{not json}\n", {}, UsageError),
@@ -531,10 +545,10 @@ def test_settings_of_the_person_take_no_part(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "matplotlibrc").write_text("axes.facecolor: red\nsvg.fonttype: path\n")
-    plain = program("plot", "-o", tmp_path / "a.svg", stdin=TSV)
+    plain = program("plot", "-q", "-o", tmp_path / "a.svg", stdin=TSV)
     for directory in (str(home), "/dev/null/nowhere"):
         env = {"MPLCONFIGDIR": directory, "MPLBACKEND": "agg", "DISPLAY": ""}
-        ran = program("plot", "-o", tmp_path / "b.svg", stdin=TSV, env=env)
+        ran = program("plot", "-q", "-o", tmp_path / "b.svg", stdin=TSV, env=env)
         assert (ran.code, ran.err, plain.err) == (0, "", "")
         assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 

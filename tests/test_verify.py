@@ -22,7 +22,8 @@ from awetools.core import indexsync, leftovers, verify
 from awetools.core.errors import NoRecord
 from awetools.core.index import forget, open_index, rebuild
 from awetools.core.leftovers import clean
-from awetools.core.lineage import Lookup, ancestors
+from awetools.core.lineage import ancestors
+from awetools.core.lookup import Lookup
 from awetools.core.products import open_product, staged
 from awetools.core.record import read_record, sidecar, to_bytes
 from awetools.core.store import Store, init_store, target_lock

@@ -54,7 +54,7 @@ COLUMNS = ("quantity", "before", "now", "difference", "median", "scatter", "valu
 )
 @click.option(
     "--sigma",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Finite(0, min_open=True),
     default=5.0,
     show_default=True,
     help="What --strict allows, in units of the scatter.",

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from ..core.camera_imports import UNITS, WEIGHT_TYPES
 from ..core.errors import AweError, UsageError, worst
+from ..core.foreignnames import UNITS, WEIGHT_TYPES
 from . import options
 from .messages import Messenger
 from .runner import launch

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0.05),
+    type=options.Finite(min=0.05),
     default=5.0,
     show_default=True,
     metavar="S",

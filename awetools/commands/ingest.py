@@ -37,7 +37,7 @@ from .types import FilterType
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     default=10.0,
     show_default=True,
     metavar="S",

@@ -91,7 +91,7 @@ EXPORTS = ("json", "make", "sh")
 @click.option("--fail-fast", is_flag=True, help="Start nothing more after a failure.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Finite(0, min_open=True),
     metavar="SECONDS",
     help="End a product's making that takes longer.",
 )
@@ -139,7 +139,7 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     """
     from ..core.campaign import refuse_nothing, survey
     from ..core.kinds import KINDS
-    from .makesays import say_unusable, warn_of_frames
+    from .makesays import say_overruling, say_unusable, warn_of_frames
     from .warm import checked_workspace
 
     # What is said wrongly is said before anything is looked at.
@@ -152,6 +152,7 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     found = survey(demand, view, workspace, KINDS, whole=given["tree"])
     warn_of_frames(found, messenger)
     say_unusable(found, messenger)
+    say_overruling(found, messenger)
     if given["tree"]:
         return _print_tree(found, messenger, given)
     if given["export"]:
@@ -245,11 +246,11 @@ def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
 
 
 def _check(found: Survey, messenger: Messenger) -> int:
-    from ..core.nodes import label
+    from ..core.nodes import UP_TO_DATE, label
     from ..core.reasons import Teller
     from .makesays import say_blocked
 
-    late = [node for node in found.targets if node.state not in ("fresh", "unchecked")]
+    late = [node for node in found.targets if node.state not in UP_TO_DATE]
     if not late:
         return 0
     reasons = Teller(found.graph).why(late[0]) or late[0].state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,6 +19,7 @@ from .messages import Messenger
 STATE_WORDS = {
     "fresh": "up to date",
     "unchecked": "not checked",
+    "removed": "removed, record kept",
     "flagged": "flagged",
     "failed": "failed before",
     "blocked": "blocked",
@@ -102,6 +104,17 @@ def say_unusable(found: Survey, messenger: Messenger) -> None:
         messenger.note(f"{text}{f' ({count} products)' if count > 1 else ''}")
 
 
+def say_overruling(found: Survey, messenger: Messenger) -> None:
+    """Name the calibrations that are not what would be made, and are taken as their interval was set by hand."""
+    for node in found.graph.overruling():
+        if node.item is not None:
+            path = node.item.address
+            messenger.note(
+                f"{path}: is taken as it is, for its interval was set by hand; another would be made now: "
+                f"awe-validity --default --reason TEXT {shlex.quote(path)} lets that serve"
+            )
+
+
 # While it runs
 
 
@@ -164,7 +177,8 @@ def _path(node: Node, made: Mapping[Node, NodeState]) -> str:
         return state.product if state.status == "done" else ""
     if node.path:
         return node.path
-    return node.item.address if node.item is not None and node.state in THERE else ""
+    is_there = node.state in THERE and node.item is not None and not node.item.is_removed
+    return node.item.address if node.item is not None and is_there else ""
 
 
 def _action(node: Node, made: Mapping[Node, NodeState]) -> str:

@@ -108,7 +108,7 @@ def _counter(as_json: bool) -> Any:
 
 
 def _pixel_teller(pixels: list[tuple[int, int]], as_json: bool) -> Any:
-    from ..core.lineage import Lookup
+    from ..core.lookup import Lookup
     from ..core.maskreport import masked_product, report_at
     from ..core.workspace import here
 

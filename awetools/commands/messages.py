@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core.errors import AweError
 
@@ -70,3 +71,25 @@ class Messenger:
         with suppress(OSError):
             sys.stderr.write(shown)
             sys.stderr.flush()
+
+
+@dataclass
+class Failures:
+    """What failed of many inputs: a cause that several share is said once, and counted at the end."""
+
+    messenger: Messenger
+    codes: list[int] = field(default_factory=list)
+    _said: Counter[str] = field(default_factory=Counter)
+
+    def add(self, error: AweError, about: str) -> None:
+        """Say that something failed, with -v also where its cause was said before."""
+        self.codes.append(error.exit_code)
+        self._said[error.message] += 1
+        if self._said[error.message] == 1 or self.messenger.verbose:
+            self.messenger.error(error, about)
+
+    def say_rest(self) -> None:
+        """Say of how many more a cause was the same."""
+        for cause, count in self._said.items():
+            if count > 1 and not self.messenger.verbose:
+                self.messenger.failure(f"{cause}: the same for {count - 1} more (-v names each)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -172,6 +173,17 @@ def parse_bytes(text: str) -> int:
     if not 0 < number < 1 << 40:
         raise UsageError(f"--memory {text}: not a number of bytes such as 800M or 2G")
     return max(1 << 24, int(number * (1 << shift)))
+
+
+class Finite(click.FloatRange):
+    """A number in a range; nan and infinity are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails for nan and infinity."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 class _Path(click.Path):

@@ -53,6 +53,9 @@ SVG_BEGINS = (b"<?xml", b"<svg")
     metavar="PX",
     help="residual: side of the blocks; no larger than 1/16 of the image, but at least 4.",
 )
+@click.option(
+    "--scatter", is_flag=True, help="columns: a point a row, the first against the others; as --what columns."
+)
 @click.option("--x", metavar="NAME", help="columns: the x axis. [default: the first column]")
 @click.option(
     "--y", metavar="NAME,...", help="columns, measures: what to plot. [default: all that are numbers]"
@@ -89,8 +92,8 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
       columns          columns of numbers from standard input
 
     Standard input is columns of numbers where it is TAB-separated with a header
-    line, as awe-query --get prints it, or JSON lines without a path; else it is
-    names of files (--what columns, --x and --y make it columns too). The column x
+    line, as awe-query --get prints it, or JSON lines without a path (with --scatter
+    also CSV); else it is names of files (--what columns, --x and --y make it columns too). The column x
     may hold numbers, dates or texts; a column of texts that repeat makes the curves.
 
     Drawing needs matplotlib: pip install 'awetools[plot]'.
@@ -99,10 +102,15 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     Examples:
       awe-plot -o profile.png bias/2024-03-0*/*.fits
       awe-query bias --get night,detector,level_adu | awe-plot -o trend.svg
+      awe-query reduced --get imstat.stdev,flat.imstat.stdev | awe-plot --scatter -o x.png
     """
+    if given["scatter"] and given["what"] not in (None, "columns"):
+        raise UsageError(f"--scatter plots columns, --what {given['what']} does not")
+    if given["scatter"]:
+        given["what"] = "columns"
     listed, text = _read(names, null, given)
     form = _form(given)
-    plot = _columns(text, given) if text is not None else _files(messenger, listed, given)
+    plot = _columns(messenger, text, given) if text is not None else _files(messenger, listed, given)
     if given["title"] is not None:
         from dataclasses import replace
 
@@ -138,7 +146,9 @@ def _read(names: tuple[str, ...], null: bool, given: dict[str, Any]) -> tuple[li
     )
     if names and "-" not in names:
         if asked:
-            raise UsageError("--what columns, --x and --by take their numbers from standard input, not FILE")
+            raise UsageError(
+                "--scatter, --what columns, --x and --by take their numbers from standard input, not FILE"
+            )
         return options.read_names(names, null), None
     if names:
         return options.read_names(names, null), None
@@ -164,10 +174,16 @@ def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _columns(text: str, given: dict[str, Any]) -> Plot:
+def _columns(messenger: Messenger, text: str, given: dict[str, Any]) -> Plot:
     from ..core.plots.columns import columns_plot, rows_from_text
 
-    return columns_plot(rows_from_text(text), given["x"], _split(given["y"]), given["by"], given["log"] or "")
+    rows = rows_from_text(text)
+    plot = columns_plot(rows, given["x"], _split(given["y"]), given["by"], given["log"] or "")
+    for panel in plot.panels:
+        left_out = len(rows) - sum(len(curve.y) for curve in panel.curves)
+        if left_out:
+            messenger.note(f"{panel.y_label}: {left_out} of {len(rows)} rows have no number to plot")
+    return plot
 
 
 def _files(messenger: Messenger, names: list[str], given: dict[str, Any]) -> Plot:
@@ -195,38 +211,12 @@ def _print_numbers(plot: Plot) -> None:
 
 def write_picture(path: Path, data: bytes) -> None:
     """Write a picture whole, over nothing but a picture. Raises WouldOverwrite, Unavailable."""
-    from ..core.errors import Unavailable
-    from ..core.files import write_whole
-
-    _refuse_other_files(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"{path.parent}: {error.strerror}") from None
-    write_whole(path, data)
-
-
-def _refuse_other_files(path: Path) -> None:
-    """Raise WouldOverwrite if what is at a path is no picture of the same form."""
-    import os
-
-    from ..core.errors import Unavailable, WouldOverwrite
+    from ..core.files import make_directory, refuse_others, write_whole
     from ..core.png import SIGNATURE
 
-    if not os.path.lexists(path):
-        return
-    begin = b"?"
-    try:
-        if path.is_file():
-            with path.open("rb") as stream:
-                begin = stream.read(len(SIGNATURE))
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}") from None
-    wanted = SVG_BEGINS if path.suffix.lower() == ".svg" else (SIGNATURE,)
-    if begin and not begin.startswith(wanted):
-        raise WouldOverwrite(
-            f"{path}: exists, and is not a picture; it is left as it is", hint="another name for -o"
-        )
+    refuse_others(path, SVG_BEGINS if path.suffix.lower() == ".svg" else (SIGNATURE,), "a picture")
+    make_directory(path.parent)
+    write_whole(path, data)
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     workspace, codes = here(), []
     for name in listed:
         try:
-            for path in _previews(parse_address(name), workspace, given):
+            for path in previews(parse_address(name), workspace, given):
                 options.print_line(str(path), null)
             codes.append(0)
         except AweError as error:
@@ -97,7 +97,8 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     return worst(codes)
 
 
-def _previews(address: Any, workspace: Any, given: dict[str, Any]) -> Any:
+def previews(address: Any, workspace: Any, given: dict[str, Any]) -> Any:
+    """Write the PNGs of the images at an address, by the options of the program; yields their paths."""
     from ..core.images import load_images, region_of
 
     for image in load_images(address, workspace, given["plane"], overscan=True):
@@ -124,12 +125,15 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
 
     import numpy as np
 
-    from ..core.errors import BadPixels, Unavailable
-    from ..core.files import write_whole
+    from ..core.errors import BadPixels, Unavailable, WouldOverwrite
+    from ..core.files import refuse_others, write_whole
     from ..core.pixels.stretch import shrink, to_bytes
-    from ..core.png import write_png
+    from ..core.png import SIGNATURE, write_png
 
-    _refuse_other_files(path)
+    if path.is_dir():
+        raise WouldOverwrite(f"{path}: is a directory", hint=f"--out-dir {path}")
+    # A raw frame, for example, that was given twice.
+    refuse_others(path, (SIGNATURE,), "a PNG", "-o FILE.png")
     factor = -(-max(image.data.shape) // given["size"])
     good = image.good
     small = shrink(image.data, factor)
@@ -175,28 +179,6 @@ def _limits(image: Any, given: dict[str, Any]) -> tuple[float, float, float]:
         )
     low = low if given["low"] is None else given["low"]
     return low, faint, high if given["high"] is None else given["high"]
-
-
-def _refuse_other_files(path: Path) -> None:
-    """Raise WouldOverwrite if what is at a path is not a PNG: a raw frame, for example, given twice."""
-    import os
-
-    from ..core.errors import Unavailable, WouldOverwrite
-    from ..core.png import SIGNATURE
-
-    if not os.path.lexists(path):
-        return
-    if path.is_dir():
-        raise WouldOverwrite(f"{path}: is a directory", hint=f"--out-dir {path}")
-    begin = None
-    try:
-        if path.is_file():
-            with path.open("rb") as stream:
-                begin = stream.read(len(SIGNATURE))
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}") from None
-    if begin not in (b"", SIGNATURE):
-        raise WouldOverwrite(f"{path}: exists, and is not a PNG; it is left as it is", hint="-o FILE.png")
 
 
 def _coloured(pixels: np.ndarray, mask: np.ndarray, factor: int) -> np.ndarray:

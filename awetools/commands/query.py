@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import NoMatch, NoStore
+from ..core.errors import NoMatch, NoStore, UsageError
 from . import options
+from .answers import FORMATS, Output, print_answer, refuse_same_names
 from .messages import Messenger
 from .runner import launch
 from .types import ConditionType, KindType
 
-FORMATS = ("paths", "table", "tsv", "csv", "json")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..core.kind import Kind
+    from ..core.querytables import Column
+    from ..core.store import Store
+
+# So much of the conditions is said again where nothing meets them.
+MOST_SHOWN = 300
 
 
 @click.command(
@@ -30,16 +35,23 @@ FORMATS = ("paths", "table", "tsv", "csv", "json")
     "--get",
     "columns",
     metavar="NAME,...",
-    help="The attributes to print: fields of the meta, measures, path, flags, ...",
+    help="The attributes to print: fields of the meta, measures, path, flags, ..., also along links.",
 )
 @click.option("--order", metavar="NAME[:desc],...", default="", help="Sort by these. [default: obs_start]")
+@click.option(
+    "--group",
+    metavar="NAME,...",
+    default="",
+    help="One line for each value of these; --get count, min(NAME), max(), mean(), median().",
+)
 @click.option("--limit", type=int, metavar="N", help="Print at most N.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="How to print. [default: paths; table or tsv with --get]",
+    help="How to print. [default: paths; table or tsv with --get; with -o the end of its name says it]",
 )
+@options.path_option("-o", "--output", help="Write the answer here: .csv .tsv .json .vot .fits, ...")
 @click.option("--csv", "as_csv", is_flag=True, help="The same as --format csv.")
 @click.option(
     "--newest",
@@ -61,42 +73,67 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
     "filter='R' and exptime_s > 10 and object like 'M51*'". Nothing found is
     exit code 5.
 
+    A name leads along links, to any depth: flat.imstat.stdev is a measure of the
+    flat that a reduced frame was made with, flat.twiflat.raw.obs_start goes on to
+    raw frames, and <-reduced.sky_adu leads to the reduced frames that were made
+    from an object; a link alone (<-reduced) asks whether there is one. --fields
+    lists the links. Where a name leads to many values, a condition holds if any of
+    them makes it hold (with not: if none does), and --get gives all, joined by
+    commas; in JSON they are a list. A condition on what is not there is not met,
+    nor is its opposite.
+
+    Also: 0.5 < sky_rms_adu < 9, in ('R', 'V'), between ... and ..., is null,
+    cone(ra_deg, dec_deg, radius_deg) and polygon(ra1, dec1, ra2, dec2, ...).
+    Dates are texts that begin alike: obs_start > 2017-03-02.
+
     \b
     Examples:
       awe-query raw_bias night=2017-03-02 | awe-bias -o bias.fits
-      awe-query reduced "sky_adu > 100" --get path,filter,sky_adu,imstat.stdev
+      awe-query reduced "sky_adu > 100" --get path,filter,sky_adu,flat.imstat.stdev
+      awe-query bias "not <-reduced"
+      awe-query reduced "cone(202.47, 47.2, 0.2)" -o m51.vot
+      awe-query reduced --group night,filter --get 'night,filter,count,median(sky_adu)'
     """
     from ..core.kinds import KINDS
     from ..core.kinds.foreign import IMPORTS
-    from ..core.query import DEFAULT_COLUMNS, ask, fields_of, question_from_words
+    from ..core.query import DEFAULT_COLUMNS, ask, fields_of, links_of, question_from_words
     from ..core.workspace import here
 
+    kinds = (*KINDS, *IMPORTS)
     if given["fields"]:
-        for row in fields_of(kind, (*KINDS, *IMPORTS)):
+        for row in (*fields_of(kind, kinds), *links_of(kind, kinds)):
             options.print_line("\t".join(row))
         return 0
     stores = here().stores
     if not stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
-    form = _format(given)
-    columns = _split(given["columns"]) or (["path"] if form == "paths" else list(DEFAULT_COLUMNS))
+    if given["group"]:
+        return _groups(kind, conditions, given, stores, kinds)
+    output = _output(given)
+    columns = _split(given["columns"]) or (["path"] if output.form == "paths" else list(DEFAULT_COLUMNS))
+    refuse_same_names(columns, output)
     question = question_from_words(
         kind, conditions, columns, _split(given["order"]), given["limit"], given["newest"]
     )
     gone: list[str] = []
-    rows = ask(question, stores, (*KINDS, *IMPORTS), gone)
+    rows = ask(question, stores, kinds, gone)
     if given["count"]:
         options.print_line(str(sum(1 for _ in rows)))
         return 0
-    printed = _print(rows, columns, form, given["null"])
+    printed = print_answer(rows, _columns(kind, columns, kinds), output)
     if gone:
         messenger.note(f"left out {gone[0]}{_more(gone)}: the file is gone; awe-verify names all")
     if not printed:
-        raise NoMatch(
-            f"no {kind}{' with ' if conditions else ''}{' '.join(conditions)}",
-            hint=_what_helps(kind, bool(conditions)),
-        )
+        raise _nothing(kind, conditions)
     return 0
+
+
+def _nothing(kind: str, conditions: Sequence[str]) -> NoMatch:
+    asked = " ".join(conditions)
+    shown = asked if len(asked) <= MOST_SHOWN else f"{asked[:MOST_SHOWN]}..."
+    return NoMatch(
+        f"no {kind}{' with ' if conditions else ''}{shown}", hint=_what_helps(kind, bool(conditions))
+    )
 
 
 def _what_helps(kind: str, narrowed: bool) -> str:
@@ -117,73 +154,78 @@ def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _format(given: dict[str, Any]) -> str:
-    if given["as_json"]:
-        return "json"
-    if given["as_csv"]:
-        return "csv"
-    if given["form"]:
-        return str(given["form"])
-    if given["columns"]:
-        return "table" if sys.stdout.isatty() else "tsv"
-    return "paths"
+def _output(given: dict[str, Any]) -> Output:
+    form = "json" if given["as_json"] else "csv" if given["as_csv"] else given["form"]
+    return Output.of(form, given["output"], bool(given["columns"] or given["group"]), given["null"])
 
 
 def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-@options.to_output()
-def _print(rows: Iterable[dict[str, Any]], columns: list[str], form: str, null: bool) -> int:
-    """Print the rows; returns how many there were."""
-    count = 0
-    if form == "table":
-        listed = list(rows)
-        _print_table(listed, columns)
-        return len(listed)
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    for row in rows:
-        if not count and form in ("tsv", "csv"):
-            _header(columns, form, writer)
-        count += 1
-        if form == "paths":
-            end = "\0" if null else "\n"
-            sys.stdout.write("\t".join(_text(row[name]) for name in columns) + end)
-        elif form == "json":
-            sys.stdout.write(json.dumps(row) + "\n")
-        elif form == "csv":
-            writer.writerow([_text(row[name]) for name in columns])
-        else:
-            sys.stdout.write("\t".join(_one_line(_text(row[name])) for name in columns) + "\n")
-    return count
+def _columns(kind: str, names: Sequence[str], kinds: Sequence[Kind]) -> list[Column]:
+    """The columns with units and sentences, which FITS and VOTable keep."""
+    from ..core.query import described
+
+    return [described(kind, name, kinds) for name in names]
 
 
-def _header(columns: list[str], form: str, writer: Any) -> None:
-    if form == "csv":
-        writer.writerow(columns)
-    else:
-        sys.stdout.write("\t".join(columns) + "\n")
+def _groups(
+    kind: str,
+    conditions: tuple[str, ...],
+    given: dict[str, Any],
+    stores: Sequence[Store],
+    kinds: Sequence[Kind],
+) -> int:
+    """Print one line a group."""
+    from ..core.query import ask, question_from_words
+    from ..core.querygroups import grouped, names_of, ordered, terms_of
+
+    output = _output(given)
+    group = _split(given["group"])
+    shown = _split(given["columns"]) or [*group, "count"]
+    refuse_same_names(shown, output)
+    order = [_direction(one) for one in _split(given["order"])]
+    terms = terms_of(shown, group)
+    # What is only sorted by is made too.
+    hidden = terms_of([name for name, _ in order if name not in shown], group)
+    names = names_of([*terms, *hidden], group)
+    question = question_from_words(kind, conditions, names, (), None, given["newest"])
+    if given["limit"] is not None and given["limit"] < 1:
+        raise UsageError(f"--limit {given['limit']}: must be at least 1")
+    rows = ordered(grouped(ask(question, stores, kinds), group, [*terms, *hidden]), order)
+    if given["count"]:
+        options.print_line(str(len(rows)))
+        return 0
+    if not print_answer(_shown(rows[: given["limit"]], shown), _group_columns(kind, terms, kinds), output):
+        raise _nothing(kind, conditions)
+    return 0
 
 
-def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    texts = [[_one_line(_text(row[name])) for name in columns] for row in rows]
-    widths = [max(len(one[n]) for one in [columns, *texts]) for n in range(len(columns))]
-    for line in [columns, *texts] if texts else []:
-        sys.stdout.write(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n"
-        )
+def _shown(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    return ({name: row[name] for name in names} for row in rows)
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.9g}"
-    return value if isinstance(value, str) else json.dumps(value)
+def _group_columns(kind: str, terms: Sequence[Any], kinds: Sequence[Kind]) -> list[Column]:
+    from ..core.query import described
+    from ..core.querytables import Column
+
+    columns = []
+    for term in terms:
+        if term.function == "count":
+            columns.append(Column("count", "integer", "", "Number of objects of the group."))
+            continue
+        column = described(kind, term.name, kinds)
+        told = f"{term.function.capitalize()} of: {column.help}" if term.function else column.help
+        columns.append(Column(term.text, column.type, column.unit, told))
+    return columns
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\t", " ").replace("\n", " ")
+def _direction(text: str) -> tuple[str, bool]:
+    name, _, direction = text.partition(":")
+    if direction not in ("", "asc", "desc"):
+        raise UsageError(f"--order {text}: ends in :asc or :desc, not :{direction}")
+    return name, direction == "desc"
 
 
 def main() -> None:

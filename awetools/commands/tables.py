@@ -9,14 +9,14 @@ from . import options
 from .messages import CONTROLS
 
 # A value must not break its line, or steer the terminal.
-_CONTROLS = CONTROLS | {ord(char): " " for char in "\t\r\n"}
+ONE_LINE = CONTROLS | {ord(char): " " for char in "\t\r\n"}
 
 
 @options.to_output()
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of texts under the names of their columns."""
-    lines = [[text.translate(_CONTROLS) for text in row] for row in (columns, *rows)]
-    if not sys.stdout.isatty():
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], aligned: bool | None = None) -> None:
+    """Print rows of texts under the names of their columns; aligned: whatever standard output is."""
+    lines = [[text.translate(ONE_LINE) for text in row] for row in (columns, *rows)]
+    if not (sys.stdout.isatty() if aligned is None else aligned):
         sys.stdout.writelines("\t".join(line) + "\n" for line in lines)
         return
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]

@@ -53,11 +53,12 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
         ),
     ),
     ("Ask for products", _tools("make", "node")),
-    ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query")),
+    ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query", "sql", "trend", "shell")),
     (
         "Trace and keep",
-        _tools("lineage", "why", "validity", "timeline", "index", "verify", "import", "export"),
+        _tools("lineage", "why", "judge", "validity", "timeline", "index", "verify", "rm", "import", "export"),
     ),
+    ("Share", _tools("publish", "context")),
 )
 TOOLS: tuple[Tool, ...] = tuple(tool for _, tools in GROUPS for tool in tools)
 

@@ -17,6 +17,7 @@ from .tables import print_table
 
 if TYPE_CHECKING:
     from ..core.kind import Validity
+    from ..core.store import Store
     from ..core.validity import Calibration, Change, Standing
 
 COLUMNS = ("path", "start", "end", "by", "who", "when", "why")
@@ -90,7 +91,9 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     if change is not None:
         return worst([*codes, *_change_all(found, change, messenger, given)])
     if given["history"]:
-        _print_history(found, given["as_json"])
+        from ..core.validity import history
+
+        print_history([(str(one.path), history(one)) for one in found], given["as_json"])
     else:
         from ..core.journal import happened_by
         from ..core.validity import as_of_moment, standing
@@ -218,30 +221,40 @@ def _print(found: Sequence[Standing], as_json: bool) -> None:
         print_table(COLUMNS, rows)
 
 
-def _print_history(found: Sequence[Calibration], as_json: bool) -> None:
-    from ..core.validity import history
-
+def print_history(
+    found: Sequence[tuple[str, Sequence[tuple[str, Any, Store | None]]]], as_json: bool
+) -> None:
+    """Print what was said of objects: of each its name, and when, the event, and whose journal has it."""
     rows = []
-    for one in found:
-        for when, event, store in history(one):
+    for name, lines in found:
+        for when, event, store in lines:
             journal = str(store.journal_path) if store else None
             if as_json:
-                about = {name: value for name, value in event.items() if name != "identity"}
-                options.print_line(
-                    json.dumps({"path": str(one.path), **about, "when": when, "journal": journal})
-                )
+                known = {"path": name, "when": when, "journal": journal}
+                about = {key: value for key, value in event.items() if key not in ("identity", *known)}
+                options.print_line(json.dumps({"path": name, **about, "when": when, "journal": journal}))
                 continue
             told = (str(event.get("event")), _value(event), str(event.get("reason") or ""))
-            rows.append([str(one.path), when, str(event.get("who") or ""), *told, journal or ""])
+            rows.append([name, when, str(event.get("who") or ""), *told, journal or ""])
     if rows:
         print_table(HISTORY, rows)
 
 
 def _value(event: Any) -> str:
-    """What an event says, in a word or an interval."""
-    if event.get("event") == "verdict":
+    """What an event says, in a word or an interval; nothing for one of a newer version."""
+    what = event.get("event")
+    if what not in ("verdict", "quality", "embargo", "publish", "validity", "made"):
+        return ""
+    if what == "verdict":
         return str(event.get("verdict"))
-    if event.get("event") == "validity" and event.get("by") == "default":
+    if what == "quality":
+        outside = [str(one["measure"]) for one in event["limits"] if not one["ok"]]
+        return f"flagged: {','.join(outside)}" if outside else "no flags"
+    if what == "embargo":
+        return str(event.get("until") or "lifted")
+    if what == "publish":
+        return str(event.get("to"))
+    if what == "validity" and event.get("by") == "default":
         return "as made"
     ends = [FOREVER if event.get(name) is None else str(event[name]) for name in ("start", "end")]
     return FOREVER if ends == [FOREVER, FOREVER] else "..".join(ends)

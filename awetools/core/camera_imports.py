@@ -11,14 +11,10 @@ from .camera_rules import Cards, Rule, check_keys, compile_condition, compile_ru
 from .errors import BadSettings, UnknownName
 from .evaluation import holds
 from .expression import Node
+from .foreignnames import WEIGHT_TYPES
 from .masknames import bit_of
 
-UNITS = ("adu", "adu/s", "e", "e/s", "nmgy")
-WEIGHT_TYPES = ("weight", "variance", "rms", "relative", "none")
-UNKNOWN = "unknown"
 ZERO_POINT_OF = ("second", "exposure")
-# That of coadds, in magnitudes of 1 ADU/s; all are scaled to it.
-COADD_ZERO_POINT_MAG = 30.0
 # Masks are read as signed numbers of 64 bits.
 HIGHEST_NUMBER = 1 << 63
 IMPORT_KEYS = (

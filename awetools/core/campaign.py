@@ -30,7 +30,7 @@ from .errors import (
 )
 from .graph import Graph, View
 from .kind import Kind, kind_named
-from .nodes import PENDING, Node, distances
+from .nodes import TO_MAKE, UP_TO_DATE, Node, distances
 from .orders import LASTING, forget_failure, in_order, orders_of, read_failures, remember_failure
 from .parallel import run_forked
 from .store import store_of
@@ -114,9 +114,11 @@ def survey(
     check_kinds(kinds)
     graph, targets = _decided(demand, view, workspace, kinds, whole or demand.until is not None)
     if demand.outdated:
-        targets = [node for node in targets if node.state not in ("fresh", "unchecked")]
+        targets = [node for node in targets if node.state not in UP_TO_DATE]
     if demand.until is not None:
         targets = _until(graph, targets, demand.until)
+    if view.as_of is None:
+        graph.call_for(targets)
     return Survey(graph, targets, in_order(targets))
 
 
@@ -345,4 +347,4 @@ def refuse_nothing(demand: Demand) -> None:
 
 def states_of(targets: Sequence[Node]) -> Counter[str]:
     """How many nodes are in which state."""
-    return Counter("to be made" if node.state in PENDING else node.state for node in targets)
+    return Counter("to be made" if node.state in TO_MAKE else node.state for node in targets)

@@ -185,7 +185,48 @@ def choose(
     for one in looked_at:
         if only_validity(one) and one.outside_nights <= nearest_nights and one.path.exists():
             return one
+    removed = _removed(kind, question, stores, meta, nearest_nights)
+    if removed is not None:
+        raise _is_removed(kind, question, removed)
     raise no_match(kind, question, bool(stores), sorted(map(_there, looked_at), key=order))
+
+
+def _removed(
+    kind: Kind,
+    question: Mapping[str, Any],
+    stores: Sequence[Store],
+    meta: Mapping[str, Any],
+    nearest_nights: int,
+) -> Candidate | None:
+    """The calibration that would win if those that were removed were still there."""
+    from .stock import Stock
+
+    match = question["match"]
+    stock = Stock(stores)
+    try:
+        items = stock.items(kind.name, (match["instrument"], match["detector"], None)) if stores else []
+        rows = [
+            (one.rank, {**one._asdict(), "meta": stock.meta(one), "verdict": stock.verdict(one)})
+            for one in items
+            if one.is_removed
+        ]
+    finally:
+        stock.close()
+    found = [candidate_of(kind, row, question, meta, Path(row["address"]), rank) for rank, row in rows]
+    for one in sorted(found, key=order):
+        if one.reason == SERVES or (only_validity(one) and one.outside_nights <= nearest_nights):
+            return one
+    return None
+
+
+def _is_removed(kind: Kind, question: Mapping[str, Any], one: Candidate) -> NoMatch:
+    match, taken = question["match"], _field(one.row, "night")
+    night = [f"night={taken}"] if taken else []
+    return NoMatch(
+        f"no {kind.name} for {match['detector']} valid at {question['at']}: {one.path} was removed, "
+        "only its record is kept",
+        hint=f"awe-make {kind.name} {' '.join([*night, conditions_of(kind, match)])}",
+    )
 
 
 def no_match(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import AweError, Unavailable, UsageError, WouldOverwrite
-from .files import write_whole
+from .files import make_directory, write_whole
 from .record import sidecar
 from .store import PRODUCT_ENDINGS
 
@@ -34,7 +34,7 @@ def write_copy(
 
     refuse_others(path, force)
     check_name(path)
-    _make_directory(path.parent)
+    make_directory(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write_fits(part, planes, [*cards, (COPY_CARD, maker, "a copy, not a product, made by this program")])
@@ -52,7 +52,7 @@ def write_copy(
 def write_text_copy(path: Path, lines: Sequence[str], maker: str, force: bool = False) -> None:
     """Write a text file whole, whose first line names `maker` and the hash of the others; raises as `write_copy`."""
     refuse_others(path, force)
-    _make_directory(path.parent)
+    make_directory(path.parent)
     body = "".join(f"{line}\n" for line in lines)
     write_whole(path, f"COMMENT   {maker} {_digest(body)}\n{body}".encode("ascii", "replace"))
 
@@ -94,10 +94,3 @@ def _is_ours(path: Path) -> bool:
 
 def _digest(body: str) -> str:
     return hashlib.sha256(body.encode("ascii", "replace")).hexdigest()[:16]
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None

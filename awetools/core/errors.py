@@ -22,6 +22,9 @@ class AweError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            # Where Python itself shows the error, in a script or a notebook.
+            self.add_note(f"try: {hint}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.hint))
@@ -62,6 +65,12 @@ class WouldOverwrite(AweError):
     """The output exists and awetools did not write it, or it was edited since; --force replaces it."""
 
     exit_code, slug = 2, "would-overwrite"
+
+
+class Protected(AweError):
+    """A raw frame, or a product that is published or judged ready, is not removed."""
+
+    exit_code, slug = 2, "protected"
 
 
 # 3: the question was answered "no"
@@ -185,6 +194,12 @@ class Flagged(AweError):
     """A named input is flagged or judged bad; --accept-flags takes a flagged one."""
 
     exit_code, slug = 5, "flagged"
+
+
+class Withheld(AweError):
+    """A product may not be published: it is not judged ready, an ancestor is bad or flagged, or under embargo."""
+
+    exit_code, slug = 5, "withheld"
 
 
 # 6: no solution

@@ -14,6 +14,7 @@ from .expression import (
     Call,
     Compare,
     In,
+    InRegion,
     IsNull,
     Like,
     Literal,
@@ -50,6 +51,9 @@ def evaluate(node: Node, lookup: Callable[[str], object]) -> object:
             return _like(evaluate(node.left, lookup), node.pattern)
         case IsNull():
             return evaluate(node.left, lookup) is None
+        case InRegion():
+            ra, dec = (number(evaluate(one, lookup)) for one in (node.ra_deg, node.dec_deg))
+            return None if ra is None or dec is None else node.region.holds(_float(ra), _float(dec))
         case Not():
             inner = evaluate(node.condition, lookup)
             return None if inner is None else not inner

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .camera_imports import COADD_ZERO_POINT_MAG
 from .copies import check_name, refuse_others, write_copy, write_text_copy
 from .distortion import sip_as_tpv
 from .errors import Mixture, NoImage, UsageError, WrongKind
 from .fitsheader import COMMENTARY, HeaderValue, format_card, wcs_cards
+from .foreignnames import COADD_ZERO_POINT_MAG
 from .products import ProductInput, is_product, open_product
 from .raws import stat_of
 

@@ -11,6 +11,11 @@ frames) and translated to SQL (queries); both give the same answer:
 - Boolean with text: 'true', 't', 'false' and 'f' in any case mean the boolean.
 - Arithmetic is that of 64-bit floats; what has no answer (division by zero) is null.
 - ``like`` knows ``*`` (any text) and ``?`` (one character) and minds the case.
+- A name may lead along links: ``flat.twiflat.raw.obs_start``, ``<-reduced.sky_adu``. What
+  it leads to can have many values; one comparison, or one chain of them, is about one of
+  these, and holds if any makes it hold; with ``not``, if none does.
+- ``cone(ra, dec, radius)`` and ``polygon(ra1, dec1, ra2, dec2, ...)``, in degrees, ask where
+  on the sky an object is.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from .errors import UsageError
+from .skyregion import SHAPES, Region
 
 Value = None | bool | int | float | str
 MAX_LENGTH = 100_000
@@ -102,10 +108,20 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
+class InRegion:
+    """Whether a position is in a region of the sky."""
+
+    region: Region
+    ra_deg: Name
+    dec_deg: Name
+
+
+@dataclass(frozen=True, slots=True)
 class And:
-    """All conditions."""
+    """All conditions; of a chain (`0.5 < x < 9`) they are about the same x."""
 
     conditions: tuple[Node, ...]
+    chain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +131,9 @@ class Or:
     conditions: tuple[Node, ...]
 
 
-Node = Literal | Name | Arithmetic | Call | Compare | In | Like | IsNull | Not | And | Or
+Node = Literal | Name | Arithmetic | Call | Compare | In | Like | IsNull | InRegion | Not | And | Or
 
-_LOGICAL = (Compare, In, Like, IsNull, Not, And, Or)
+_LOGICAL = (Compare, In, Like, IsNull, InRegion, Not, And, Or)
 _FUNCTIONS = ("lower", "upper", "trim", "abs")
 
 
@@ -132,6 +148,8 @@ def children(node: Node) -> tuple[Node, ...]:
             return node.left, *node.values
         case Like() | IsNull():
             return (node.left,)
+        case InRegion():
+            return node.ra_deg, node.dec_deg
         case Not():
             return (node.condition,)
         case And() | Or():
@@ -161,14 +179,17 @@ _TOKEN = re.compile(
     | (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![\w.])
     | '(?P<text>(?:[^']|'')*)'
     | "(?P<quoted>(?:[^"]|"")+)"
-    | (?P<word>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)
+    | (?P<word>[A-Za-z_][A-Za-z0-9_]*(?:\.(?:<-)?[A-Za-z0-9_]+)*)
     | (?P<sign><=|>=|<>|!=|==|[-+*/=<>(),])
     )""",
     re.VERBOSE,
 )
 _WORD = re.compile(
-    r'(?:([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|"((?:[^"]|"")+)")(==|!=|<>|<=|>=|=|<|>)(.*)', re.DOTALL
+    r'(?:((?:<-)?[A-Za-z_][A-Za-z0-9_]*(?:\.(?:<-)?[A-Za-z0-9_]+)*)|"((?:[^"]|"")+)")'
+    r"(==|!=|<>|<=|>=|=|<|>)(.*)",
+    re.DOTALL,
 )
+_BACKWARD = re.compile(r"<-[A-Za-z_][A-Za-z0-9_]*(?:\.(?:<-)?[A-Za-z0-9_]+)*")
 NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*")
 INTEGER = re.compile(r"[+-]?[0-9]+")
 
@@ -206,9 +227,15 @@ def parse_words(words: Sequence[str]) -> Node | None:
     commas mean any of several, ``*`` and ``?`` mean like, ``<>``, ``!=``, ``<``,
     ``<=``, ``>`` and ``>=`` work too. Any other word is a whole expression. Raises UsageError.
     """
-    nodes = [_word(word) for word in words]
-    if not nodes:
+    if not words:
         return None
+    if any(not word.strip() for word in words):
+        raise UsageError("a condition is empty: is a variable of the shell empty?")
+    try:
+        nodes = [_word(word) for word in words]
+    except UsageError as error:
+        hint = "a condition with blanks is one word of the shell: quote it" if len(words) > 1 else error.hint
+        raise UsageError(error.message, hint=hint) from None
     return nodes[0] if len(nodes) == 1 else _joined(And, nodes)
 
 
@@ -292,7 +319,8 @@ def shown(text: str) -> str:
 def _joined(kind: type[And] | type[Or], nodes: Sequence[Node]) -> Node:
     conditions: list[Node] = []
     for node in map(condition, nodes):
-        conditions.extend(node.conditions if isinstance(node, kind) else (node,))
+        flat = isinstance(node, kind) and not (isinstance(node, And) and node.chain)
+        conditions.extend(node.conditions if flat and isinstance(node, kind) else (node,))
     return kind(tuple(conditions))
 
 
@@ -419,20 +447,55 @@ class _Parser:
         if token.kind == "word":
             self.advance()
             return self._call(token) if self._next_is("(") else Name(token.value)
+        if self._next_is("<"):
+            return self._backward()
         if not self.accept("("):
             self.fail(f"expected a value, found {self.found()}")
         node = self.expression(_OR)
         self.expect(")")
         return node
 
+    def _backward(self) -> Node:
+        """A path that begins with what was made from an object: where a value stands, < is no comparison."""
+        found = _BACKWARD.match(self.text, self.token.at)
+        if found is None:
+            self.fail("expected a value, found '<' (what was made from it is <-KIND)")
+        token = _Token("word", found.group(), self.token.at)
+        self.position = found.end()
+        self.token = self._read()
+        return self._call(token) if self._next_is("(") else Name(token.value)
+
     def _call(self, token: _Token) -> Node:
-        function = token.value.lower()
-        if function not in _FUNCTIONS:
-            self.fail(f"no function {token.value!r} (there are: {' '.join(_FUNCTIONS)})", token.at)
+        path, _, function = token.value.lower().rpartition(".")
+        if function in SHAPES:
+            return self._region(function, token)
+        if function not in _FUNCTIONS or path:
+            known = " ".join((*_FUNCTIONS, *SHAPES))
+            self.fail(f"no function {token.value!r} (there are: {known})", token.at)
         self.expect("(")
         argument = self.expression(_OR)
         self.expect(")")
         return Call(function, argument)
+
+    def _region(self, shape: str, token: _Token) -> Node:
+        self.expect("(")
+        numbers = [self._number()]
+        while self.accept(","):
+            numbers.append(self._number())
+        self.expect(")")
+        path = token.value[: -len(shape)]
+        try:
+            region = Region.of(shape, numbers)
+        except UsageError as error:
+            raise UsageError(f"column {token.at + 1}: {error.message}") from None
+        return InRegion(region, Name(f"{path}ra_deg"), Name(f"{path}dec_deg"))
+
+    def _number(self) -> float:
+        at, node = self.token.at, self.expression(_SUM)
+        value = node.value if isinstance(node, Literal) else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.fail("a region of the sky is given by numbers, in degrees", at)
+        return float(value)
 
     def _comparison(self, left: Node) -> Node:
         if self._next_is(*_COMPARISONS):
@@ -454,7 +517,7 @@ class _Parser:
             right = self.expression(_SUM)
             tests.append(Compare(operator, left, right))
             left = right
-        return tests[0] if len(tests) == 1 else And(tuple(tests))
+        return tests[0] if len(tests) == 1 else And(tuple(tests), chain=True)
 
     def _is_null(self, left: Node) -> Node:
         negative = self.accept("not") is not None
@@ -472,7 +535,7 @@ class _Parser:
             self.fail(f"expected 'in', 'like' or 'between' after 'not', found {self.found()}")
         low = self.expression(_SUM)
         self.expect("and")
-        return And((Compare(">=", left, low), Compare("<=", left, self.expression(_SUM))))
+        return And((Compare(">=", left, low), Compare("<=", left, self.expression(_SUM))), chain=True)
 
     def _constants(self) -> tuple[Literal, ...]:
         self.expect("(")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import Unavailable
+from .errors import Unavailable, WouldOverwrite
 
 DETECTOR_PART = re.compile(r"^(?P<path>.+)\[(?P<detector>[^\[\]/]+)\]$", re.DOTALL)
 
@@ -88,6 +89,61 @@ def write_whole(path: Path | str, data: bytes, durable: bool = True) -> None:
         if isinstance(error, OSError):
             raise Unavailable(f"{path}: {error.strerror}") from None
         raise
+
+
+def refuse_others(
+    path: Path, begins: tuple[bytes, ...], what: str, hint: str = "another name for -o"
+) -> None:
+    """Raise WouldOverwrite if something is at a path that is neither empty nor a file that begins so.
+
+    what: what such a file is. Raises Unavailable where it cannot be read.
+    """
+    if not os.path.lexists(path):
+        return
+    begin = b"?"
+    try:
+        if path.is_file():
+            with path.open("rb") as stream:
+                begin = stream.read(max(map(len, begins)))
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
+    if begin and not begin.startswith(begins):
+        raise WouldOverwrite(f"{path}: exists, and is not {what}; it is left as it is", hint=hint)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it; whom the one above lets write may write in it. Raises Unavailable."""
+    try:
+        above = [one for one in (path, *path.parents) if not one.exists()]
+        for one in reversed(above):
+            one.mkdir(exist_ok=True)
+            _share(one, one.parent)
+        # What is there and is no directory is an error.
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None
+
+
+def open_shared(path: Path, flags: int) -> int:
+    """A descriptor of a file that all who may write in its directory write in turn, made if it is absent."""
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        _share(descriptor, path.parent)
+        return descriptor
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _share(made: Path | int, folder: Path) -> None:
+    """Let those into what was made who may write in its folder, whatever the umask of its maker."""
+    about, above = os.stat(made), os.stat(folder)
+    others = stat.S_IRWXO | stat.S_IRWXG * (about.st_gid == above.st_gid)
+    wanted = above.st_mode & others & (0o777 if stat.S_ISDIR(about.st_mode) else 0o666)
+    # In a directory as /tmp everyone has things of their own.
+    if wanted & (stat.S_IWGRP | stat.S_IWOTH) and not above.st_mode & stat.S_ISVTX:
+        with suppress(OSError):
+            os.chmod(made, stat.S_IMODE(about.st_mode) | wanted)
 
 
 def sync_directory(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .camera import Camera, DetectorAddress, detectors, recognise, translate
 from .camera_detectors import extension_cards
-from .camera_imports import UNKNOWN, ImportRule, chosen_import, mapping_of
+from .camera_imports import ImportRule, chosen_import, mapping_of
 from .camera_rules import Cards, first_value
 from .distortion import has_sip
 from .errors import BadHeader, BadSettings, BadValue, NotFits, UsageError, WrongKind
@@ -29,6 +29,7 @@ from .foreignfiles import (
     tables_of,
     unused_images,
 )
+from .foreignnames import UNKNOWN
 from .kind import Kind
 from .params import Layer, Resolved, resolve
 from .plan import Input, Plan, key_part

@@ -7,7 +7,8 @@ nothing that is as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from .errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, TooFew, Wo
 from .files import parse_address
 from .kind import Kind
 from .meta import VARYING
-from .nodes import PENDING, SERVING, Node, Nodes, Supply, label
+from .nodes import PENDING, SERVING, TO_MAKE, Node, Nodes, Supply, label
 from .plan import key_meta, refuse_foreign
 from .products import state_of
 from .quality import unfit_for_use
@@ -80,13 +81,57 @@ class Graph:
         self._copies: dict[tuple[str, Place], dict[str, list[Item]]] = {}
 
     def decide(self, node: Node) -> Node:
-        """The node, with its state: fresh, missing, outdated, flagged, failed, blocked or unchecked."""
+        """The node, with its state: fresh, missing, outdated, removed, flagged, failed, blocked or unchecked."""
         if not node.state:
             # Of kinds whose needs run in no circle none comes back here before it is decided.
             node.state = "blocked"
             node.state = self._state_of(node)
             node.culprit = _culprit_of(node) if node.state == "blocked" else None
         return node
+
+    def call_for(self, targets: Iterable[Node]) -> None:
+        """Note which products that were removed are to be made again: targets, and what others are made with."""
+        waiting: list[Node] = []
+
+        def call(node: Node) -> None:
+            if node.state == "removed":
+                node.state, node.error = ("again", None) if node.lost is None else ("blocked", node.lost)
+                node.culprit = _culprit_of(node) if node.state == "blocked" else None
+                waiting.append(node)
+
+        # Of very many targets most are fresh.
+        for node in [one for one in targets if one.state != "fresh"]:
+            self._ask_for_flagged(node)
+            call(node)
+            waiting.append(node)
+        seen: set[Node] = set()
+        while waiting:
+            node = waiting.pop()
+            if node in seen or node.state not in TO_MAKE:
+                continue
+            seen.add(node)
+            for _, one in node.needs():
+                call(one)
+                waiting.append(one)
+
+    def overruling(self) -> Iterator[Node]:
+        """The products that are taken as they are, for their interval was set by hand, where another would be made."""
+        for node in self.nodes.all_pinned():
+            same = self.nodes.same(node)
+            if node.item is None or not same.given or not self._is_checked(node.kind):
+                continue
+            state = self.decide(same).state
+            if state in TO_MAKE or (state in SERVING and same.key != node.item.recipe_key):
+                yield node
+
+    def _ask_for_flagged(self, node: Node) -> None:
+        """A flagged product that was removed and is asked for itself is made too, but not one that was judged bad."""
+        item = node.item
+        if node.state != "flagged" or item is None or not item.is_removed:
+            return
+        if self.stock.verdict(item) != "bad":
+            node.error = self._lost_unchecked(node, item) if node.given else self._lost_as_it_is(node, item)
+        node.state, node.lost, node.error = "removed", node.error, None
 
     def path_if_fresh(self, node: Node) -> str:
         """The path of the product of a node of one frame, where the decision is plainly `fresh`; else empty.
@@ -135,7 +180,9 @@ class Graph:
             for item in reversed(self.nodes.versions(node)):
                 node.item = item
                 state = self._state_of_product(node, "unchecked")
-                if state == "unchecked":
+                if state == "removed":
+                    node.lost = self._lost_unchecked(node, item)
+                if state in ("unchecked", "removed"):
                     return state
             node.item, node.error = None, None
         self._take_what_serves(node)
@@ -197,23 +244,65 @@ class Graph:
             lost = node.item = self.nodes.with_key(node)
             if node.item is not None:
                 state = self._state_of_product(node, "fresh")
-                if state == "fresh" and node.kind.name in self.view.remake:
+                if state in ("fresh", "removed") and node.kind.name in self.view.remake:
                     state = "outdated"
+                if state == "removed":
+                    node.lost = self._lost(node)
+                    return state
                 if state != GONE:
-                    node.error = self._gone_of(node) if state == "outdated" else node.error
+                    if state == "outdated":
+                        node.error = self._gone_of(node) or _lost_below(node)
                     return "blocked" if state == "outdated" and node.error else state
-            if node.key in self.failures and not self.view.retry:
-                node.error = NoMatch(
-                    f"it failed before: {self.failures[node.key]}",
-                    hint="--retry tries again; a changed parameter, input or version does so by itself",
-                )
+            node.error = self._failed_before(node)
+            if node.error is not None:
                 return "failed"
         versions = [one for one in self.nodes.versions(node) if one is not lost]
         node.item = versions[-1] if versions else None
-        node.error = self._gone_of(node) or self._in_the_way(node)
+        node.error = self._gone_of(node) or _lost_below(node) or self._in_the_way(node)
         if node.error is not None:
             return "blocked"
         return "outdated" if node.item is not None else "missing"
+
+    def _failed_before(self, node: Node) -> AweError | None:
+        if node.key not in self.failures or self.view.retry:
+            return None
+        return NoMatch(
+            f"it failed before: {self.failures[node.key]}",
+            hint="--retry tries again; a changed parameter, input or version does so by itself",
+        )
+
+    def _lost(self, node: Node) -> AweError | None:
+        """Why a product that was removed cannot be made again by its node."""
+        gone = self._gone_of(node) or _lost_below(node)
+        return gone or self._in_the_way(node) or self._failed_before(node)
+
+    def _lost_unchecked(self, node: Node, item: Item) -> AweError | None:
+        """The same of one whose needs were not looked at: it must come out as it was."""
+        self._take_what_serves(node)
+        error, node.error = node.error, None
+        if error is None:
+            node.supply = self._supplied(node)
+            error = _all_missing(node.supply)
+        if error is not None:
+            return error
+        node.key = "" if _is_pending(node) else self._key_of(node)
+        if node.key != item.recipe_key:
+            return NoMatch(
+                f"{item.address}: was removed, and would not be made as it was",
+                hint="awe-make without --depth",
+            )
+        return self._lost(node)
+
+    def _lost_as_it_is(self, node: Node, item: Item) -> AweError | None:
+        """The same of one that is taken as it is: a node that makes the same product can stand in for it."""
+        same = self.nodes.same(node)
+        if same.given and self.decide(same).state == "removed" and same.key == item.recipe_key:
+            node.stand_in = same
+            return same.lost
+        return NoSuchFile(
+            f"{item.address}: was removed, and cannot be made again of what is registered and in force here",
+            hint=f"awe-lineage --script {shlex.quote(item.address)}",
+        )
 
     def _gone_of(self, node: Node) -> AweError | None:
         gone = [one.address for one in node.raws if one.address in self.gone]
@@ -247,6 +336,12 @@ class Graph:
         """The state of a node whose product is there, if its file is whole and nobody thinks ill of it."""
         item = node.item
         assert item is not None
+        if item.is_removed:
+            node.error = self._problem_of_product(item, UNCHANGED)
+            if node.error is not None:
+                return "flagged"
+            node.lost = None if node.given else self._lost_as_it_is(node, item)
+            return "removed"
         file_state = self._state_of_file(item)
         if file_state == EDITED and self.view.force and node.given:
             node.edited = True
@@ -288,7 +383,7 @@ class Graph:
         now = (stat.st_size, stat.st_mtime_ns, record.st_mtime_ns)
         if now == (item.bytes, item.mtime_ns, item.record_mtime_ns):
             return UNCHANGED
-        return _read_state(Path(item.address), item)
+        return _read_state(Path(item.address), item._replace(flags=self.stock.recorded_flags(item)))
 
     def _as_it_is_now(self, item: Item, node: Node) -> Item:
         """A raw frame whose file may be gone, or changed since it was registered."""
@@ -397,12 +492,24 @@ def _is_pending(node: Node) -> bool:
     )
 
 
+def _lost_below(node: Node) -> AweError | None:
+    """Why something that a node is made of, and that was removed, cannot be made again."""
+    for _, one in node.needs():
+        if one.state == "removed" and one.lost is not None:
+            why = one.lost.message.removeprefix(label(one)).lstrip(": ")
+            return type(one.lost)(f"{label(one)} was removed, and cannot be made: {why}", hint=one.lost.hint)
+    return None
+
+
 def _all_missing(supply: Supply) -> NoMatch | None:
     """All that is missing at once, so that nobody learns of one after the other."""
     if not supply.missing:
         return None
+    messages = dict.fromkeys(one.message for one in supply.missing)
     hints = dict.fromkeys(one.hint for one in supply.missing)
-    return NoMatch("; ".join(one.message for one in supply.missing), hint="; ".join(hints))
+    # What one lacks may be that for which another cannot be made, and is said once.
+    first = [one for one in messages if not any(other != one and other in one for other in messages)]
+    return NoMatch("; ".join(first), hint="; ".join(hints))
 
 
 def _read_state(path: Path, item: Item) -> str:

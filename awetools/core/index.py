@@ -10,6 +10,7 @@ under it writes again; who rebuilds takes over what was written meanwhile.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 import time
@@ -21,14 +22,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import IndexBusy, NoRecord, Unavailable, UnknownName, nearest
+from .files import open_shared
 from .indexfile import (
     SCHEMA_VERSION,
     connect,
+    copy_kept,
+    create_kept,
     create_words,
     errors_named,
     fill_database,
     may_write,
     open_memory,
+    put_kept,
     put_rows,
     put_words,
     record_path_of,
@@ -38,24 +43,26 @@ from .indexfile import (
 )
 from .indexrows import (
     COLUMNS,
-    LINK_COLUMNS,
+    KEPT,
     META_COLUMNS,
+    SETUP_FIELDS,
     Row,
     absolute,
     all_rows,
+    kept_row,
+    meta_text,
     product_row,
     raw_rows,
     record_files,
     relative,
     rows_of,
 )
-from .journal import Interval, Words, words
+from .journal import Interval, Quality, Words, words
 from .meta import ALIASES, FIELDS, Field
 from .store import Store
 
 __all__ = [
     "COLUMNS",
-    "LINK_COLUMNS",
     "META_COLUMNS",
     "QUERY_COLUMNS",
     "Changes",
@@ -71,22 +78,27 @@ __all__ = [
     "in_current",
     "index_leftovers",
     "open_index",
+    "path_sql",
     "product_row",
     "put_records",
     "raw_rows",
     "rebuild",
     "relative",
+    "text_sql",
     "update",
 ]
 
 TIMEOUT_S = 60.0
 BATCH = 500
+# Two changes of a directory within so long may leave it the same time.
+SAME_TIME_NS = 2_000_000_000
 
 # What can be asked of every object besides its meta and measures.
 QUERY_COLUMNS = {
     field.name: field
     for field in (
         Field("path", "text", "", "Where the file is."),
+        Field("filename", "text", "", "Name of the file, without its folder."),
         Field("kind", "text", "", "Kind of product, or type of raw frame."),
         Field("made", "text", "UTC", "When the product was made, or the raw frame registered."),
         Field("sequence", "integer", "", "Place in the order in which the store's products were made."),
@@ -102,15 +114,28 @@ QUERY_COLUMNS = {
         ),
     )
 }
+# What is left of the address less all up to its last slash.
+FILENAME = "substr(objects.address, 1 + length(rtrim(objects.address, replace(objects.address, '/', ''))))"
 IDENTITY = "coalesce(objects.recipe_key, objects.content)"
 # What people said of an object comes before what its record says.
 VERDICT = f"(SELECT verdict FROM verdicts WHERE identity = {IDENTITY})"
 _BY_HAND = f"FROM validities WHERE identity = {IDENTITY}"
 IN_FORCE = {
-    "valid_from": f"CASE WHEN EXISTS(SELECT 1 {_BY_HAND}) THEN (SELECT since {_BY_HAND}) ELSE valid_from END",
-    "valid_to": f"CASE WHEN EXISTS(SELECT 1 {_BY_HAND}) THEN (SELECT until {_BY_HAND}) ELSE valid_to END",
-    "valid_by": f"CASE WHEN EXISTS(SELECT 1 {_BY_HAND}) THEN 'hand' ELSE valid_by END",
+    "valid_from": f"CASE WHEN EXISTS(SELECT 1 {_BY_HAND}) THEN (SELECT since {_BY_HAND}) ELSE objects.valid_from END",
+    "valid_to": f"CASE WHEN EXISTS(SELECT 1 {_BY_HAND}) THEN (SELECT until {_BY_HAND}) ELSE objects.valid_to END",
+    "valid_by": f"CASE WHEN EXISTS(SELECT 1 {_BY_HAND}) THEN 'hand' ELSE objects.valid_by END",
+    # A product that was made again later was judged by the newer limits.
+    "flags": f"coalesce((SELECT qualities.flags FROM qualities WHERE identity = {IDENTITY} "
+    "AND qualities.made >= coalesce(objects.made, '')), objects.flags)",
 }
+# What is an input under one of the identities of a JSON list, each looked for as product and as raw frame.
+USED = """used(identity, number, content) AS (
+    SELECT inputs.recipe_key, inputs.number, inputs.content FROM json_each(?1) AS wanted
+    CROSS JOIN inputs ON inputs.recipe_key = wanted.value
+    UNION ALL SELECT inputs.content, inputs.number, inputs.content FROM json_each(?1) AS wanted
+    CROSS JOIN inputs ON inputs.recipe_key IS NULL AND inputs.content = wanted.value)"""
+# The set-up of an object.
+SETUP = "(SELECT setups.meta FROM setups WHERE setups.number = objects.setup)"
 T = TypeVar("T")
 # The file behind the link, and its inode.
 Generation = tuple[Path, int]
@@ -194,22 +219,57 @@ class Index:
     def rows(
         self, where: str = "1", values: Sequence[object] = (), tail: str = "", in_force: bool = True
     ) -> Iterator[Row]:
-        """Objects that a fragment of SQL selects, as dictionaries, with the verdict and interval in force.
+        """Objects that a fragment of SQL selects, as dictionaries, with verdict, interval and flags in force.
 
-        in_force: by the words of this store; without it the verdict is None and the
-        interval that of the record.
+        Their meta is JSON, as in the record; a field that the record has not is null.
+        in_force: by the words of this store; without it the verdict is None, interval and
+        flags those of the record.
         """
-        names = [*COLUMNS, "verdict"]
+        names = [*COLUMNS, "verdict", "meta"]
         columns = [IN_FORCE.get(name, name) if in_force else name for name in COLUMNS]
         verdict = VERDICT if in_force else "NULL"
-        sql = f"SELECT {', '.join(columns)}, {verdict} FROM objects WHERE {where} {tail}"
-        for row in self.select(sql, values):
-            yield dict(zip(names, row, strict=True))
+        sql = f"SELECT {', '.join(columns)}, {verdict}, {SETUP} FROM objects WHERE {where} {tail}"
+        for values_of_one in self.select(sql, values):
+            row = dict(zip(names, values_of_one, strict=True))
+            row["meta"] = self._meta(row)
+            del row["rest"]
+            yield row
 
-    def links(self, where: str, values: Sequence[object]) -> list[Row]:
-        """Links that a fragment of SQL selects."""
-        sql = f"SELECT {', '.join(LINK_COLUMNS)} FROM links WHERE {where} ORDER BY rowid"
-        return [dict(zip(LINK_COLUMNS, row, strict=True)) for row in self.select(sql, values)]
+    def _meta(self, row: Row) -> str:
+        try:
+            return meta_text(row, row["meta"])
+        except (TypeError, ValueError, RecursionError):
+            raise Unavailable(f"{self.store.index_path}: is damaged", hint="awe-index --rebuild") from None
+
+    def inputs_of(self, addresses: Sequence[str]) -> list[Row]:
+        """The inputs of products: address of the product (`child`), role, and the input's recipe key and content.
+
+        The recipe key of a raw frame is None.
+        """
+        found: list[Row] = []
+        for first in range(0, len(addresses), BATCH):
+            part = addresses[first : first + BATCH]
+            sql = (
+                "SELECT objects.address, links.role, inputs.recipe_key, inputs.content FROM objects "
+                "CROSS JOIN links ON links.child = objects.number JOIN inputs ON inputs.number = links.input "
+                f"WHERE objects.address IN ({', '.join('?' * len(part))}) ORDER BY objects.number, inputs.number"
+            )
+            names = ("child", "role", "recipe_key", "content")
+            found += [dict(zip(names, row, strict=True)) for row in self.select(sql, part)]
+        return found
+
+    def users_of(self, identities: Sequence[str]) -> list[Row]:
+        """What has one of these as input: its `identity` and `content`, the role, and the product's address.
+
+        identities: recipe keys of products, contents of raw frames. Of one key there
+        can be several contents: a recipe made again by other software.
+        """
+        names = ("identity", "content", "role", "address")
+        sql = (
+            f"WITH {USED} SELECT used.identity, used.content, links.role, objects.address FROM used "
+            "CROSS JOIN links ON links.input = used.number CROSS JOIN objects ON objects.number = links.child"
+        )
+        return [dict(zip(names, row, strict=True)) for row in self.bulk(sql, [json.dumps(list(identities))])]
 
     def stamps(self) -> dict[str, tuple[int, int, int, str]]:
         """Of every raw frame, by its address: size, mtime and inode of its file, and its record's path."""
@@ -234,18 +294,75 @@ class Index:
             put_words(connection, "main", found)
             connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", stamp.items())
 
+    def refresh_kept(self) -> bool:
+        """Take over the records that the store keeps, if there are others than before; whether there are any.
+
+        Each is read once: a kept record is never changed.
+        """
+        looked_at_ns = time.time_ns()
+        try:
+            changed_ns = self.store.records_path.stat().st_mtime_ns
+        except OSError:
+            changed_ns = 0
+        known = dict(self.select("SELECT name, value FROM state"))
+        there = any(self.select("SELECT 1 FROM sqlite_master WHERE name = 'kept'"))
+        if there and known.get("records_mtime_ns") == changed_ns:
+            return True
+        paths = set(map(KEPT.__add__, self._kept_names()))
+        if not there and not paths:
+            return False
+        before = {row[0] for row in self.select("SELECT record_path FROM kept")} if there else set()
+        self._put_kept(sorted(paths - before), sorted(before - paths))
+        if self.writable and changed_ns < looked_at_ns - SAME_TIME_NS:
+            with self._writing() as connection:
+                stamp = ("records_mtime_ns", changed_ns)
+                connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", stamp)
+        return True
+
+    def _kept_names(self) -> list[str]:
+        try:
+            with os.scandir(self.store.records_path) as found:
+                return [one.name for one in found if one.name.endswith(".json") and one.name[0] != "."]
+        except OSError:
+            return []
+
+    def _put_kept(self, new: Sequence[str], gone: Sequence[str]) -> None:
+        if not new and not gone:
+            return
+        if not self.writable:
+            with self._errors_named():
+                copy_kept(self.connection)
+                put_kept(self.connection, "temp", self._kept_rows(new), gone)
+            return
+        with self._writing() as connection:
+            create_kept(connection, "main")
+            put_kept(connection, "main", (), gone)
+        for first in range(0, len(new), BATCH):
+            rows = list(self._kept_rows(new[first : first + BATCH]))
+            with self._writing() as connection:
+                put_kept(connection, "main", rows)
+
+    def _kept_rows(self, record_paths: Iterable[str]) -> Iterator[Row]:
+        for record_path in record_paths:
+            # What cannot be read is left to awe-verify.
+            with suppress(NoRecord):
+                yield kept_row(self.store, os.path.basename(record_path))
+
     def words(self) -> Words:
         """What is in force by the journal, as the index knows it."""
         intervals = {row[0]: Interval(*row[1:]) for row in self.select("SELECT * FROM validities")}
-        return Words(dict(self.select("SELECT identity, verdict FROM verdicts")), intervals)
+        qualities = {row[0]: Quality(*row[1:]) for row in self.select("SELECT * FROM qualities")}
+        return Words(dict(self.select("SELECT identity, verdict FROM verdicts")), intervals, qualities)
 
     def words_on(self, identities: Sequence[str]) -> Words:
         """What is in force of some identities."""
         where = f"WHERE identity IN ({', '.join('?' * len(identities))})"
         intervals = self.select(f"SELECT * FROM validities {where}", identities)
+        qualities = self.select(f"SELECT * FROM qualities {where}", identities)
         return Words(
             dict(self.select(f"SELECT identity, verdict FROM verdicts {where}", identities)),
             {row[0]: Interval(*row[1:]) for row in intervals},
+            {row[0]: Quality(*row[1:]) for row in qualities},
         )
 
     def hear(self, said: Words) -> None:
@@ -254,27 +371,50 @@ class Index:
         create_words(self.connection, "temp")
         put_words(self.connection, "temp", said)
 
-    def column(self, name: str, measures: Sequence[str]) -> tuple[str, str]:
-        """A name of the query language as SQL and its type; raises UnknownName with the nearest name."""
+    def column(self, name: str, measures: Sequence[str], table: str = "objects") -> tuple[str, str]:
+        """A name of the query language as SQL and its type; raises UnknownName with the nearest name.
+
+        table: what the statement calls the objects.
+        """
+        sql, kind = self._column(name, measures)
+        return sql.replace("objects.", f"{table}."), kind
+
+    def _column(self, name: str, measures: Sequence[str]) -> tuple[str, str]:
         name = ALIASES.get(name, name)
         if name == "path":
-            return "address", "text"
+            return path_sql(self.store, "objects.address"), "text"
+        if name == "filename":
+            return FILENAME, "text"
         if name == "verdict":
             return VERDICT, "text"
         if name in IN_FORCE:
-            return IN_FORCE[name], "text"
+            return IN_FORCE[name], QUERY_COLUMNS[name].type
         if name in QUERY_COLUMNS:
-            return name, QUERY_COLUMNS[name].type
+            return f"objects.{name}", QUERY_COLUMNS[name].type
         if name in META_COLUMNS:
-            return name, META_COLUMNS[name].lower()
+            return f"objects.{name}", META_COLUMNS[name].lower()
         # A measure before a meta field of the same name: the one number that was measured, not the
         # list of one an amplifier.
         if name in measures:
-            return f"json_extract(measures, '$.\"{name}\"')", "real"
+            return f"json_extract(objects.measures, '$.\"{name}\"')", "real"
         if name in {field.name for field in FIELDS}:
-            return f"json_extract(meta, '$.{name}')", "text"
+            whole = SETUP if name in SETUP_FIELDS else "objects.rest"
+            return f"json_extract({whole}, '$.{name}')", "text"
         known = [*QUERY_COLUMNS, *(field.name for field in FIELDS), *ALIASES, *measures]
         raise UnknownName(f"no field {name!r}{nearest(name, known)}")
+
+
+def path_sql(store: Store, address: str) -> str:
+    """An address as the path that `absolute` makes of it."""
+    inside = os.path.join(store.root, "")
+    return f"CASE WHEN substr({address}, 1, 1) = '/' THEN {address} ELSE {text_sql(inside)} || {address} END"
+
+
+def text_sql(value: str) -> str:
+    """A text as SQL, whatever bytes it has."""
+    given = sql_value(value)
+    raw = given if isinstance(given, bytes) else value.encode()
+    return f"CAST(x'{raw.hex()}' AS TEXT)"
 
 
 # Opening
@@ -290,6 +430,8 @@ def open_index(store: Store) -> Index:
     while attempts.left():
         generation = _current(store)
         if generation is None:
+            if not store.awe.is_dir():
+                raise Unavailable(f"{store.root}: the store is gone", hint=f"ls -ld {store.awe}")
             if not may_write(store.awe):
                 return _in_memory(store)
             _renew(store, None)
@@ -363,8 +505,7 @@ def _current(store: Store) -> Generation | None:
 def _in_memory(store: Store) -> Index:
     """The index of a store that this user cannot write, made for this program alone."""
     with errors_named(store.index_path, TIMEOUT_S):
-        connection = open_memory()
-        put_rows(connection, all_rows(store))
+        connection = open_memory(all_rows(store))
         index = Index(store, connection, None, False)
         index.refresh_words()
         return index
@@ -391,7 +532,7 @@ def _rebuild_lock(store: Store, wait: bool = True) -> Iterator[None]:
     path = store.awe / "index.lock"
     try:
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            lock = open_shared(path, os.O_RDWR)
         except PermissionError:
             # Another user's lock file serves as well, except on a network file system.
             lock = os.open(path, os.O_RDONLY)
@@ -575,6 +716,7 @@ def catch_up(index: Index) -> Changes:
                     unreadable.append(error)
                 rows.append((record_path, mtime_ns, []))
         put += _take_over(index, rows)
+    index.refresh_kept()
     return Changes(tuple(put), tuple(_remove_gone(index)), tuple(unreadable))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .index import (
     update,
 )
 from .indexfile import SCHEMA_VERSION
-from .indexrows import read_raw, record_files, rows_of
+from .indexrows import Row, meta_text, read_raw, record_files, rows_of
 from .store import Store, raw_record_files, write_raw_record
 
 # A record is on disk a moment before its row is in the index.
@@ -86,8 +86,8 @@ def differences(store: Store, quick: bool = False) -> list[tuple[str, str]]:
 
 def _differences(index: Index, record_path: str) -> list[tuple[str, str]]:
     """How the rows of one record differ from it."""
-    sql = f"SELECT address, {', '.join(COMPARED)} FROM objects WHERE record_path = ?"
-    known = {row[0]: row[1:] for row in index.select(sql, [record_path])}
+    rows_known = index.rows("record_path = ?", [record_path], in_force=False)
+    known = {row["address"]: row for row in rows_known}
     wrong = "its record is gone"
     try:
         rows = rows_of(index.store, record_path, 0)
@@ -97,13 +97,21 @@ def _differences(index: Index, record_path: str) -> list[tuple[str, str]]:
             wrong = "its record cannot be read"
     found = []
     for row, links in rows:
-        address = row["address"]
+        address, row["meta"] = row["address"], meta_text(row, row["setup"])
         indexed = known.pop(address, None)
         if indexed is None:
             found.append((address, "has a record but is not in the index"))
-        elif indexed != tuple(row[name] for name in COMPARED) or index.links("child = ?", [address]) != links:
+        elif _compared(indexed) != _compared(row) or _linked(index.inputs_of([address])) != _linked(links):
             found.append((address, "the index differs from the record"))
     return found + [(address, f"is in the index, but {wrong}") for address in known]
+
+
+def _compared(row: Row) -> list[object]:
+    return [row[name] for name in COMPARED]
+
+
+def _linked(links: Sequence[Row]) -> set[tuple[object, ...]]:
+    return {(one["role"], one["recipe_key"], one["content"]) for one in links}
 
 
 def follow(store: Store, interval_s: float) -> Iterator[Changes | AweError]:
@@ -160,7 +168,7 @@ def merge(store: Store, other: Store) -> tuple[int, int]:
     taken, failed = 0, []
     for path, _ in raw_record_files(other):
         try:
-            raw = read_raw(path)
+            raw = read_raw(Path(path))
             if not store.raw_record_path(raw["file"]["path"]).exists():
                 write_raw_record(store, raw)
                 taken += 1

@@ -62,12 +62,13 @@ def identity_of(row: Mapping[str, Any]) -> str:
 
 
 def with_words(row: Row, said: Words) -> Row:
-    """A row with the verdict and interval in force; its own interval is that of the record."""
+    """A row with the verdict, interval and flags in force; its own are those of the record."""
     identity = identity_of(row)
     row["verdict"] = said.verdicts.get(identity)
     interval = said.validities.get(identity)
     if interval is not None:
         row["valid_from"], row["valid_to"], row["valid_by"] = interval.start, interval.end, "hand"
+    row["flags"] = said.flags_of(identity, row["flags"], row["made"])
     return row
 
 

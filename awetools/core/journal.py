@@ -1,6 +1,7 @@
 """The journal of a store: what people said of its objects, appended and never edited.
 
-One JSON object a line: a verdict, or the interval in which a calibration serves.
+One JSON object a line: a verdict, the interval in which a calibration serves, or the
+flags that a product has under limits that were changed since.
 It names a product by its recipe key, or a raw frame by its content, so that it
 survives moving and renaming. The newest counts.
 """
@@ -13,14 +14,15 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .errors import BadValue, NoRecord, Unavailable
-from .shape import Maybe, Written, faults
+from .files import open_shared
+from .shape import NUMBER, Maybe, Written, faults
 from .store import Store, store_of
 
 VERDICTS = ("good", "bad", "ready", "none")
@@ -35,9 +37,21 @@ _WHEN = Written(
     lambda text: text if datetime.fromisoformat(text).utcoffset() == timedelta(0) else "",
     "a time (UTC) as 2024-03-02T23:10:00.000+00:00",
 )
+_DAY = Written(lambda text: date.fromisoformat(text).isoformat(), "a date as 2024-03-02")
+_JUDGED = {
+    "measure": str,
+    "value": Maybe(NUMBER),
+    "low": Maybe(NUMBER),
+    "high": Maybe(NUMBER),
+    "margin": Maybe(NUMBER),
+    "ok": bool,
+}
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "verdict": {"identity": _TEXT, "verdict": _TEXT, "when": _WHEN},
     "validity": {"identity": _TEXT, "by": _TEXT, "start": _END, "end": _END, "when": _WHEN},
+    "quality": {"identity": _TEXT, "made": _TEXT, "flags": int, "limits": [_JUDGED], "when": _WHEN},
+    "embargo": {"identity": _TEXT, "until": Maybe(_DAY), "when": _WHEN},
+    "publish": {"identity": _TEXT, "from": str, "to": str, "when": _WHEN},
 }
 
 Event = Mapping[str, Any]
@@ -55,11 +69,38 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """The flags of a product under limits that were applied again; limits: as in a record's quality.
+
+    made: when the product was made that they were applied to.
+    """
+
+    flags: int
+    made: str
+    limits: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
 class Words:
-    """What is in force of what people said: the verdict, and the interval set by hand, of each identity."""
+    """What is in force of what people said: verdict, interval set by hand and changed flags of each identity."""
 
     verdicts: Mapping[str, str]
     validities: Mapping[str, Interval]
+    qualities: Mapping[str, Quality] = field(default_factory=dict)
+
+    def quality_of(self, identity: str, made: object) -> Quality | None:
+        """What limits that were changed since say of a product; None where what its record says counts.
+
+        made: when it was made. One that was made again later was judged by the newer limits;
+        the clocks of those who judge take no part in it.
+        """
+        found = self.qualities.get(identity)
+        return found if found is not None and found.made >= str(made or "") else None
+
+    def flags_of(self, identity: str, recorded: int, made: object) -> int:
+        """The flags in force of a product, from those of its record."""
+        found = self.quality_of(identity, made)
+        return recorded if found is None else found.flags
 
 
 NOTHING = Words({}, {})
@@ -67,18 +108,30 @@ NOTHING = Words({}, {})
 
 def append_verdict(store: Store, identity: str, verdict: str, reason: str, who: str) -> dict[str, Any]:
     """Append a verdict; `none` takes the one before it back. Returns the event."""
+    event = verdict_event(identity, verdict, reason, who)
+    append_events(store, [event])
+    return event
+
+
+def verdict_event(
+    identity: str, verdict: str, reason: str, who: str, part: Event | None = None
+) -> dict[str, Any]:
+    """The event of a verdict; `none` takes the one before it back. Raises BadValue.
+
+    part: what it is a part of. `act` names all verdicts that were given as one, `start`
+    those on what was named, from which the others follow; `undoes` the act that it takes back.
+    """
     if verdict not in VERDICTS:
         raise BadValue(f"verdict {verdict!r}: must be one of {', '.join(VERDICTS)}")
-    event = {
+    return {
         "event": "verdict",
         "identity": identity,
         "verdict": verdict,
         "reason": reason,
         "who": who,
         "when": now(),
+        **(part or {}),
     }
-    append_events(store, [event])
-    return event
 
 
 def validity_event(
@@ -92,6 +145,22 @@ def validity_event(
         "by": "default" if interval is None else "hand",
         "start": start,
         "end": end,
+        "reason": reason,
+        "who": who,
+        "when": now(),
+    }
+
+
+def quality_event(
+    identity: str, made: str, flags: int, limits: Sequence[Mapping[str, Any]], reason: str, who: str
+) -> dict[str, Any]:
+    """The event that says the flags, under the limits now in force, of a product that was made then."""
+    return {
+        "event": "quality",
+        "identity": identity,
+        "made": made,
+        "flags": flags,
+        "limits": list(limits),
         "reason": reason,
         "who": who,
         "when": now(),
@@ -122,7 +191,7 @@ def append_after(store: Store, decide: Callable[[list[dict[str, Any]]], Sequence
     So that of two people who each move one end of an interval neither undoes what the other did.
     """
     try:
-        descriptor = os.open(store.journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = open_shared(store.journal_path, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
         raise Unavailable(f"{store.journal_path}: {error.strerror}") from None
     try:
@@ -181,13 +250,21 @@ def _event(line: bytes) -> dict[str, Any]:
         event = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
+    problem = fault_of(event)
+    if problem:
+        raise ValueError(problem)
+    return dict(event)
+
+
+def fault_of(event: Any) -> str:
+    """What is wrong with an event, in words; nothing if a journal can have it."""
     kind = event.get("event") if isinstance(event, dict) else None
     # What a newer version says is kept, and passed over.
     shape = _SHAPES.get(kind, {}) if isinstance(kind, str) else {}
     problem = next(faults(event, {"event": str, **shape}, "the event"), "")
-    if problem:
-        raise ValueError(problem)
-    return dict(event)
+    if not problem and isinstance(event, dict) and kind == "quality" and not 0 <= event["flags"] < 1 << 63:
+        problem = f"the event.flags is {event['flags']!r:.60}, not bits of measures"
+    return problem
 
 
 def words(store: Store, as_of: str | None = None) -> Words:
@@ -225,15 +302,7 @@ def _events_by_identity(store: Store, _: tuple[int, int, int] | None) -> Mapping
 
 def words_of(events: Iterable[Event], as_of: str | None = None) -> Words:
     """What is in force after events, oldest first, or what was at an instant."""
-    newest: dict[tuple[str, str], Event] = {}
-    for one in events:
-        if one.get("event") not in _SHAPES or (as_of is not None and not happened_by(one["when"], as_of)):
-            continue
-        name = (str(one["event"]), str(one["identity"]))
-        known = newest.get(name)
-        # One that was merged from another store was appended late, but given when it says.
-        if known is None or "from" not in one or one["when"] >= known["when"]:
-            newest[name] = one
+    newest = newest_events(events, as_of)
     verdicts = {
         identity: str(one["verdict"])
         for (event, identity), one in newest.items()
@@ -244,7 +313,32 @@ def words_of(events: Iterable[Event], as_of: str | None = None) -> Words:
         for (event, identity), one in newest.items()
         if event == "validity" and one["by"] == "hand"
     }
-    return Words(verdicts, validities)
+    qualities = {
+        identity: Quality(one["flags"], one["made"], one["limits"])
+        for (event, identity), one in newest.items()
+        if event == "quality"
+    }
+    return Words(verdicts, validities, qualities)
+
+
+def verdict_on(store: Store, identity: str) -> Event | None:
+    """The event of the verdict in force of one object by a store's journal: who, when and why besides what."""
+    found = newest_events(events_on(store, identity)).get(("verdict", identity))
+    return None if found is None or found["verdict"] == "none" else found
+
+
+def newest_events(events: Iterable[Event], as_of: str | None = None) -> dict[tuple[str, str], Event]:
+    """The event that counts of each sort and identity, of events oldest first, or of those until an instant."""
+    newest: dict[tuple[str, str], Event] = {}
+    for one in events:
+        if one.get("event") not in _SHAPES or (as_of is not None and not happened_by(one["when"], as_of)):
+            continue
+        name = (str(one["event"]), str(one["identity"]))
+        known = newest.get(name)
+        # One that was merged from another store was appended late, but given when it says.
+        if known is None or "from" not in one or one["when"] >= known["when"]:
+            newest[name] = one
+    return newest
 
 
 def verdicts(store: Store, as_of: str | None = None) -> dict[str, str]:
@@ -266,7 +360,11 @@ def nearest(said: Sequence[Words]) -> Words:
     """Of each identity what the first says that has a word on it."""
     found = NOTHING
     for one in reversed(said):
-        found = Words({**found.verdicts, **one.verdicts}, {**found.validities, **one.validities})
+        found = Words(
+            {**found.verdicts, **one.verdicts},
+            {**found.validities, **one.validities},
+            {**found.qualities, **one.qualities},
+        )
     return found
 
 

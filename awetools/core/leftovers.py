@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import BeingWritten, Unavailable
+from .handover import is_committed, is_handover, is_waiting, receiving
 from .index import drop_index_leftover, product_row, put_records
 from .products import file_sha256, staged, state_of
 from .publish import finish_rename, read_record_or_none
@@ -31,7 +32,7 @@ class Cleaned:
     """What `clean` did to a path."""
 
     path: Path
-    what: Literal["finished", "removed"]
+    what: Literal["finished", "removed", "set aside, being damaged:", "could not write"]
 
 
 def is_leftover_name(name: str) -> bool:
@@ -47,6 +48,8 @@ def small_leftovers(directory: Path) -> Iterator[Path]:
 
 def is_dead(path: Path) -> bool:
     """Whether no living program is at work on a leftover, and no replacement needs it."""
+    if is_handover(path):
+        return is_waiting(path)
     target = _target_of(path)
     if not os.path.lexists(path) or (target is not None and is_locked(target)):
         return False
@@ -55,6 +58,10 @@ def is_dead(path: Path) -> bool:
 
 def leftover_text(path: Path) -> str:
     """What a leftover is."""
+    if is_handover(path):
+        return "a publication that was interrupted" + (
+            "" if is_committed(path) else " before anything was done"
+        )
     if LOCK.match(path.name):
         return "a lock that nobody holds"
     return "never finished by a program that died"
@@ -65,6 +72,8 @@ def clean(leftovers: Sequence[Path]) -> Iterator[Cleaned]:
 
     Raises Unavailable where this user cannot write.
     """
+    yield from _clean_handovers([path for path in leftovers if is_handover(path)])
+    leftovers = [path for path in leftovers if not is_handover(path)]
     for target in dict.fromkeys(target for path in leftovers if (target := _target_of(path))):
         with suppress(BeingWritten):
             if _finish(target):
@@ -74,6 +83,17 @@ def clean(leftovers: Sequence[Path]) -> Iterator[Cleaned]:
         with suppress(BeingWritten):
             if _remove(path):
                 yield Cleaned(path, "removed")
+
+
+def _clean_handovers(leftovers: Sequence[Path]) -> Iterator[Cleaned]:
+    """Carry out publications that were committed, and throw away what others left."""
+    stores = dict.fromkeys(store for path in leftovers if (store := store_of(path)) is not None)
+    for store in stores:
+        with receiving(store, set_aside=True) as done:
+            yield from (Cleaned(path, "finished") for path in done.files)
+            yield from (Cleaned(path, "could not write") for path in done.untold)
+            yield from (Cleaned(path, "set aside, being damaged:") for path in done.damaged)
+    yield from (Cleaned(path, "removed") for path in leftovers if not is_committed(path))
 
 
 def is_finishable(target: Path, file_sha256_recorded: str) -> bool:

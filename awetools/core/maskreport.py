@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import AweError, NoImage, NoRecord, UsageError, WrongKind
 from .files import parse_address
-from .lineage import Lookup, references
+from .lookup import Lookup, references
 from .masknames import MASK_NAMES, names_of, union_of
 from .products import ProductInput, is_product, open_product
 from .raws import RawInput, open_raw, raw_frame_of, stat_of

@@ -22,9 +22,13 @@ from .settings import resolve_params
 from .stock import Item, Place, Stock
 from .workspace import Workspace
 
-# A node in one of these states has a product that others can be made with, or will have one.
-SERVING = frozenset({"fresh", "unchecked", "missing", "outdated"})
+# A node in one of these states is yet to be made, and what it will hold is not known.
 PENDING = frozenset({"missing", "outdated"})
+# Of a product that was removed and is made again it is: it will be as its kept record says.
+TO_MAKE = PENDING | {"again"}
+# A node in one of these states has a product that others can be made with, or will have one.
+SERVING = TO_MAKE | {"fresh", "unchecked", "removed"}
+UP_TO_DATE = SERVING - TO_MAKE
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,8 @@ class Node:
     path: that of a fresh product which another process found, in the place of the item.
     instead: what the same product could be made of besides, in order of preference.
     culprit: of one that is blocked, the node that a person has to see to first.
+    lost: why a product that was removed cannot be made again, if it cannot. stand_in: of one
+    that is taken as it is and was removed, the node that makes it again.
     """
 
     setting: Setting
@@ -67,6 +73,8 @@ class Node:
     edited: bool = False
     path: str = ""
     culprit: Node | None = None
+    lost: AweError | None = None
+    stand_in: Node | None = None
     instead: list[Node] = field(default_factory=list)
     standing: Standing | None = None
 
@@ -186,6 +194,11 @@ class Nodes:
             items = [one for one in self.stock.items(kind.name, place) if one.valid_by == "hand"]
             found = self._pinned[kind.name, place] = [self._as_it_is(kind, one) for one in items]
         return found
+
+    def all_pinned(self) -> Iterator[Node]:
+        """Those of every kind and place that was looked at."""
+        for nodes in self._pinned.values():
+            yield from nodes
 
     def node_of_frames(self, kind: Kind, need: Need, frames: Sequence[Item]) -> Node:
         """The node whose command would be given these raw frames."""

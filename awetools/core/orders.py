@@ -13,7 +13,7 @@ from .errors import AweError, Unavailable
 from .files import parse_address, write_whole
 from .graph import Graph
 from .kind import Kind
-from .nodes import PENDING, Filled, Node
+from .nodes import TO_MAKE, Filled, Node
 from .params import params_of
 from .store import Store, default_path
 
@@ -36,7 +36,7 @@ def in_order(targets: Iterable[Node]) -> list[Node]:
         node, needs_done = waiting.pop()
         if needs_done:
             found[node] = None
-        elif id(node) not in seen and node.state in PENDING:
+        elif id(node) not in seen and node.state in TO_MAKE:
             seen.add(id(node))
             waiting.append((node, True))
             waiting += [(one, False) for _, one in node.needs()]
@@ -74,7 +74,7 @@ def _order(
         argv=tuple(_argv(graph, node, ids)),
         inputs=tuple(str(parse_address(one).path) for one in inputs),
         # A name that holds a key is known when its inputs are; else the node says it when it has run.
-        outputs=(_output(graph, node),) if node.key else (),
+        outputs=(_output(graph, node),) if _is_certain(node) else (),
         needs=tuple(dict.fromkeys(waits[False])),
         wants=tuple(dict.fromkeys(waits[True])),
         memory_mb=memory_mb,
@@ -82,6 +82,11 @@ def _order(
         retries=retries,
         timeout_s=timeout_s,
     )
+
+
+def _is_certain(node: Node) -> bool:
+    """Whether the key is known: what is made again could come out otherwise, by other software."""
+    return bool(node.key) and all(one.state != "again" for _, one in node.needs())
 
 
 def _argv(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
@@ -140,7 +145,7 @@ def _output(graph: Graph, node: Node) -> str:
 
 def output_of(graph: Graph, node: Node) -> str:
     """The path of a node's product: where it is, or where it will be."""
-    if node.state not in PENDING and node.item is not None:
+    if node.state not in TO_MAKE and node.item is not None:
         return node.item.address
     return _output(graph, node)
 

@@ -16,11 +16,11 @@ from typing import Any
 from .choose import choose, conditions_of, mismatch, nights_between, question_of
 from .errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from .foreignfiles import ForeignInput
-from .journal import Interval, nearest_words, stores_heard
+from .journal import Interval, Words, nearest_words, stores_heard
 from .kind import SAME_PRODUCT, Kind, Limit, Need, Validity, kind_named
 from .params import Resolved
 from .products import ProductInput, open_product, state_of
-from .quality import unfit_for_use
+from .quality import quality_in_force, unfit_for_use
 from .raws import RawInput
 from .record import Record, read_record, recipe_key, sidecar
 from .settings import resolve_limits, resolve_params, resolve_validity
@@ -404,7 +404,7 @@ def _named(
             if outside and nights_away > wish.nearest_nights:
                 notes.append(f"{need.role}: {product.path} was named, although it {outside}")
             question = question_of(kind, meta) if wish.chosen else None
-            flags = _accepted_flags(product, said.verdicts.get(product.key), wish.accept_flags)
+            flags = _accepted_flags(product, said, wish.accept_flags)
             return Input(need.role, product, product.meta, question, flags, nights_away)
         wrong.append(f"{product.path}: {differs}")
     raise NoMatch(
@@ -424,14 +424,16 @@ def _outside_validity(product: ProductInput, by_hand: Interval | None, meta: Map
     return ""
 
 
-def _accepted_flags(product: ProductInput, verdict: str | None, accept: bool) -> int:
+def _accepted_flags(product: ProductInput, said: Words, accept: bool) -> int:
+    verdict = said.verdicts.get(product.key)
     if verdict == "bad":
         raise Flagged(f"{product.path}: was judged bad", hint=f"awe-query {product.kind}")
-    flags = int(product.record["quality"]["flags"])
+    quality = quality_in_force(product.record, said)
+    flags = int(quality["flags"])
     if not unfit_for_use(flags, verdict):
         return 0
     if not accept:
-        names = ", ".join(product.record["quality"].get("flag_names", ()))
+        names = ", ".join(quality.get("flag_names", ()))
         raise Flagged(
             f"{product.path}: is flagged ({names})", hint="--accept-flags uses it all the same, on record"
         )

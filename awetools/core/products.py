@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BeingWritten, Integrity, Unreadable
+from .errors import BeingWritten, Integrity, NoSuchExtension, Unreadable
 from .files import Address
 from .record import Record, read_record, sidecar
 
@@ -54,6 +54,26 @@ class ProductInput:
 def is_product(path: Path) -> bool:
     """Whether a record lies beside a file."""
     return os.path.lexists(sidecar(path))
+
+
+def says_it_is_product(path: Path) -> bool:
+    """Whether the primary header of a file says that awetools made it."""
+    try:
+        with path.open("rb") as stream:
+            begin = stream.read(20 * 2880)
+    except OSError:
+        return False
+    return begin.startswith(b"SIMPLE") and b"AWEKIND =" in begin
+
+
+def refuse_other_detectors(address: Address, record: Record) -> None:
+    """Raise NoSuchExtension where an address names another detector than that of the product there."""
+    own = record["meta"].get("detector")
+    if address.detector not in (None, str(own)):
+        raise NoSuchExtension(
+            f"{address.path}: is of detector {own}, not {address.detector!r}",
+            hint=shlex.quote(str(address.path)),
+        )
 
 
 def open_product(path: Path) -> ProductInput:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import Unavailable, UsageError, WouldOverwrite
-from .files import sync_directory, write_whole
+from .files import make_directory, sync_directory, write_whole
 from .plan import Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
 from .record import SCHEMA_VERSION, Record, read_record, sidecar, to_bytes
@@ -59,7 +59,7 @@ def publish(
     """Write a product and its record, and index it. Raises WouldOverwrite, Unavailable."""
     from .fits import write_fits
 
-    _make_directory(target.parent)
+    make_directory(target.parent)
     with target_lock(target):
         finish_rename(target)
         _refuse_directory(target)
@@ -157,13 +157,18 @@ def keep_record(target: Path, store: Store | None) -> None:
         old = sidecar(target).read_bytes()
     except FileNotFoundError:
         return
-    import hashlib
-
     folder = store.records_path if store else target.parent / ".awe-records"
-    _make_directory(folder)
-    kept = folder / f"{target.name}.{hashlib.sha256(old).hexdigest()[:16]}.json"
+    make_directory(folder)
+    kept = folder / kept_name(target.name, old)
     if not kept.exists():
         write_whole(kept, old)
+
+
+def kept_name(name: str, record: bytes) -> str:
+    """The name of the record of a product of some name among those that are kept."""
+    import hashlib
+
+    return f"{name}.{hashlib.sha256(record).hexdigest()[:16]}.json"
 
 
 def write_depfile(depfile: Path, target: Path, plan: Plan) -> None:
@@ -172,7 +177,7 @@ def write_depfile(depfile: Path, target: Path, plan: Plan) -> None:
     So Make does not stop when an input is deleted (as gcc -MMD -MP).
     """
     check_depfile(depfile, target, plan)
-    _make_directory(depfile.parent)
+    make_directory(depfile.parent)
     write_whole(depfile, _rule(target, plan).encode(errors="surrogateescape"))
 
 
@@ -315,10 +320,3 @@ def _make_name(path: str) -> str:
         .replace("#", "\\#")
         .replace(":", "\\:")
     )
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .kind import Kind, Limit
+
+if TYPE_CHECKING:
+    from .journal import Words
 
 IMSTAT = (
     "mean",
@@ -36,6 +39,15 @@ def unfit_for_use(flags: int, verdict: str | None) -> str:
     return "flagged, and nobody judged it good" if flags and verdict not in ("good", "ready") else ""
 
 
+def quality_in_force(record: Mapping[str, Any], said: Words) -> dict[str, Any]:
+    """The quality block of a record, with the flags and limits of what was said since."""
+    quality, found = record["quality"], said.quality_of(record["recipe_key"], record["run"].get("end"))
+    if found is None:
+        return dict(quality)
+    names = [str(one["measure"]) for one in found.limits if not one["ok"]]
+    return {**quality, "limits": list(found.limits), "flags": found.flags, "flag_names": names}
+
+
 def measure_names(kind: Kind) -> list[str]:
     """Every measure of a kind; its place in the list is the bit of its flag."""
     return [*(measure.name for measure in kind.measures), *COMMON_MEASURES]
@@ -56,6 +68,19 @@ def judge(kind: Kind, measures: Mapping[str, Any], limits: Sequence[Limit]) -> d
         "flags": sum(1 << names.index(name) for name in failed),
         "flag_names": failed,
     }
+
+
+def share_of_limits(judged: Mapping[str, Any]) -> float | None:
+    """The margin of a limit of a record as a share of the distance of its bounds, or of the only bound.
+
+    So that measures of different units compare. None where there is no margin.
+    """
+    low, high, margin = judged["low"], judged["high"], judged["margin"]
+    if margin is None:
+        return None
+    width = high - low if low is not None and high is not None else abs(high if low is None else low)
+    # Of a limit of 0, or of one value alone, only the measure itself can be the measure.
+    return float(margin) / (width or abs(judged["value"]) or 1.0)
 
 
 def _judge_one(limit: Limit, value: float | None) -> dict[str, Any]:

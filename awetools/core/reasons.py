@@ -1,4 +1,7 @@
-"""Why a product must be made, by name: missing, edited, parameters, recipe, inputs, members, better, upstream."""
+"""Why a product must be made, by name.
+
+missing, removed, edited, parameters, recipe, inputs, members, better, upstream, remake.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ def reasons_of(graph: Graph, node: Node) -> list[Reason]:
     """The reasons of a node that is to be made; none for another. Reads the record of the version that it follows."""
     if node.state == "missing":
         return [Reason("missing", f"{label(node)} does not exist")]
+    if node.state == "again" and node.item is not None:
+        return [Reason("removed", f"{node.item.address} was removed, its record is kept")]
     if node.state != "outdated" or node.item is None:
         return []
     if node.edited:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .errors import NoRecord
-from .shape import ANYTHING, META, NUMBER, SCALAR, Each, Maybe, faults
+from .shape import META, NUMBER, SCALAR, USED_META, Each, Maybe, checker, faults
 
 SCHEMA_VERSION = 1
+_MADE_BY_NEWER = "made by a newer awetools"
 BLOCKS = ("record", "recipe", "recipe_key", "product", "meta", "validity", "quality", "software", "run")
 
 # What programs read of a record; the schemas say more.
-_INPUT = {"role": str, "kind?": str, "path?": str, "recipe_key?": Maybe(str), "meta": Each(ANYTHING)}
+_INPUT = {"role": str, "kind?": str, "path?": str, "recipe_key?": Maybe(str), "meta": USED_META}
 _PRODUCT_SHAPE = {
     "recipe": {
         "kind": str,
@@ -46,13 +48,18 @@ _RAW_SHAPE = {
     "problems": [str],
     "detectors": [{"detector": str, "hdus": [int], "content": str, "meta": META}],
 }
+_fits_product = checker(_PRODUCT_SHAPE)
+_fits_raw = checker(_RAW_SHAPE)
+_is_sha256 = re.compile("[0-9a-f]{64}").fullmatch
+
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 Record = dict[str, Any]
 
 
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no blanks, ASCII, shortest numbers."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _encoded(value)
 
 
 def sha256_of(value: object) -> str:
@@ -87,7 +94,8 @@ def key_of_texts(kind: str, revision: int, parameters_text: str, input_texts: It
 
 def sidecar(product: Path) -> Path:
     """Where the record of a product lies."""
-    return product.with_name(product.name + ".json")
+    # Also of a name that is no file's, such as `.` or `/`, of which with_name() knows none.
+    return product.parent / f"{product.name}.json"
 
 
 def to_bytes(record: Mapping[str, Any]) -> bytes:
@@ -112,8 +120,19 @@ def read_record(path: Path) -> Record:
 
     The record is not to be changed: whoever reads the same bytes again gets the same object.
     """
+    return _read(path, _parsed_or_known)
+
+
+def read_record_once(path: str) -> Record:
+    """Read a sidecar as `read_record` does, without keeping it: for who reads thousands, each once."""
+    return _read(path, _parsed)
+
+
+def _read(path: Path | str, parsed: Callable[[bytes], tuple[Any, list[str]]]) -> Record:
     try:
-        record, problems = _parsed(path.read_bytes())
+        with open(path, "rb", buffering=0) as stream:
+            text = stream.read()
+        record, problems = parsed(text)
     except FileNotFoundError:
         raise NoRecord(f"{path}: no such record") from None
     except OSError as error:
@@ -121,16 +140,18 @@ def read_record(path: Path) -> Record:
     except (ValueError, RecursionError) as error:
         raise NoRecord(f"{path}: not JSON ({error})", hint="awe-verify") from None
     if problems:
-        raise NoRecord(f"{path}: {problems[0]}", hint="awe-verify")
+        raise NoRecord(f"{path}: {problems[0]}", hint=cure_of(problems[0], "awe-verify"))
     checked: Record = record
     return checked
 
 
-# The calibrations of a batch are opened for every frame.
-@lru_cache(maxsize=64)
 def _parsed(text: bytes) -> tuple[Any, list[str]]:
     record = from_bytes(text)
     return record, check_record(record)
+
+
+# The calibrations of a batch are opened for every frame.
+_parsed_or_known = lru_cache(maxsize=64)(_parsed)
 
 
 def check_record(record: object) -> list[str]:
@@ -142,21 +163,39 @@ def check_record(record: object) -> list[str]:
     if not isinstance(version, int) or version < 1:
         return ["no schema version"]
     if version > SCHEMA_VERSION:
-        return [f"schema version {version}: made by a newer awetools; this one reads up to {SCHEMA_VERSION}"]
+        return [_newer(version)]
     problems = [f"block {name!r} is missing" for name in BLOCKS if name not in record]
     if problems:
         return problems
-    problems += faults(record, _PRODUCT_SHAPE, "")
-    problems += [f"{name}: not a SHA-256" for name, value in _hashes(record) if not _is_sha256(value)]
+    if not _fits_product(record):
+        problems += faults(record, _PRODUCT_SHAPE, "")
+    problems += [f"{name}: not a SHA-256" for name, value in _hashes(record) if not _is_hash(value)]
     return problems
 
 
 def check_raw_record(record: object) -> list[str]:
     """What is wrong with the form of a raw frame's record; an empty list if nothing."""
-    problems = list(faults(record, _RAW_SHAPE, ""))
+    head = record.get("record") if isinstance(record, dict) else None
+    version = head.get("schema") if isinstance(head, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        return [_newer(version)]
+    problems = [] if _fits_raw(record) else list(faults(record, _RAW_SHAPE, ""))
     if not problems and isinstance(record, dict) and not record["detectors"]:
         problems.append("it has no detector")
     return problems
+
+
+def _newer(version: int) -> str:
+    return f"schema version {version}: {_MADE_BY_NEWER}; this one reads up to {SCHEMA_VERSION}"
+
+
+def cure_of(problem: str, otherwise: str) -> str:
+    """The command that helps where a record cannot be used."""
+    return "upgrade awetools" if _MADE_BY_NEWER in problem else otherwise
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and _is_sha256(value) is not None
 
 
 def _hashes(record: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -170,7 +209,3 @@ def _hashes(record: Mapping[str, Any]) -> list[tuple[str, object]]:
             (f"recipe.inputs[{number}].content", one.get("content") if isinstance(one, dict) else one)
         )
     return hashes
-
-
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

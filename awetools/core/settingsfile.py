@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadSettings, BadValue, NoMatch, Unavailable
-from .files import write_whole
+from .errors import BadSettings, BadValue, NoMatch
+from .files import make_directory, write_whole
 from .settings import header_of, quoted, read_settings
 from .store import target_lock
 
@@ -64,7 +64,7 @@ def change_settings(path: Path, changes: Sequence[Change], dry_run: bool = False
         toml_value(part)
     if dry_run:
         return _changed(target, changes)[1]
-    _make_directory(target.parent)
+    make_directory(target.parent)
     with target_lock(target):
         text, changed = _changed(target, changes)
         if any(one.is_new for one in changed):
@@ -99,13 +99,6 @@ def _write(target: Path, text: str) -> None:
     if mode is not None:
         with suppress(OSError):
             target.chmod(mode)
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"{path}: cannot be made: {error.strerror}") from None
 
 
 def _value_in(tree: Mapping[str, Any], change: Change) -> object | None:

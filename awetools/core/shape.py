@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -81,6 +81,76 @@ def faults(value: object, shape: Shape, where: str) -> Iterator[str]:
             yield f"{where} is {value!r:.60}, not {_WORDS.get(types[-1], 'of its type')}"
 
 
+Check = Callable[[Any], bool]
+
+
+def checker(shape: Shape) -> Check:
+    """A quick test whether what was read from JSON is of a shape; where it fails, `faults` has the last word."""
+    types = _types_of(shape)
+    if types is not None:
+        return lambda value: type(value) in types
+    if isinstance(shape, Written):
+        return lambda value: _is_written(value, shape)
+    if isinstance(shape, Maybe):
+        test = checker(shape.shape)
+        return lambda value: value is None or test(value)
+    if isinstance(shape, Each):
+        all_values = _checker_of_all(shape.shape)
+        return lambda value: type(value) is dict and all_values(value.values())
+    if isinstance(shape, list):
+        all_items = _checker_of_all(shape[0])
+        return lambda value: type(value) is list and all_items(value)
+    return _checker_of_object(shape)
+
+
+def _types_of(shape: Shape) -> frozenset[type] | None:
+    """The types that alone make a shape; None if there is more to it."""
+    if isinstance(shape, Maybe):
+        types = _types_of(shape.shape)
+        return None if types is None else types | {type(None)}
+    if isinstance(shape, type):
+        return frozenset([shape])
+    return frozenset(shape) if isinstance(shape, tuple) else None
+
+
+def _checker_of_all(shape: Shape) -> Callable[[Iterable[Any]], bool]:
+    types = _types_of(shape)
+    if types is not None:
+        return lambda values: types.issuperset(map(type, values))
+    test = checker(shape)
+    return lambda values: all(map(test, values))
+
+
+def _checker_of_object(shape: Mapping[str, Shape]) -> Check:
+    plain = [(name, types) for name, inner in shape.items() if (types := _types_of(inner)) is not None]
+    needed = [(name, types) for name, types in plain if not name.endswith("?")]
+    others = [(name.removesuffix("?"), types) for name, types in plain if name.endswith("?")]
+    inner_tests = [
+        (name.removesuffix("?"), name.endswith("?"), checker(inner))
+        for name, inner in shape.items()
+        if _types_of(inner) is None
+    ]
+
+    def test(value: Any) -> bool:
+        if type(value) is not dict:
+            return False
+        for name, types in needed:
+            if name not in value or type(value[name]) not in types:
+                return False
+        for name, types in others:
+            if name in value and type(value[name]) not in types:
+                return False
+        for name, may_lack, inner in inner_tests:
+            if name in value:
+                if not inner(value[name]):
+                    return False
+            elif not may_lack:
+                return False
+        return True
+
+    return test
+
+
 def _is_written(value: object, shape: Written) -> bool:
     try:
         return isinstance(value, str) and shape.again(value) == value
@@ -107,3 +177,8 @@ def _meta_shape() -> dict[str, Shape]:
 
 
 META = _meta_shape()
+# What a maker read of an input, as far as it is calculated with; its sections do not say the HDU.
+USED_META = {
+    **{name: META[name] for name in ("exptime_s?", "saturation_adu?", "read_noise_adu?", "gain_e_adu?")},
+    "sections?": Maybe([{name: shape for name, shape in _SECTION.items() if name != "hdu"}]),
+}

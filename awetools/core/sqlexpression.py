@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .errors import UsageError
 from .evaluation import side
@@ -13,6 +13,7 @@ from .expression import (
     Call,
     Compare,
     In,
+    InRegion,
     IsNull,
     Like,
     Literal,
@@ -22,13 +23,44 @@ from .expression import (
     Or,
     Value,
     condition,
+    names,
     shown,
 )
+from .skyregion import as_text
 
 Column = Callable[[str], tuple[str, str]]
 
-# SQLite's parser keeps at most 100 things waiting; depth counts them, generously.
-_SQL_DEPTH = 95
+
+class Bound(NamedTuple):
+    """What names of one comparison lead to: tables to join for one of the values at a time, and the columns."""
+
+    tables: str
+    column: Column
+
+
+class Paths(Protocol):
+    """The names that lead along links."""
+
+    def leads(self, name: str) -> bool:
+        """Whether a name does."""
+
+    def bind(self, leading: Sequence[str]) -> Bound:
+        """What these names lead to, as seen from the object that is asked about."""
+
+
+class _Scope(NamedTuple):
+    """What names mean; `negated` below a `not`, where a condition that cannot be told must not count as false."""
+
+    column: Column
+    paths: Paths | None
+    negated: bool = False
+
+
+# The type of a path that ends at a link: whether there is such an object.
+EXISTS = "exists"
+
+# SQLite's parser keeps at most 100 things waiting; depth counts them, generously. The rest is the statement's.
+_SQL_DEPTH = 80
 _COLUMN_DEPTH = 20
 
 
@@ -39,8 +71,11 @@ class _Sql(NamedTuple):
     depth: int
 
 
-_NUMERIC = ("real", "integer", "boolean", "float")
-_SORTS = {"real": "number", "float": "number", "boolean": "truth value"}
+_NUMERIC = ("real", "integer", "boolean", "float", EXISTS)
+_SORTS = {"real": "number", "float": "number", "boolean": "truth value", EXISTS: "link"}
+# A comparison is about one of the values that a name leads to.
+_ABOUT_ONE = (Compare, In, Like, IsNull, InRegion)
+_SUBQUERY_DEPTH = 8
 _TRUTH_SQL = (
     "CASE lower(rtrim({0})) WHEN 'true' THEN 1 WHEN 't' THEN 1 "
     "WHEN 'false' THEN 0 WHEN 'f' THEN 0 ELSE {0} END"
@@ -49,51 +84,105 @@ _NULL = _Sql("NULL", (), "null", 1)
 _ABOVE_NUMBERS = "CAST(9e999 AS REAL)"
 
 
-def to_sql(node: Node, column: Column) -> tuple[str, list[object]]:
+def to_sql(node: Node, column: Column, paths: Paths | None = None) -> tuple[str, list[object]]:
     """A condition as a fragment of SQLite's SQL, and the values of its parameters.
 
     `column` maps a name to its SQL and its type, 'text', 'real', 'integer' or
     'boolean', or raises UnknownName. Columns of text are taken to hold no trailing
-    blanks, so that indexes serve. Raises UsageError where a number is compared with
-    text that is none, and where the nesting is too deep for SQLite.
+    blanks, so that indexes serve. paths: what names that lead along links mean. Raises
+    UsageError where a number is compared with text that is none, and where the nesting
+    is too deep for SQLite. Conditions on places need `skyregion.holds_text` as the
+    function sky_region.
     """
-    made = _sql(condition(node), column)
+    made = _sql(condition(node), _Scope(column, paths))
     if made.depth > _SQL_DEPTH:
         raise UsageError("the condition is nested too deeply for a query; use fewer parentheses")
     return made.text, list(made.values)
 
 
-def _sql(node: Node, column: Column) -> _Sql:
+def _sql(node: Node, scope: _Scope) -> _Sql:
+    if scope.paths is not None and (isinstance(node, _ABOUT_ONE) or (isinstance(node, And) and node.chain)):
+        leading = sorted(filter(scope.paths.leads, names(node)))
+        if leading:
+            return _about_one_sql(node, scope.paths.bind(leading), scope)
     match node:
         case Literal():
             return _literal_sql(node.value)
         case Name():
-            return _column_sql(*column(node.name))
+            return _column_sql(*scope.column(node.name))
         case Arithmetic():
-            left, right = _float_sql(_sql(node.left, column)), _float_sql(_sql(node.right, column))
+            left, right = _float_sql(_sql(node.left, scope)), _float_sql(_sql(node.right, scope))
             return _binary_sql(node.operator, left, right, "float")
         case Call():
-            return _call_sql(node, column)
+            return _call_sql(node, scope)
         case Compare():
-            return _compare_sql(node, _sql(node.left, column), _sql(node.right, column))
+            return _compare_sql(node, _sql(node.left, scope), _sql(node.right, scope))
         case In():
-            return _in_sql(node, _sql(node.left, column))
+            return _in_sql(node, _sql(node.left, scope))
         case Like():
-            return _like_sql(node, _sql(node.left, column))
+            return _like_sql(node, _sql(node.left, scope))
         case IsNull():
-            inner = _sql(node.left, column)
+            inner = _sql(node.left, scope)
+            if inner.type == EXISTS:
+                return _Sql(f"(NOT {inner.text})", inner.values, "boolean", inner.depth + 2)
             return _Sql(f"({inner.text} IS NULL)", inner.values, "boolean", inner.depth + 1)
+        case InRegion():
+            return _region_sql(node, _sql(node.ra_deg, scope), _sql(node.dec_deg, scope))
         case Not():
-            inner = _sql(node.condition, column)
+            inner = _sql(node.condition, scope._replace(negated=not scope.negated))
             return _Sql(f"(NOT {inner.text})", inner.values, "boolean", inner.depth + 2)
         case And():
-            return _series_sql("AND", [_sql(one, column) for one in node.conditions])
+            return _series_sql("AND", [_sql(one, scope) for one in node.conditions])
         case Or():
-            return _series_sql("OR", [_sql(one, column) for one in node.conditions])
+            return _series_sql("OR", [_sql(one, scope) for one in node.conditions])
+
+
+def _about_one_sql(node: Node, bound: Bound, scope: _Scope) -> _Sql:
+    """Whether a comparison holds for one of the values that its names lead to; null if there is none."""
+
+    def column(name: str) -> tuple[str, str]:
+        paths = scope.paths
+        return bound.column(name) if paths is not None and paths.leads(name) else scope.column(name)
+
+    made = _sql(node, _Scope(column, None))
+    if not bound.tables:
+        return made
+    depth = max(made.depth, _depth_of(bound.tables)) + 2 * _SUBQUERY_DEPTH
+    found = f"EXISTS (SELECT 1 FROM {bound.tables} WHERE {made.text})"
+    if isinstance(node, IsNull):
+        # Of what is not there, nothing is known.
+        text = f"({found} OR NOT EXISTS (SELECT 1 FROM {bound.tables}))"
+        return _Sql(text, made.values, "boolean", depth)
+    if scope.negated:
+        return _Sql(f"(SELECT max({made.text}) FROM {bound.tables})", made.values, "boolean", depth)
+    return _Sql(found, made.values, "boolean", depth)
+
+
+def _region_sql(node: InRegion, ra: _Sql, dec: _Sql) -> _Sql:
+    """A box that an index can serve, then the region itself."""
+    ra, dec = (one if one.type in _NUMERIC else _float_sql(one) for one in (ra, dec))
+    low, high, ranges = node.region.box()
+    text, values = f"{dec.text} BETWEEN ? AND ?", [*dec.values, low, high]
+    if ranges != [(0.0, 360.0)]:
+        # The index holds right ascensions from 0 to 360.
+        text += f" AND ({' OR '.join(f'{ra.text} BETWEEN ? AND ?' for _ in ranges)})"
+        values += [value for one in ranges for value in (*ra.values, *one)]
+    text += f" AND sky_region(?, {ra.text}, {dec.text})"
+    values += [as_text(node.region), *ra.values, *dec.values]
+    return _Sql(f"({text})", tuple(values), "boolean", max(ra.depth, dec.depth) + 10)
 
 
 def _column_sql(text: str, kind: str) -> _Sql:
-    return _Sql(text, (), kind, _COLUMN_DEPTH if "(" in text else 2)
+    return _Sql(text, (), kind, max(_COLUMN_DEPTH, _depth_of(text)) if "(" in text else 2)
+
+
+def _depth_of(text: str) -> int:
+    """What a text of nested SELECTs keeps waiting at most."""
+    depth = deepest = 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        deepest = max(deepest, depth)
+    return deepest * _SUBQUERY_DEPTH
 
 
 def _literal_sql(value: Value) -> _Sql:
@@ -128,8 +217,8 @@ def _float_sql(made: _Sql) -> _Sql:
     return _Sql(text, made.values * 2, "float", made.depth + 8)
 
 
-def _call_sql(node: Call, column: Column) -> _Sql:
-    inner = _sql(node.argument, column)
+def _call_sql(node: Call, scope: _Scope) -> _Sql:
+    inner = _sql(node.argument, scope)
     if node.function == "abs":
         inner = _float_sql(inner)
         return _Sql(f"abs({inner.text})", inner.values, "float", inner.depth + 2)
@@ -169,6 +258,8 @@ def _number_for(literal: Literal, numeric: _Sql, named: Node) -> Value:
     if literal.value is None:
         return None
     value = side(literal.value, numeric.type == "boolean")
+    if value is None and numeric.type == EXISTS and isinstance(named, Name):
+        raise UsageError(f"{named.name} is a link: compare one of its attributes, such as {named.name}.path")
     if value is None:
         about = f"{named.name} is a number" if isinstance(named, Name) else "a number is compared"
         raise UsageError(f"{about}, but {shown(str(literal.value))[:60]!r} is not")

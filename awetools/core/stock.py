@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from .errors import Unavailable
 from .expression import Node as Condition
 from .index import Index
-from .indexrows import SETUP_FIELDS, SURVEYED, setup_number
+from .indexrows import KEPT, SURVEYED, setup_number, setup_text
 from .inforce import as_it_stood, indexes_in_force
 from .journal import Words, happened_by, nearest_words
 from .meta import VARYING
-from .record import Record, canonical
+from .record import Record
 from .sqlexpression import to_sql
 from .store import Store
 
@@ -57,6 +57,11 @@ class Item(NamedTuple):
         """What a verdict names it by."""
         return self.recipe_key or self.content
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether only a kept record is left of it; the address is where it was."""
+        return (self.record_path or "").startswith(KEPT)
+
 
 _COLUMNS = ("CASE substr(address, 1, 1) WHEN '/' THEN address ELSE ? || address END", *SURVEYED[1:], "?")
 Getter = Callable[[str], Any]
@@ -77,9 +82,11 @@ class Stock:
     as_of: str | None = None
     _open: ExitStack = field(default_factory=ExitStack)
     _indexes: Sequence[Index] | None = None
+    _keeping: Sequence[int] = ()
     _items: dict[tuple[str, Place], list[Item]] = field(default_factory=dict)
     _setups: dict[int, dict[str, Any]] = field(default_factory=dict)
     _said: Words | None = None
+    _recorded_flags: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def close(self) -> None:
         """Close the indexes."""
@@ -87,14 +94,19 @@ class Stock:
         self._indexes = None
 
     def items(self, kind: str, place: Place) -> list[Item]:
-        """All objects of a kind at a place, those of the first store first, oldest first."""
+        """All objects of a kind at a place, those of the first store first, oldest first.
+
+        Products of which only a kept record is left are among them.
+        """
         found = self._items.get((kind, place))
         if found is None:
             where = "kind = ? AND instrument IS ? AND detector IS ?"
             values: list[object] = [kind, *place[:2]]
             if place[2] is not None:
                 where, values = f"{where} AND night IS ?", [*values, place[2]]
-            found = self._items[kind, place] = self._select(where, values, "ORDER BY sequence")
+            there = self._select(where, values, "ORDER BY sequence")
+            removed = [] if kind.startswith("raw_") else self._removed(where, values, there)
+            found = self._items[kind, place] = sorted(there + removed, key=_in_order) if removed else there
         return found
 
     def find(self, kinds: Sequence[str], condition: Condition | None) -> list[Item]:
@@ -102,8 +114,12 @@ class Stock:
         where = f"kind IN ({', '.join('?' * len(kinds))})"
         if condition is None:
             return self._select(where, list(kinds))
-        sql, values = to_sql(condition, lambda name: self._index(0).column(name, []))
-        return self._select(f"{where} AND ({sql})", [*kinds, *values])
+        # What a path is, each store says by its own root.
+        asked = [to_sql(condition, self._meta_column(rank)) for rank in range(len(self.stores))]
+        return self._select_each([(f"{where} AND ({sql})", [*kinds, *values]) for sql, values in asked])
+
+    def _meta_column(self, rank: int) -> Callable[[str], tuple[str, str]]:
+        return lambda name: self._index(rank).column(name, [])
 
     def at(self, real_path: str) -> list[Item]:
         """The raw frames of a file, one a detector."""
@@ -128,6 +144,10 @@ class Stock:
         """What was judged of an object, by the nearest store that has a word on it."""
         said = self._said or self._words()
         return said.verdicts.get(item.identity) if said.verdicts else None
+
+    def recorded_flags(self, item: Item) -> int:
+        """The flags that a product's record has, whatever limits were applied again since."""
+        return self._recorded_flags.get((item.rank, item.address), item.flags)
 
     def meta(self, item: Item) -> dict[str, Any]:
         """The meta of an object, less the cards of its celestial coordinates."""
@@ -157,7 +177,7 @@ class Stock:
 
     def changed(self, item: Item, content: str, meta: Mapping[str, Any]) -> Item:
         """A raw frame as it is now, other than the index has it."""
-        text = canonical({name: meta.get(name) for name in SETUP_FIELDS})
+        text = setup_text(meta)
         number = setup_number(text)
         self._setups[number] = json.loads(text)
         varying: dict[str, Any] = {name: meta.get(name) for name in VARYING}
@@ -172,6 +192,7 @@ class Stock:
     def _index(self, rank: int) -> Index:
         if self._indexes is None:
             self._indexes = self._open.enter_context(indexes_in_force(self.stores))
+            self._keeping = [number for number, one in enumerate(self._indexes) if one.refresh_kept()]
         return self._indexes[rank]
 
     def _words(self) -> Words:
@@ -183,18 +204,41 @@ class Stock:
         return self._said
 
     def _select(self, where: str, values: Sequence[object], order: str = "") -> list[Item]:
-        sql = f"SELECT {', '.join(_COLUMNS)} FROM objects WHERE {where} {order}"
-        items: list[Item] = []
-        for rank, store in enumerate(self.stores):
-            root = os.path.join(store.root, "")
-            items += map(Item._make, self._index(rank).bulk(sql, [root, rank, *values]))
-        if self.as_of is not None:
-            items = [one for one in map(self._as_it_stood, items) if one is not None]
-        if self._words().validities:
-            items = [self._in_force(one) for one in items]
+        return self._select_each([(f"{where} {order}", values)] * len(self.stores))
+
+    def _select_each(self, asked: Sequence[tuple[str, Sequence[object]]]) -> list[Item]:
+        """What meets a condition of each store."""
+        found = [self._read(rank, "objects", *one) for rank, one in enumerate(asked)]
+        items = self._as_seen([one for items in found for one in items])
         return items if len(self.stores) == 1 else _without_copies(items)
 
+    def _removed(self, where: str, values: Sequence[object], there: Sequence[Item]) -> list[Item]:
+        """The products that are nowhere any more, by their kept records: of each store the newest of a key."""
+        kept: list[Item] = []
+        for rank in self._keeping:
+            kept += self._read(rank, "kept", f"{where} ORDER BY sequence, made", values)
+        known = {one.recipe_key for one in there}
+        newest = {(one.rank, one.recipe_key): one for one in kept if one.recipe_key not in known}
+        return self._as_seen(list(newest.values()))
+
+    def _read(self, rank: int, table: str, where: str, values: Sequence[object]) -> list[Item]:
+        sql = f"SELECT {', '.join(_COLUMNS)} FROM {table} WHERE {where}"
+        root = os.path.join(self.stores[rank].root, "")
+        return list(map(Item._make, self._index(rank).bulk(sql, [root, rank, *values])))
+
+    def _as_seen(self, items: list[Item]) -> list[Item]:
+        """Objects with what is in force, those that were there at the instant that is asked about."""
+        if self.as_of is not None:
+            items = [one for one in map(self._as_it_stood, items) if one is not None]
+        if self._words().validities or self._words().qualities:
+            items = [self._in_force(one) for one in items]
+        return items
+
     def _in_force(self, item: Item) -> Item:
+        flags = self._words().flags_of(item.identity, item.flags, item.made)
+        if flags != item.flags:
+            self._recorded_flags[item.rank, item.address] = item.flags
+            item = item._replace(flags=flags)
         interval = self._words().validities.get(item.identity)
         if interval is None:
             return item
@@ -207,6 +251,11 @@ class Stock:
             return item if happened_by(item.obs_start, self.as_of) else None
         row = as_it_stood(self.stores[item.rank], item._asdict(), self.as_of)
         return None if row is None else Item(**row)
+
+
+def _in_order(item: Item) -> tuple[int, int]:
+    """The place of a product among those of several stores: the first store first, oldest first."""
+    return item.rank, item.sequence or 0
 
 
 def _without_copies(items: Sequence[Item]) -> list[Item]:

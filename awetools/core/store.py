@@ -6,11 +6,13 @@ frames, replaced records, settings and camera tables. Files are the truth.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shlex
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BeingWritten, NoRecord, NoStore, Unavailable
-from .files import write_whole
-from .record import check_raw_record, from_bytes
+from .files import make_directory, open_shared, write_whole
+from .record import check_raw_record, cure_of, from_bytes
 
 AWE = ".awe"
+RECORDS = "records"
 PRODUCT_ENDINGS = (".fits", ".fit", ".fts")
+# The stores that are read, nearest first.
+PATH_VARIABLE = "AWE_PATH"
 SIDECAR_ENDINGS = tuple(f"{ending}.json" for ending in PRODUCT_ENDINGS)
 
 
@@ -50,7 +55,7 @@ class Store:
     @property
     def records_path(self) -> Path:
         """Where the records of replaced products are kept."""
-        return self.awe / "records"
+        return self.awe / RECORDS
 
     @property
     def cameras_path(self) -> Path:
@@ -70,7 +75,7 @@ class Store:
         """The next number of the store's own clock, which orders what was made in it."""
         path = self.awe / "sequence"
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = open_shared(path, os.O_RDWR)
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}") from None
         try:
@@ -110,57 +115,81 @@ def store_of(path: Path) -> Store | None:
 
 
 def search_path(start: Path) -> list[Store]:
-    """The stores that are read: those of AWE_PATH, else the one found upward. The first is written."""
-    listed = [
-        Path(os.path.expanduser(part)) for part in os.environ.get("AWE_PATH", "").split(os.pathsep) if part
-    ]
-    for path in listed:
-        if not os.path.isdir(path / AWE):
-            raise NoStore(
-                f"AWE_PATH names {path}, which is not a store", hint=f"awe-init {shlex.quote(str(path))}"
-            )
-    stores = [Store(path.resolve()) for path in listed]
-    found = store_of(start)
-    if not stores and found:
-        stores.append(found)
-    return stores
+    """The stores that are read: those of AWE_PATH, else the one found upward. The first is written.
+
+    Raises NoStore, Unavailable for what AWE_PATH names and is no store, or cannot be looked at.
+    """
+    listed = [part for part in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if part]
+    stores = list(dict.fromkeys(store_at(part, PATH_VARIABLE) for part in listed))
+    found = None if stores else store_of(start)
+    return stores if found is None else [found]
+
+
+def store_at(name: str, origin: str) -> Store:
+    """The store that a directory is, as something names it; raises NoStore, Unavailable."""
+    path = Path(os.path.expanduser(name))
+    try:
+        if stat.S_ISDIR(os.stat(path / AWE).st_mode):
+            return Store(path.resolve())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise Unavailable(f"{origin} names {path}, which cannot be read: {error.strerror}") from None
+    there = os.path.lexists(path)
+    hint = f"awe-init {shlex.quote(str(path))}" if os.path.isdir(path) or not there else ""
+    text = "is not a store" if there else "is not a store (it does not exist)"
+    raise NoStore(f"{origin} names {path}, which {text}", hint=hint)
 
 
 def read_raw_record(stores: Sequence[Store], real_path: str) -> dict[str, Any] | None:
     """The record of a raw frame in the first store that has one; None if it is not registered."""
     for store in stores:
-        path = store.raw_record_path(real_path)
-        try:
-            record = from_bytes(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise NoRecord(f"{path}: {error.strerror}", hint="awe-ingest registers the frame again") from None
-        except (ValueError, RecursionError) as error:
-            raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
-        problems = check_raw_record(record)
-        if problems:
-            raise NoRecord(f"{path}: {problems[0]}", hint="awe-ingest registers the frame again")
-        return dict(record)
+        record = raw_record_at(store.raw_record_path(real_path))
+        if record is not None:
+            return record
     return None
+
+
+def raw_record_at(path: Path) -> dict[str, Any] | None:
+    """The record of a raw frame in a file; None if there is no such file. Raises NoRecord if it cannot be read."""
+    try:
+        record = from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NoRecord(f"{path}: {error.strerror}", hint="awe-ingest registers the frame again") from None
+    except (ValueError, RecursionError) as error:
+        raise NoRecord(f"{path}: {error}", hint="awe-ingest registers the frame again") from None
+    problems = check_raw_record(record)
+    if problems:
+        hint = cure_of(problems[0], "awe-ingest registers the frame again")
+        raise NoRecord(f"{path}: {problems[0]}", hint=hint)
+    return dict(record)
 
 
 def write_raw_record(store: Store, record: Mapping[str, Any]) -> None:
     """Write the record of a raw frame, whole or not at all."""
     path = store.raw_record_path(record["file"]["path"])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        make_directory(path.parent)
+    except Unavailable as error:
+        raise Unavailable(
+            f"{store.root}: cannot be written: {error.message}",
+            hint="a store of your own that comes first: awe-init DIR; AWE_PATH=DIR:...",
+        ) from None
     text = json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")) + "\n"
     write_whole(path, text.encode(), durable=bool(record["overrides"]))
 
 
-def raw_record_files(store: Store) -> Iterator[tuple[Path, int]]:
+def raw_record_files(store: Store) -> Iterator[tuple[str, int]]:
     """Every raw record of a store and its time in ns, in the order of their names; none is read."""
     for folder in _entries(store.awe / "raw", needed=True):
         if folder.is_dir(follow_symlinks=False):
             yield from _records_in(_entries(folder.path, needed=True), (".json",))
 
 
-def sidecars(store: Store) -> Iterator[tuple[Path, int]]:
+def sidecars(store: Store) -> Iterator[tuple[str, int]]:
     """Every sidecar below a store and its time in ns, in the order of their names; none is read.
 
     Directories that are stores of their own are left out, and links to
@@ -187,12 +216,12 @@ def _entries(folder: Path | str, needed: bool = False) -> list[os.DirEntry[str]]
         raise Unavailable(f"{folder}: {error.strerror}") from None
 
 
-def _records_in(entries: Sequence[os.DirEntry[str]], endings: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+def _records_in(entries: Sequence[os.DirEntry[str]], endings: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     for one in entries:
         if one.name.lower().endswith(endings) and not one.name.startswith("."):
             # One that goes away between the listing and the look at it is not there.
             with suppress(FileNotFoundError):
-                yield Path(one.path), one.stat().st_mtime_ns
+                yield one.path, one.stat().st_mtime_ns
 
 
 def default_path(store: Store, kind: str, meta: Mapping[str, Any], key: str, one_frame: bool) -> Path:
@@ -221,7 +250,7 @@ def target_lock(target: Path, wait: bool = True) -> Iterator[None]:
     path = lock_path(target)
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = open_shared(path, os.O_RDWR)
         except OSError as error:
             raise Unavailable(f"{target}: cannot write in {target.parent}: {error.strerror}") from None
         try:

@@ -192,7 +192,7 @@ class Supplier:
             serving.sort(key=_by_order)
         for _, node in serving:
             if self.decide(node).state in SERVING:
-                return node
+                return node.stand_in or node
             unusable.append(node)
         return None
 
@@ -205,7 +205,7 @@ class Supplier:
             if candidate.outside_nights > nearest_nights:
                 return None
             if self.decide(node).state in SERVING:
-                return Filled(need, node, candidate.outside_nights)
+                return Filled(need, node.stand_in or node, candidate.outside_nights)
         return None
 
     def _ranked(

@@ -9,6 +9,7 @@ are nearer to one calibration and nights that are nearer to another.
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ def timeline_of(asked: Asked, stores: Sequence[Store]) -> Timeline:
     lanes: list[Lane] = []
     for kind in asked.kinds:
         wanted = [node for node in conditions if "filter" in kind.match or "filter" not in names(node)]
-        rows = [one for one in found if one[1]["kind"] == kind.name and _meets(one[1], wanted)]
+        rows = [one for one in found if one[1]["kind"] == kind.name and _meets(stores, one, wanted)]
         lanes += _lanes_of(kind, rows, frames, stores)
     if not lanes:
         few = len(asked.kinds) <= MOST_NAMED
@@ -205,13 +206,16 @@ def _check_names(conditions: Iterable[Node], kinds: Sequence[Kind]) -> None:
                 )
 
 
-def _meets(row: Row, conditions: Sequence[Node]) -> bool:
+def _meets(stores: Sequence[Store], found: tuple[int, Row], conditions: Sequence[Node]) -> bool:
     from .evaluation import holds
+
+    rank, row = found
 
     def lookup(name: str) -> object:
         name = ALIASES.get(name, name)
-        if name == "path":
-            return row["address"]
+        if name in ("path", "filename"):
+            path = absolute(stores[rank], row["address"])
+            return path if name == "path" else os.path.basename(path)
         if name in row:
             return row[name]
         measures = json.loads(row["measures"])
@@ -224,8 +228,9 @@ def _frames(stores: Sequence[Store], conditions: Sequence[Node]) -> list[Row]:
     """The science frames of all stores, each once, that meet what conditions say of frames."""
     fields = {field.name for field in FIELDS} | set(ALIASES)
     wanted = [node for node in conditions if names(node) <= fields]
-    rows = {row["address"]: row for _, row in rows_in_force(stores, "kind = 'raw_science'")}
-    return [row for row in rows.values() if row["verdict"] != "bad" and _meets(row, wanted)]
+    found = {one[1]["address"]: one for one in rows_in_force(stores, "kind = 'raw_science'")}
+    usable = (one for one in found.values() if one[1]["verdict"] != "bad")
+    return [one[1] for one in usable if _meets(stores, one, wanted)]
 
 
 def _lanes_of(

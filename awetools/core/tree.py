@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Graph
-from .nodes import PENDING, Node, label
+from .nodes import TO_MAKE, Node, label
 from .orders import output_of
 from .reasons import own_reasons, reasons_of, upstream_roles
 
-WORDS = {"unchecked": "not checked", "missing": "to be made"}
+WORDS = {
+    "unchecked": "not checked",
+    "missing": "to be made",
+    "removed": "removed, record kept",
+    "again": "to be made again",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def _frames_text(node: Node) -> str:
 def state_text(graph: Graph, node: Node) -> str:
     """A node's state in words, with the path of what is there and the reasons for what is not."""
     word = WORDS.get(node.state, node.state)
-    if node.state in PENDING:
+    if node.state in TO_MAKE:
         if node.state == "missing":
             return word
         roles = upstream_roles(node)

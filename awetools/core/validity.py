@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .errors import AweError, BadHeader, BadValue, NoRecord, NoStore, Unavailable, WrongKind
 from .indexfile import may_write
@@ -36,6 +36,8 @@ from .record import Record, read_record, sidecar
 from .store import Store, store_of
 
 Ends = tuple[str | None, str | None]
+# The things that people say of an object, by their names in `Words`.
+Word = Literal["verdicts", "validities", "qualities"]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?")
@@ -138,10 +140,15 @@ def history(one: Calibration) -> list[tuple[str, Event, Store | None]]:
     """
     made = one.made_with
     first = {"event": "made", "start": made.start, "end": made.end, "by": one.made_by, "who": made.who}
+    return [(made.when, first, None), *said_of(one.key, one.stores)]
+
+
+def said_of(identity: str, stores: Sequence[Store]) -> list[tuple[str, Event, Store | None]]:
+    """All that the journals of stores say of an object, oldest first: when, the event, and whose journal has it."""
     found: list[tuple[str, Event, Store | None]] = []
-    for store in one.stores:
-        found += [(str(event.get("when") or ""), event, store) for event in events_on(store, one.key)]
-    return [(made.when, first, None), *sorted(found, key=lambda line: line[0])]
+    for store in stores:
+        found += [(str(event.get("when") or ""), event, store) for event in events_on(store, identity)]
+    return sorted(found, key=lambda line: line[0])
 
 
 def change_all(
@@ -154,7 +161,8 @@ def change_all(
     groups: dict[Store, list[Calibration]] = {}
     for one in asked:
         try:
-            groups.setdefault(journal_for(one), []).append(one)
+            store = journal_for(str(one.path), one.key, one.stores, one.holder, "validities")
+            groups.setdefault(store, []).append(one)
         except AweError as error:
             yield Failure(one.path, error)
     for store, group in groups.items():
@@ -178,20 +186,19 @@ def change_all(
             yield from (Failure(one.path, error) for one in group)
 
 
-def journal_for(one: Calibration) -> Store:
-    """The store whose journal a word on a calibration goes to, so that it counts.
+def journal_for(name: str, identity: str, stores: Sequence[Store], holder: Store | None, word: Word) -> Store:
+    """The store whose journal a word on an object goes to, so that it counts.
 
-    The store that has a word on it already, else the one that holds it; if this user may
-    not write there, the first store of the search path. Raises Unavailable, NoStore.
+    The store that holds it, or a nearer one that has such a word on it already; if this user
+    may not write there, the first store of the search path. stores: whose words on it
+    count, nearest first. Raises Unavailable, NoStore.
     """
-    if not one.stores:
-        raise NoStore(
-            f"{one.path}: no store holds it, so there is no journal", hint="awe-init, or AWE_PATH=DIR"
-        )
-    said = next((store for store in one.stores if one.key in words(store).validities), None)
-    wanted = said or one.holder or one.stores[0]
+    if not stores:
+        raise NoStore(f"{name}: no store holds it, so there is no journal", hint="awe-init, or AWE_PATH=DIR")
+    said = (one for one in stores if one == holder or identity in getattr(words(one), word))
+    wanted = next(said, stores[0])
     # A store behind the one that has a word on it would not be heard.
-    heard = one.stores[: one.stores.index(wanted) + 1]
+    heard = stores[: stores.index(wanted) + 1]
     for store in (wanted, *heard):
         if may_write(store.journal_path if store.journal_path.exists() else store.awe):
             return store

@@ -15,12 +15,13 @@ from typing import Any
 
 from .errors import AweError, NoRecord, NoSuchExtension
 from .files import Stamp, parse_address, stamp_of
+from .handover import waiting
 from .index import absolute, index_leftovers, open_index
 from .indexrows import read_raw
 from .indexsync import differences
 from .leftovers import is_dead, is_finishable, is_leftover_name, leftover_text, small_leftovers
 from .parallel import run_forked
-from .products import file_sha256, staged
+from .products import file_sha256, says_it_is_product, staged
 from .record import Record, read_record, recipe_key, sidecar
 from .store import (
     AWE,
@@ -49,6 +50,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "unavailable": (7, "something could not be looked at: a worker died, a disk is away"),
     "raw-moved": (0, "a raw frame is gone, but the same pixels are registered elsewhere"),
     "leftover": (0, "a file of a program that died"),
+    "flags-changed": (0, "the limits now in force give a product other flags"),
 }
 
 # Kept records are not sidecars, and what a disk check recovered is root's.
@@ -132,10 +134,16 @@ def _look_into(directory: Path) -> Work:
     if store is None:
         return work
     below = directory.resolve()
-    raws = tuple((store, path) for path, _ in raw_record_files(store) if _concerns(path, below, store))
+    paths = (Path(path) for path, _ in raw_record_files(store))
+    raws = tuple((store, path) for path in paths if _concerns(path, below, store))
     if below != store.root:
         return replace(work, raws=raws)
-    leftovers = (*work.leftovers, *small_leftovers(store.awe), *index_leftovers(store))
+    leftovers = (
+        *work.leftovers,
+        *waiting(store),
+        *small_leftovers(store.awe),
+        *index_leftovers(store),
+    )
     return replace(work, raws=raws, leftovers=leftovers, stores=(store,))
 
 
@@ -169,7 +177,7 @@ def _walk(directory: Path) -> Work:
             if sort:
                 found[sort].append(here / (name.removesuffix(".json") if sort == "products" else name))
         waiting += [here / name for name in reversed(folders) if name not in PASSED_OVER]
-    found["others"] = [path for path in found["others"] if _is_made_by_awetools(path)]
+    found["others"] = [path for path in found["others"] if says_it_is_product(path)]
     return Work(**{name: tuple(paths) for name, paths in found.items()})  # type: ignore[arg-type]
 
 
@@ -193,16 +201,6 @@ def _entries(directory: Path) -> list[os.DirEntry[str]] | None:
         return []
     except OSError:
         return None
-
-
-def _is_made_by_awetools(path: Path) -> bool:
-    """Whether the primary header says that the file is a product."""
-    try:
-        with path.open("rb") as stream:
-            begin = stream.read(20 * 2880)
-    except OSError:
-        return False
-    return begin.startswith(b"SIMPLE") and b"AWEKIND =" in begin
 
 
 # Verifying
@@ -361,7 +359,7 @@ def _less(message: str, path: Path) -> str:
 def _verify_other(path: Path) -> list[Finding]:
     if not os.path.lexists(path):
         return [Finding(str(path), "missing", "no such file")]
-    if not _is_made_by_awetools(path):
+    if not says_it_is_product(path):
         return [Finding(str(path), "no-record", "not a product, and not a registered raw frame: awe-ingest")]
     text = f"made by awetools, but its record {path.name}.json is gone: awe-lineage finds a copy by its key"
     return [Finding(str(path), "no-record", text)]
@@ -443,8 +441,7 @@ def _touched_text(store: Store, contents: Sequence[str]) -> str:
     """The products that list any of these contents as input, for a message."""
     touched: set[str] = set()
     with suppress(AweError), open_index(store) as index:
-        for content in contents:
-            touched.update(one["child"] for one in index.links("content = ?", [content]))
+        touched.update(one["address"] for one in index.users_of(contents))
     if not touched:
         return ""
     names = sorted(touched)

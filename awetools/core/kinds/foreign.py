@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..camera_imports import COADD_ZERO_POINT_MAG, UNITS, UNKNOWN, WEIGHT_TYPES, mapping_of
 from ..errors import BadHeader, BadPixels, Mixture
+from ..foreignnames import COADD_ZERO_POINT_MAG, UNITS, UNKNOWN, WEIGHT_TYPES
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw
 from ..masknames import MASK_NAMES
 from ..params import param
@@ -285,6 +285,7 @@ def _check_shapes(foreign: Frame, weight: Frame | None, mask: Frame | None) -> N
 def _mask(mask: Frame | None, shape: tuple[int, ...], params: ImportParams) -> np.ndarray:
     import numpy as np
 
+    from ..camera_imports import mapping_of
     from ..pixels.foreign import mapped_mask
 
     if mask is None:
@@ -430,7 +431,7 @@ REDUCED = Kind(
 COADD = Kind(
     name="coadd",
     command="awe-import",
-    class_name="ImportedCoadd",
+    class_name="Coadd",
     summary="A coadd of another pipeline.",
     description="In ADU/s, at a zero point of 30 mag where its own is known.",
     needs=IMAGE_NEEDS,
@@ -449,7 +450,7 @@ COADD = Kind(
 SOURCES = Kind(
     name="sources",
     command="awe-import",
-    class_name="ImportedSources",
+    class_name="Sources",
     summary="A source list of another pipeline.",
     description="Its columns as they are, with positions under our names.",
     needs=(Need("foreign", "foreign", raw(), help="Binary table of another pipeline."),),

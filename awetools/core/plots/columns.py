@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,25 +26,34 @@ FARTHEST = 1e100
 
 
 def rows_from_text(text: str) -> list[dict[str, Value]]:
-    """Rows of numbers and texts: TAB-separated with a header line, or a JSON object a line.
+    """Rows of numbers and texts: TAB-separated or CSV with a header line, or a JSON object a line.
 
     Empty cells and null are None. Raises UsageError for a line that does not fit, EmptyInput.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise EmptyInput("standard input was empty: the command before this one failed or found nothing")
     if lines[0].lstrip().startswith("{"):
         return [_object(line) for line in lines]
-    names = lines[0].split("\t")
+    names, *table = _cells(lines)
+    if len(set(names)) < len(names):
+        raise UsageError(f"standard input: two columns have one name: {', '.join(names)}")
     rows = []
-    for number, line in enumerate(lines[1:], 2):
-        cells = line.split("\t")
+    for number, cells in enumerate(table, 2):
         if len(cells) != len(names):
             raise UsageError(
                 f"standard input: line {number} has {len(cells)} columns, the header {len(names)}"
             )
         rows.append({name: _cell(cell) for name, cell in zip(names, cells, strict=True)})
     return rows
+
+
+def _cells(lines: Sequence[str]) -> list[list[str]]:
+    if "\t" not in lines[0] and "," in lines[0]:
+        import csv
+
+        return list(csv.reader(lines))
+    return [line.split("\t") for line in lines]
 
 
 def columns_plot(
@@ -154,7 +164,7 @@ def _value(value: object) -> Value:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
-        return float(value)
+        return float(value) if abs(value) <= FARTHEST else math.inf
     return json.dumps(value)
 
 

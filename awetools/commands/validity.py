@@ -63,9 +63,10 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
 
     FILE is a calibration; its interval is a default when it is made (for how many
     nights: validity_nights of its kind in a settings file, else the kind's own). An
-    interval set by hand wins over default ones, whatever their nights. It is
-    appended to the journal of the store that holds FILE, or of the first store
-    if FILE's cannot be written, and never edits its record.
+    interval set by hand wins over default ones, whatever their nights; awe-make
+    takes such a calibration as it is, and says so where another would be made.
+    The interval is appended to the journal of the store that holds FILE, or of
+    the first store if FILE's cannot be written, and never edits its record.
 
     START and END are nights (2024-03-02) or times, UTC (2024-03-02T23:10). A night
     begins at local noon: from 2024-03-02 to 2024-03-04 are the nights of the

@@ -27,10 +27,10 @@ from typing import Any
 from make import fresh_store
 from measure import BIN, Cost, Table, best_cost, cache, night, versions
 
-from awetools.core.index import open_index, put_records
-from awetools.core.indexfile import fill_database, open_memory
-from awetools.core.indexrows import product_row, raw_rows, record_files
-from awetools.core.reach import ancestors_of, descendants_of
+from awetools.core.indexing.index import open_index, put_records
+from awetools.core.indexing.indexfile import fill_database, open_memory
+from awetools.core.indexing.indexrows import product_row, raw_rows, record_files
+from awetools.core.indexing.reach import ancestors_of, descendants_of
 from awetools.core.record import sidecar, to_bytes
 from awetools.core.store import Store, init_store
 

@@ -22,17 +22,17 @@ from typing import Any
 
 from measure import BIN, Cost, Table, best_cost, cache, cost, night, program, versions
 
-from awetools.core.graph import Graph, View
-from awetools.core.index import put_records
-from awetools.core.indexrows import product_row, raw_rows
+from awetools.core.indexing.index import put_records
+from awetools.core.indexing.indexrows import product_row, raw_rows
 from awetools.core.kind import kind_named
 from awetools.core.kinds import KINDS
-from awetools.core.nodes import Node
-from awetools.core.orders import in_order, output_of
-from awetools.core.plan import validity_of
+from awetools.core.planning.graph import Graph, View
+from awetools.core.planning.nodes import Node
+from awetools.core.planning.orders import in_order, output_of
+from awetools.core.planning.plan import validity_of
+from awetools.core.planning.targets import targets_of
 from awetools.core.record import to_bytes
 from awetools.core.store import Store, init_store, write_raw_record
-from awetools.core.targets import targets_of
 from awetools.core.workspace import Workspace
 
 FRAMES_A_NIGHT, DETECTORS, FILTERS = 500, 4, "RV"

@@ -19,11 +19,11 @@ import index as large
 from index import took
 from measure import BIN, Table, best_cost, cache, versions
 
-from awetools.core import query
-from awetools.core.expression import parse
-from awetools.core.index import open_index
-from awetools.core.indexfile import SCHEMA_VERSION, fill_database
+from awetools.core.expressions.expression import parse
+from awetools.core.indexing.index import open_index
+from awetools.core.indexing.indexfile import SCHEMA_VERSION, fill_database
 from awetools.core.kinds import KINDS
+from awetools.core.questions import query
 from awetools.core.store import Store, init_store
 
 DETECTORS, FILTERS = 32, 5

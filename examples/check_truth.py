@@ -17,7 +17,7 @@ from astropy.io import fits
 
 from awetools.core.kinds import KINDS
 from awetools.core.products import ProductInput, open_product
-from awetools.core.query import Question, ask
+from awetools.core.questions.query import Question, ask
 from awetools.core.store import Store
 
 HOT, COSMIC, TRAIL = 1, 8, 16

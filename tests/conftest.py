@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from awetools.core.index import rebuild
+from awetools.core.indexing.index import rebuild
 from awetools.core.pixels.kernels import SWITCH
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store

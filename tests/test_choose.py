@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awetools.core.choose import SERVES, candidates, choose, lost_to, question_of
 from awetools.core.errors import NoMatch
-from awetools.core.index import put_records
+from awetools.core.indexing.index import put_records
 from awetools.core.journal import append_events, append_verdict, validity_event
 from awetools.core.kinds.bias import BIAS
+from awetools.core.planning.choose import SERVES, candidates, choose, lost_to, question_of
 from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
 from tests.support import InProcess, awe, bias_frames, write_raw
@@ -32,7 +32,7 @@ META = {
 
 def add(store: Store, name: str, sequence: int = 1, **changes: object) -> str:
     """Put a bias into the index as if it had been made; returns its key."""
-    from awetools.core.index import COLUMNS, META_COLUMNS
+    from awetools.core.indexing.index import COLUMNS, META_COLUMNS
 
     meta = {**META, **{key: value for key, value in changes.items() if key in META}}
     row = dict.fromkeys(COLUMNS)

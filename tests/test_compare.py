@@ -17,7 +17,7 @@ from awetools.core.changes import compare_frames
 from awetools.core.compare import Bound, Comparison, outside, parse_bound
 from awetools.core.errors import BadPixels, Mixture, UnknownName, UsageError
 from awetools.core.frame import Frame
-from awetools.core.index import rebuild
+from awetools.core.indexing.index import rebuild
 from awetools.core.journal import append_verdict
 from awetools.core.products import open_product
 from awetools.core.quantity import Quantity, running

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from awetools.core.contexts import contexts_file, standings
 from awetools.core.errors import NoStore, Unavailable
-from awetools.core.index import open_index, rebuild
+from awetools.core.indexing.index import open_index, rebuild
 from awetools.core.journal import append_verdict
 from awetools.core.record import read_record, sidecar
+from awetools.core.sharing.contexts import contexts_file, standings
 from awetools.core.store import Store, init_store, search_path
 from tests.support import InProcess, awe, bias_frames
 

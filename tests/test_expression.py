@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from awetools.core.errors import UnknownName, UsageError
-from awetools.core.evaluation import evaluate, fits, holds
-from awetools.core.expression import (
+from awetools.core.expressions.evaluation import evaluate, fits, holds
+from awetools.core.expressions.expression import (
     And,
     Compare,
     In,
@@ -27,7 +27,7 @@ from awetools.core.expression import (
     parse,
     parse_words,
 )
-from awetools.core.sqlexpression import to_sql
+from awetools.core.expressions.sqlexpression import to_sql
 
 ROW = {
     "filter": "R",
@@ -456,6 +456,8 @@ def test_unknown_names_are_the_columns_business() -> None:
 
 def test_import_is_light() -> None:
     slow = "('numpy', 'astropy', 'click')"
-    script = f"import sys, awetools.core.expression; print([m for m in {slow} if m in sys.modules])"
+    script = (
+        f"import sys, awetools.core.expressions.expression; print([m for m in {slow} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 import awetools
 from awetools.core import kinds
 from awetools.core.errors import NoImage, NoMatch, NoStore, UnknownName, UsageError
-from awetools.core.expression import parse_words
+from awetools.core.expressions.expression import parse_words
 from awetools.core.kinds.foreign import IMPORTS
 from awetools.core.kinds.hotpix import HOTPIX
-from awetools.core.query import ask, question_from_words
+from awetools.core.questions.query import ask, question_from_words
 from awetools.core.store import Store
 from awetools.core.workspace import here
 from awetools.face.classes import OWN as OF_CLASSES

@@ -14,23 +14,23 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from awetools.core.campaign import Demand, Survey, check_kinds, everything_below, survey
 from awetools.core.errors import BadValue, NoMatch
 from awetools.core.files import parse_address
-from awetools.core.graph import View
-from awetools.core.index import rebuild
+from awetools.core.indexing.index import rebuild
 from awetools.core.journal import append_verdict
 from awetools.core.kind import Kind, Need, kind_named
 from awetools.core.kinds import BIAS, FLAT, KINDS, REDUCED
-from awetools.core.nodes import Node, distances, label
-from awetools.core.plan import Wish, make_plan
+from awetools.core.planning.campaign import Demand, Survey, check_kinds, everything_below, survey
+from awetools.core.planning.graph import View
+from awetools.core.planning.nodes import Node, distances, label
+from awetools.core.planning.plan import Wish, make_plan
+from awetools.core.planning.reasons import reasons_of
+from awetools.core.planning.tree import lines_of
 from awetools.core.products import open_product
 from awetools.core.raws import open_raw
-from awetools.core.reasons import reasons_of
 from awetools.core.record import read_record, sidecar
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store
-from awetools.core.tree import lines_of
 from awetools.core.workspace import Workspace, here
 from tests.support import InProcess, awe, data_path, program
 
@@ -352,7 +352,7 @@ def test_each_node_is_there_once_however_many_ask(store: Store) -> None:
 
 def test_what_is_as_it_was_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is what a maker found up to date and gave a new time."""
-    from awetools.core import graph
+    from awetools.core.planning import graph
 
     read: list[Path] = []
     real = graph._read_state

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from awetools.core.impact import impact
-from awetools.core.index import update
+from awetools.core.indexing.index import update
 from awetools.core.journal import read_events, verdicts
-from awetools.core.lookup import Lookup
 from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
+from awetools.core.tracing.impact import impact
+from awetools.core.tracing.lookup import Lookup
 from tests.support import InProcess, bias_frames
 from tests.test_lineage import write_graph
 
@@ -188,8 +188,8 @@ def test_a_journal_of_others_is_not_taken_back(
     run("lineage", "--invalidate", "--reason", "one", raw)
     with made.journal_path.open("a") as stream:
         stream.write('{"event": "later", "act": ["x"], "undoes": {}, "start": true}\n')
-    from awetools.core import impact as module
     from awetools.core.errors import Unavailable
+    from awetools.core.tracing import impact as module
 
     def refuse(*_: object) -> None:
         raise Unavailable(f"{made.journal_path}: Permission denied")

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from awetools.core import index as index_module
-from awetools.core import indexrows, indexsync
 from awetools.core.errors import IndexBusy, NoRecord, Unavailable
-from awetools.core.index import (
+from awetools.core.indexing import index as index_module
+from awetools.core.indexing import indexrows, indexsync
+from awetools.core.indexing.index import (
     Index,
     absolute,
     changes_of,
@@ -37,11 +37,11 @@ from awetools.core.index import (
     relative,
     update,
 )
-from awetools.core.indexfile import SCHEMA_VERSION
-from awetools.core.indexsync import check, merge, summary
+from awetools.core.indexing.indexfile import SCHEMA_VERSION
+from awetools.core.indexing.indexsync import check, merge, summary
+from awetools.core.indexing.reach import Reached, ancestors_of, descendants_of
 from awetools.core.journal import append_verdict
 from awetools.core.meta import FIELDS
-from awetools.core.reach import Reached, ancestors_of, descendants_of
 from awetools.core.record import canonical, sidecar, to_bytes
 from awetools.core.store import Store, init_store, write_raw_record
 from tests.support import ROOT, InProcess

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from awetools.core import judge as judging
-from awetools.core.choose import candidates, question_of
 from awetools.core.errors import NoRecord, UnknownName
-from awetools.core.inforce import rows_in_force
+from awetools.core.indexing.inforce import rows_in_force
+from awetools.core.indexing.stock import Stock
 from awetools.core.journal import (
     append_events,
     append_verdict,
@@ -25,10 +25,10 @@ from awetools.core.judge import Failure, Subject, judge, standing, subjects_at, 
 from awetools.core.kinds import KINDS
 from awetools.core.kinds.bias import BIAS
 from awetools.core.kinds.foreign import IMPORTS
+from awetools.core.planning.choose import candidates, question_of
 from awetools.core.quality import share_of_limits
 from awetools.core.record import read_record, sidecar
 from awetools.core.requality import _kind_of, requalified
-from awetools.core.stock import Stock
 from awetools.core.store import Store, init_store
 from awetools.core.workspace import here
 from tests.support import InProcess, bias_frames, write_raw

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from awetools.core.index import rebuild, update
-from awetools.core.lineage import Line, ancestors, descendants
-from awetools.core.lookup import Lookup
+from awetools.core.indexing.index import rebuild, update
 from awetools.core.record import read_record, sidecar, to_bytes
 from awetools.core.store import Store, init_store, search_path, write_raw_record
+from awetools.core.tracing.lineage import Line, ancestors, descendants
+from awetools.core.tracing.lookup import Lookup
 from tests.support import ROOT, InProcess, bias_frames, write_raw
 
 

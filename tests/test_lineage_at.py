@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from awetools.core.errors import UsageError
 from awetools.core.fits import open_fits
-from awetools.core.lineage import Reference
 from awetools.core.pixels.stack import clipped_mean
 from awetools.core.pixelstory.arithmetic import Exposure, Part, clip_words, reduced_check
 from awetools.core.pixelstory.places import SOURCES, Entered, entered, raw_place
 from awetools.core.pixelstory.sky import sky_of
 from awetools.core.sections import Amplifier, Section
 from awetools.core.store import Store, init_store
+from awetools.core.tracing.lineage import Reference
 from tests.foreign_frames import SHAPE, write_foreign
 from tests.support import InProcess, awe_here, bias_frames, data_path, write_raw
 

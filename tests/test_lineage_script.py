@@ -17,12 +17,12 @@ import pytest
 
 from awetools.commands.tools import TOOLS
 from awetools.core.kinds import KINDS
-from awetools.core.lookup import Lookup
 from awetools.core.record import read_record, sidecar
-from awetools.core.replay import Replay, replay_of
-from awetools.core.replaytext import to_makefile, to_script
-from awetools.core.rerun import Again, Deviation
 from awetools.core.store import Store, init_store, search_path
+from awetools.core.tracing.lookup import Lookup
+from awetools.core.tracing.replay import Replay, replay_of
+from awetools.core.tracing.replaytext import to_makefile, to_script
+from awetools.core.tracing.rerun import Again, Deviation
 from awetools.core.workspace import here
 from tests.support import ROOT, InProcess, Ran, awe_here, bias_frames, data_path, write_raw
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from awetools.core.lineage import Line, Node
-from awetools.core.lineagegraph import ALIKE, Graph, boxes_of, graph_of, plain, to_dot
-from awetools.core.lineagesvg import to_svg
-from awetools.core.provenance import to_prov
 from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
+from awetools.core.tracing.lineage import Line, Node
+from awetools.core.tracing.lineagegraph import ALIKE, Graph, boxes_of, graph_of, plain, to_dot
+from awetools.core.tracing.lineagesvg import to_svg
+from awetools.core.tracing.provenance import to_prov
 from tests.support import InProcess, bias_frames
 
 SVG = "{http://www.w3.org/2000/svg}"

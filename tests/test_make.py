@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from awetools.core.index import rebuild
+from awetools.core.indexing.index import rebuild
 from awetools.core.journal import append_verdict
 from awetools.core.products import open_product
 from awetools.core.record import read_record, sidecar

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from awetools.core.campaign import KEPT_DAYS, KEPT_RUNS
+from awetools.core.indexing.stock import Stock
 from awetools.core.journal import append_verdict
+from awetools.core.planning.campaign import KEPT_DAYS, KEPT_RUNS
 from awetools.core.record import read_record, sidecar
 from awetools.core.simulate import NightSpec
-from awetools.core.stock import Stock
 from awetools.core.store import Store, init_store
 from tests.support import awe, program
 

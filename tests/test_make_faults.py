@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from awetools.core.campaign import Demand, survey
-from awetools.core.graph import View
-from awetools.core.index import rebuild
+from awetools.core.indexing.index import rebuild
 from awetools.core.kinds import KINDS, REDUCED
+from awetools.core.planning.campaign import Demand, survey
+from awetools.core.planning.graph import View
 from awetools.core.products import open_product
 from awetools.core.record import read_record, sidecar
 from awetools.core.simulate import NightSpec

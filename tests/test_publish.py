@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from awetools.core.fits import open_fits
-from awetools.core.index import open_index
+from awetools.core.indexing.index import open_index
 from awetools.core.products import open_product, state_of
 from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
@@ -219,7 +219,7 @@ def test_the_index_deleted_between_two_runs_is_made_again(work: Store, run: InPr
 
 
 def test_a_locked_index_is_named(work: Store, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    from awetools.core import index
+    from awetools.core.indexing import index
 
     monkeypatch.setattr(index, "TIMEOUT_S", 0.1)
     blocker = sqlite3.connect(work.index_path, isolation_level=None) if work.index_path.exists() else None

@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from awetools.core import handover
-from awetools.core.embargo import embargoes
 from awetools.core.errors import Integrity, Unavailable
 from awetools.core.files import make_directory, open_shared
-from awetools.core.index import open_index, rebuild
-from awetools.core.indexsync import check
+from awetools.core.indexing.index import open_index, rebuild
+from awetools.core.indexing.indexsync import check
 from awetools.core.journal import append_events, append_verdict, read_events, verdicts
 from awetools.core.leftovers import clean
-from awetools.core.lineage import ancestors
-from awetools.core.lookup import Lookup
 from awetools.core.products import open_product
-from awetools.core.publication import Wish
 from awetools.core.record import read_record, sidecar
+from awetools.core.sharing import handover
+from awetools.core.sharing.embargo import embargoes
+from awetools.core.sharing.publication import Wish
+from awetools.core.sharing.upward import publish_all
 from awetools.core.store import Store, init_store
-from awetools.core.upward import publish_all
+from awetools.core.tracing.lineage import ancestors
+from awetools.core.tracing.lookup import Lookup
 from tests import test_publish
 from tests.support import InProcess, Ran, awe, bias_frames
 from tests.test_publish import killed_at
@@ -695,7 +695,7 @@ def test_a_dry_run_says_what_would_keep_it_from_its_place(
 ) -> None:
     own, up = stores
     judge(own, the("hotpix", own), "ready")
-    monkeypatch.setattr("awetools.core.publication.may_write", lambda path: path != up.root)
+    monkeypatch.setattr("awetools.core.sharing.publication.may_write", lambda path: path != up.root)
     ran = run("publish", "-n", the("hotpix", own))
     assert ran.code == 7 and f"{up.root}: this user cannot write it" in ran.err
     assert ran.err.count("nothing was published") == 1

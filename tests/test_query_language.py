@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from awetools.core import query
 from awetools.core.errors import UnknownName, UsageError
-from awetools.core.expression import parse
-from awetools.core.index import open_index, rebuild
+from awetools.core.expressions.expression import parse
+from awetools.core.expressions.skyregion import Region, vector
+from awetools.core.indexing.index import open_index, rebuild
 from awetools.core.kinds import KINDS
 from awetools.core.kinds.foreign import IMPORTS
-from awetools.core.linkpaths import Declared
 from awetools.core.quality import measure_names
-from awetools.core.query import Question, ask
-from awetools.core.skyregion import Region, vector
+from awetools.core.questions import query
+from awetools.core.questions.linkpaths import Declared
+from awetools.core.questions.query import Question, ask
 from awetools.core.store import Store, init_store
 from tests.foreign_frames import star_field, write_foreign
 from tests.support import InProcess, program
@@ -243,7 +243,7 @@ def statements(store: Store, columns: tuple[str, ...], monkeypatch: pytest.Monke
         index.connection.set_trace_callback(seen.append)
         return index
 
-    monkeypatch.setattr("awetools.core.inforce.open_index", traced)
+    monkeypatch.setattr("awetools.core.indexing.inforce.open_index", traced)
     found([store], "reduced", "", *columns)
     return seen
 
@@ -418,9 +418,9 @@ HOSTILE = [
 )
 def test_no_text_changes_the_statement(text: str, name: str, link: str) -> None:
     """A value stays a value, and a name that is none is refused: the SQL is that of any other text."""
-    from awetools.core.index import Index
-    from awetools.core.linkpaths import PathsSql
-    from awetools.core.sqlexpression import to_sql
+    from awetools.core.expressions.sqlexpression import to_sql
+    from awetools.core.indexing.index import Index
+    from awetools.core.questions.linkpaths import PathsSql
 
     index = Index(Store(Path("/")), sqlite3.connect(":memory:"), None, False)
     paths = PathsSql(Declared(EVERY), "domeflat", index, (index.store,), ("main",))

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from awetools.core.campaign import Demand, Survey, everything_below, survey
-from awetools.core.graph import View
-from awetools.core.index import open_index, rebuild
+from awetools.core.indexing.index import open_index, rebuild
 from awetools.core.journal import append_events, append_verdict, quality_event
 from awetools.core.kind import kind_named
 from awetools.core.kinds import KINDS
-from awetools.core.nodes import label
+from awetools.core.planning.campaign import Demand, Survey, everything_below, survey
+from awetools.core.planning.graph import View
+from awetools.core.planning.nodes import label
+from awetools.core.planning.tree import lines_of
 from awetools.core.record import read_record, sidecar
 from awetools.core.rm import remove
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store
-from awetools.core.tree import lines_of
 from awetools.core.workspace import here
 from tests.support import InProcess, awe, program
 
@@ -394,5 +394,7 @@ def test_what_did_not_change_is_not_listed_again(store: Store, monkeypatch: pyte
     take_away(store, "bias")
     os.utime(store.records_path, (1, 1))
     assert len(known(store)) == 1
-    monkeypatch.setattr("awetools.core.index.Index._kept_names", lambda self: pytest.fail("listed again"))
+    monkeypatch.setattr(
+        "awetools.core.indexing.index.Index._kept_names", lambda self: pytest.fail("listed again")
+    )
     assert len(known(store)) == 1

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from awetools.core.index import open_index
+from awetools.core.indexing.index import open_index
 from awetools.core.journal import append_events, append_verdict, now
-from awetools.core.lookup import Lookup
 from awetools.core.record import check_record, read_record, sidecar
 from awetools.core.rm import superseded
 from awetools.core.store import Store, init_store, target_lock
+from awetools.core.tracing.lookup import Lookup
 from tests.support import ROOT, InProcess, bias_frames
 
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from awetools.core.choose import candidate_of, order
 from awetools.core.errors import NoMatch, UnknownName
 from awetools.core.journal import append_events, append_verdict, validity_event
 from awetools.core.kinds.bias import BIAS
 from awetools.core.kinds.flat import FLAT
+from awetools.core.planning.choose import candidate_of, order
 from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
 from awetools.core.timeline import Asked, Lane, Timeline, lane_of, timeline_of

@@ -46,7 +46,7 @@ def _nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nights(_nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import shutil
 
-    from awetools.core.index import rebuild
+    from awetools.core.indexing.index import rebuild
 
     shutil.copytree(_nights, tmp_path / "store", symlinks=True)
     rebuild(Store(tmp_path / "store"))

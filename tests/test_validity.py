@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from awetools.core.choose import candidates, question_of
 from awetools.core.errors import BadSettings, BadValue
-from awetools.core.inforce import rows_in_force
+from awetools.core.indexing.inforce import rows_in_force
 from awetools.core.journal import (
     Interval,
     append_after,
@@ -29,6 +28,7 @@ from awetools.core.journal import (
 from awetools.core.kinds import KINDS
 from awetools.core.kinds.bias import BIAS
 from awetools.core.kinds.reduced import REDUCED
+from awetools.core.planning.choose import candidates, question_of
 from awetools.core.record import read_record, sidecar
 from awetools.core.settings import check_settings, read_settings, resolve_validity
 from awetools.core.store import Store, init_store

@@ -18,15 +18,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from awetools.core import indexsync, leftovers, verify
+from awetools.core import leftovers, verify
 from awetools.core.errors import NoRecord
-from awetools.core.index import forget, open_index, rebuild
+from awetools.core.indexing import indexsync
+from awetools.core.indexing.index import forget, open_index, rebuild
 from awetools.core.leftovers import clean
-from awetools.core.lineage import ancestors
-from awetools.core.lookup import Lookup
 from awetools.core.products import open_product, staged
 from awetools.core.record import read_record, sidecar, to_bytes
 from awetools.core.store import Store, init_store, target_lock
+from awetools.core.tracing.lineage import ancestors
+from awetools.core.tracing.lookup import Lookup
 from awetools.core.verify import PROBLEMS, Work, look
 from tests.support import InProcess, bias_frames
 

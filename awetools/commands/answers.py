@@ -13,7 +13,7 @@ from . import options
 from .tables import ONE_LINE
 
 if TYPE_CHECKING:
-    from ..core.querytables import Column
+    from ..core.questions.querytables import Column
 
 FORMATS = ("paths", "table", "tsv", "csv", "json", "votable", "fits")
 
@@ -29,7 +29,7 @@ class Output:
     @staticmethod
     def of(form: str | None, path: Path | None, columns: bool, null: bool = False) -> Output:
         """From what the command line says; the end of a file's name, or whether there are columns, says the rest."""
-        from ..core.querytables import BINARY, format_of
+        from ..core.questions.querytables import BINARY, format_of
 
         if form is None and path is not None:
             form = format_of(path)
@@ -55,7 +55,7 @@ def print_answer(rows: Iterable[dict[str, Any]], columns: Sequence[Column], outp
 
 def refuse_same_names(names: Sequence[str], output: Output, hint: str = "") -> None:
     """Raise UsageError where two columns have one name, or one has none; FITS and VOTable do not mind the case."""
-    from ..core.querytables import BINARY
+    from ..core.questions.querytables import BINARY
 
     seen: set[str] = set()
     for name in names:
@@ -110,7 +110,7 @@ def _write(
     output: Output,
     stream_of: Callable[[bool], IO[Any]],
 ) -> int:
-    from ..core.querytables import BINARY, table_bytes
+    from ..core.questions.querytables import BINARY, table_bytes
 
     names = [column.name for column in columns]
     if output.form in BINARY:
@@ -133,7 +133,7 @@ def _write(
 
 def _lines(output: Output, names: list[str]) -> tuple[Callable[[dict[str, Any]], str], str]:
     """What makes a line of a row, and the line before all."""
-    from ..core.querytables import csv_line, json_line, text_of
+    from ..core.questions.querytables import csv_line, json_line, text_of
 
     if output.form == "json":
         return lambda row: json_line(row) + "\n", ""
@@ -158,7 +158,7 @@ def _write_table(rows: list[dict[str, Any]], names: list[str], stream: IO[str]) 
 
 
 def _for_people(value: object) -> str:
-    from ..core.querytables import text_of
+    from ..core.questions.querytables import text_of
 
     if isinstance(value, float):
         return f"{value:.9g}"

@@ -16,7 +16,7 @@ from .runner import launch
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from ..core.contexts import Standing
+    from ..core.sharing.contexts import Standing
 
 ACTIONS = ("show", "use", "list", "define", "forget")
 SHELLS = ("sh", "fish", "csh")
@@ -43,7 +43,7 @@ class _Word(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
         """The names of contexts and, where they can stand, directories."""
-        from ..core.contexts import contexts
+        from ..core.sharing.contexts import contexts
 
         action, before = ctx.params.get("action"), ctx.params.get("words") or ()
         found = [CompletionItem[str](one) for one in contexts() if one.startswith(incomplete)]
@@ -102,7 +102,7 @@ def command(
 
 
 def _show(messenger: Messenger, words: Sequence[str], as_json: bool, _shell: str) -> int:
-    from ..core.contexts import name_in_force, standings
+    from ..core.sharing.contexts import name_in_force, standings
     from ..core.store import search_path
     from ..core.workspace import working_directory
 
@@ -154,7 +154,7 @@ def _about(one: Standing) -> Mapping[str, Any]:
 
 
 def _use(messenger: Messenger, words: Sequence[str], as_json: bool, shell: str) -> int:
-    from ..core.contexts import path_for, switch
+    from ..core.sharing.contexts import path_for, switch
 
     if not words:
         raise UsageError("use what? a context, or directories of stores", hint="awe-context list")
@@ -168,7 +168,7 @@ def _use(messenger: Messenger, words: Sequence[str], as_json: bool, shell: str) 
 
 
 def _list(messenger: Messenger, words: Sequence[str], as_json: bool, _shell: str) -> int:
-    from ..core.contexts import contexts, contexts_file
+    from ..core.sharing.contexts import contexts, contexts_file
 
     _none(words, "awe-context list")
     found = contexts()
@@ -183,7 +183,7 @@ def _list(messenger: Messenger, words: Sequence[str], as_json: bool, _shell: str
 
 
 def _define(messenger: Messenger, words: Sequence[str], as_json: bool, _shell: str) -> int:
-    from ..core.contexts import contexts_file, define
+    from ..core.sharing.contexts import contexts_file, define
 
     if len(words) < 2:
         raise UsageError("define a name and its stores", hint="awe-context define NAME DIR...")
@@ -195,7 +195,7 @@ def _define(messenger: Messenger, words: Sequence[str], as_json: bool, _shell: s
 
 
 def _forget(messenger: Messenger, words: Sequence[str], as_json: bool, _shell: str) -> int:
-    from ..core.contexts import contexts_file, forget
+    from ..core.sharing.contexts import contexts_file, forget
 
     if len(words) != 1:
         raise UsageError("forget one name", hint="awe-context list")

@@ -16,7 +16,7 @@ from .messages import Messenger
 from .runner import launch
 
 if TYPE_CHECKING:
-    from ..core.index import Changes
+    from ..core.indexing.index import Changes
     from ..core.store import Store
 
 
@@ -102,14 +102,14 @@ def _store_here() -> Store:
 
 
 def _rebuild(store: Store, messenger: Messenger) -> int:
-    from ..core.index import rebuild
+    from ..core.indexing.index import rebuild
 
     messenger.note(f"{store.index_path}: made anew, {rebuild(store)} objects")
     return 0
 
 
 def _check(store: Store, messenger: Messenger, as_json: bool) -> int:
-    from ..core.indexsync import check
+    from ..core.indexing.indexsync import check
 
     problems = check(store)
     for text in problems:
@@ -122,7 +122,7 @@ def _check(store: Store, messenger: Messenger, as_json: bool) -> int:
 
 
 def _update(store: Store, messenger: Messenger, as_json: bool) -> int:
-    from ..core.index import changes_of
+    from ..core.indexing.index import changes_of
 
     changes = changes_of(store)
     _print_changes(store, changes, messenger, as_json)
@@ -131,7 +131,7 @@ def _update(store: Store, messenger: Messenger, as_json: bool) -> int:
 
 
 def _follow(store: Store, messenger: Messenger, interval_s: float, as_json: bool) -> int:
-    from ..core.indexsync import follow
+    from ..core.indexing.indexsync import follow
 
     named: set[str] = set()
     for changes in follow(store, interval_s):
@@ -162,7 +162,7 @@ def _print_changes(
 
 
 def _merge(store: Store, directory: Path, messenger: Messenger) -> int:
-    from ..core.indexsync import merge
+    from ..core.indexing.indexsync import merge
     from ..core.store import AWE
     from ..core.store import Store as StoreClass
 
@@ -177,7 +177,7 @@ def _merge(store: Store, directory: Path, messenger: Messenger) -> int:
 
 
 def _summary(store: Store, as_json: bool) -> int:
-    from ..core.indexsync import summary
+    from ..core.indexing.indexsync import summary
 
     found = summary(store)
     about = {"path": str(found.path), "version": found.version, "bytes": found.bytes}

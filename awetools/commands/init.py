@@ -24,7 +24,7 @@ def command(messenger: Messenger, /, directory: Path) -> None:
     \b
     Example: awe-init /data/night && cd /data/night && awe-ingest raw/
     """
-    from ..core.index import open_index
+    from ..core.indexing.index import open_index
     from ..core.store import AWE, init_store
 
     existed = (directory / AWE).is_dir()

@@ -17,11 +17,11 @@ from .messages import CONTROLS, Messenger
 from .tables import ONE_LINE, print_table
 
 if TYPE_CHECKING:
-    from ..core.lineage import Node
-    from ..core.lookup import Lookup
     from ..core.pixelstory.reasons import Reason
     from ..core.pixelstory.values import Made, Pixel
     from ..core.pixelstory.walk import Entry, Story
+    from ..core.tracing.lineage import Node
+    from ..core.tracing.lookup import Lookup
 
 FORMS = ("tree", "table", "tsv", "json")
 COLUMNS = (

@@ -11,18 +11,18 @@ from . import options
 from .messages import CONTROLS, Messenger
 
 if TYPE_CHECKING:
-    from ..core.diff import Explanation
-    from ..core.lineage import Node
-    from ..core.lookup import Lookup
+    from ..core.tracing.diff import Explanation
+    from ..core.tracing.lineage import Node
+    from ..core.tracing.lookup import Lookup
 
 
 def show(names: Sequence[str], messenger: Messenger, given: Mapping[str, Any]) -> int:
     """Print why the two named products differ; returns the exit code."""
-    from ..core.diff import explain
     from ..core.files import parse_address
     from ..core.journal import stores_heard
-    from ..core.lookup import Lookup
     from ..core.store import search_path
+    from ..core.tracing.diff import explain
+    from ..core.tracing.lookup import Lookup
     from ..core.workspace import working_directory
 
     if len(names) != 2:
@@ -51,7 +51,7 @@ def _product(name: str, lookup: Lookup) -> Node:
 
 
 def _lines(found: Explanation, names: Sequence[str]) -> list[str]:
-    from ..core.diff import sentence
+    from ..core.tracing.diff import sentence
 
     both = " and ".join(names)
     begin = f"{both} have the same bits, but other recipes" if found.same_bits else f"{both} differ"
@@ -62,7 +62,7 @@ def _lines(found: Explanation, names: Sequence[str]) -> list[str]:
 
 
 def _object(found: Explanation) -> dict[str, Any]:
-    from ..core.diff import sentence
+    from ..core.tracing.diff import sentence
 
     causes = [
         {

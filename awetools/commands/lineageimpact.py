@@ -14,10 +14,10 @@ from .messages import Failures, Messenger
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from ..core.impact import Touched
     from ..core.judge import Failure, Judged
-    from ..core.lineage import Node
-    from ..core.lookup import Lookup
+    from ..core.tracing.impact import Touched
+    from ..core.tracing.lineage import Node
+    from ..core.tracing.lookup import Lookup
 
 COLUMNS = ("steps", "kind", "path", "id", "state")
 FORMS = ("paths", "table", "tsv", "json")
@@ -29,7 +29,7 @@ def show(names: Sequence[str], messenger: Messenger, given: Mapping[str, Any]) -
     reason = (given["reason"] or "").strip()
     if given["invalidate"] and not reason:
         raise UsageError("--invalidate needs its reason, which goes on record", hint='--reason "TEXT"')
-    from ..core.impact import impact
+    from ..core.tracing.impact import impact
 
     with lookup_here() as lookup:
         starts, codes = named(names, lookup, messenger)
@@ -96,8 +96,8 @@ def _invalidate(
     messenger: Messenger,
     dry_run: bool,
 ) -> list[int]:
-    from ..core.impact import invalidate
     from ..core.journal import user_name
+    from ..core.tracing.impact import invalidate
 
     done, codes = _done(invalidate(starts, touched, lookup, reason, user_name(), dry_run), messenger)
     _say(done, "would be judged bad; nothing was" if dry_run else "judged bad", messenger)
@@ -117,8 +117,8 @@ def _take_back(
     given: Mapping[str, Any],
 ) -> list[int]:
     """Take back what --invalidate said, and print what of it was made from the named files."""
-    from ..core.impact import take_back
     from ..core.journal import user_name
+    from ..core.tracing.impact import take_back
 
     dry_run = given["dry_run"]
     done, codes = _done(take_back(starts, touched, lookup, reason, user_name(), dry_run), messenger)

@@ -17,8 +17,8 @@ from .messages import Messenger
 from .tables import ONE_LINE
 
 if TYPE_CHECKING:
-    from ..core.replay import Replay
-    from ..core.rerun import Again
+    from ..core.tracing.replay import Replay
+    from ..core.tracing.rerun import Again
 
 
 def show(names: Sequence[str], messenger: Messenger, given: Mapping[str, Any]) -> int:
@@ -39,7 +39,7 @@ def show(names: Sequence[str], messenger: Messenger, given: Mapping[str, Any]) -
         messenger.note(note)
     if given["rerun"]:
         return _rerun(replay, messenger, given)
-    from ..core.replaytext import MAKE_MARK, SCRIPT_MARK, to_makefile, to_script
+    from ..core.tracing.replaytext import MAKE_MARK, SCRIPT_MARK, to_makefile, to_script
 
     text = to_makefile(replay) if given["makefile"] else to_script(replay)
     begins = "".join(text.partition(MAKE_MARK if given["makefile"] else SCRIPT_MARK)[:2])
@@ -51,9 +51,9 @@ def _replay(names: Sequence[str]) -> Replay:
     from ..core.files import parse_address
     from ..core.journal import stores_heard
     from ..core.kinds import KINDS
-    from ..core.lookup import Lookup
-    from ..core.replay import replay_of
     from ..core.store import search_path
+    from ..core.tracing.lookup import Lookup
+    from ..core.tracing.replay import replay_of
     from ..core.workspace import here, working_directory
 
     stores = search_path(working_directory())
@@ -86,7 +86,7 @@ def _give(text: str, output: Path | None, begins: str, runs: bool) -> None:
 
 
 def _rerun(replay: Replay, messenger: Messenger, given: Mapping[str, Any]) -> int:
-    from ..core.rerun import rerun
+    from ..core.tracing.rerun import rerun
 
     tolerance = 1e-3 if given["tolerance"] is None else given["tolerance"]
     with ExitStack() as stack:
@@ -111,7 +111,7 @@ def _make_empty(directory: Path) -> None:
 
 
 def _report(one: Again, tolerance: float, messenger: Messenger, given: Mapping[str, Any]) -> int:
-    from ..core.rerun import as_object, in_words
+    from ..core.tracing.rerun import as_object, in_words
 
     within = one.is_within(tolerance)
     if given["as_json"]:

@@ -15,9 +15,9 @@ from .messages import Messenger
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from ..core.lineage import Line, Node
-    from ..core.lineagegraph import Graph
-    from ..core.lookup import Lookup
+    from ..core.tracing.lineage import Line, Node
+    from ..core.tracing.lineagegraph import Graph
+    from ..core.tracing.lookup import Lookup
 
 # Branch, last branch, and what stands below each, as in tree(1).
 DRAWN = ("\u251c\u2500\u2500 ", "\u2514\u2500\u2500 ", "\u2502   ", "    ")
@@ -48,8 +48,8 @@ def show(names: Sequence[str], messenger: Messenger, given: Mapping[str, Any]) -
 
 def lookup_here(parents: bool = True) -> Lookup:
     """What finds objects on the search path of the working directory."""
-    from ..core.lookup import Lookup
     from ..core.store import search_path
+    from ..core.tracing.lookup import Lookup
     from ..core.workspace import working_directory
 
     return Lookup(search_path(working_directory()), parents)
@@ -92,15 +92,15 @@ def _asked(form: str, given: Mapping[str, Any]) -> str:
 
 
 def _walk(starts: list[Node], lookup: Lookup, forward: bool, depth: int | None) -> Iterator[Line]:
-    from ..core.lineage import ancestors, descendants
+    from ..core.tracing.lineage import ancestors, descendants
 
     return (descendants if forward else ancestors)(starts, lookup, depth)
 
 
 def _as_text(lines: Iterable[Line], form: str, forward: bool) -> str:
-    from ..core.lineagegraph import graph_of, to_dot
-    from ..core.lineagesvg import to_svg
-    from ..core.provenance import to_prov
+    from ..core.tracing.lineagegraph import graph_of, to_dot
+    from ..core.tracing.lineagesvg import to_svg
+    from ..core.tracing.provenance import to_prov
 
     write: Callable[[Graph], str] = {"dot": to_dot, "svg": to_svg, "prov": to_prov}[form]
     return write(graph_of(lines, forward))

@@ -20,11 +20,11 @@ from .runner import launch
 from .types import ConditionType, KindType
 
 if TYPE_CHECKING:
-    from ..core.campaign import Campaign, Demand, Outcome, Survey
     from ..core.engines.local import Event
     from ..core.engines.planfile import RunPlan
     from ..core.engines.states import NodeState
-    from ..core.graph import View
+    from ..core.planning.campaign import Campaign, Demand, Outcome, Survey
+    from ..core.planning.graph import View
     from ..core.workspace import Workspace
 
 EXPORTS = ("json", "make", "sh")
@@ -137,8 +137,8 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
       awe-query raw_science object=M51 | awe-make reduced -
       awe-make --outdated -n
     """
-    from ..core.campaign import refuse_nothing, survey
     from ..core.kinds import KINDS
+    from ..core.planning.campaign import refuse_nothing, survey
     from .makesays import say_overruling, say_unusable, warn_of_frames
     from .warm import checked_workspace
 
@@ -170,10 +170,10 @@ def _asked(
     what: str | None, words: tuple[str, ...], given: dict[str, Any], workspace: Workspace
 ) -> tuple[Demand, View]:
     """What the command line asks for, and how the graph is to be seen."""
-    from ..core.campaign import Demand
-    from ..core.graph import View
     from ..core.kind import kind_named
     from ..core.kinds import KINDS
+    from ..core.planning.campaign import Demand
+    from ..core.planning.graph import View
     from ..core.validity import as_of_moment
 
     is_kind = what in {kind.name for kind in KINDS}
@@ -223,9 +223,9 @@ def _sets(workspace: Workspace, name: str | None, texts: Sequence[str]) -> dict[
 
 def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     """What would be made: a line a node; the counts go to standard error."""
-    from ..core.orders import output_of
-    from ..core.reasons import Teller
-    from ..core.tree import as_objects
+    from ..core.planning.orders import output_of
+    from ..core.planning.reasons import Teller
+    from ..core.planning.tree import as_objects
     from .makesays import say_blocked, summary
 
     graph = found.graph
@@ -246,8 +246,8 @@ def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
 
 
 def _check(found: Survey, messenger: Messenger) -> int:
-    from ..core.nodes import UP_TO_DATE, label
-    from ..core.reasons import Teller
+    from ..core.planning.nodes import UP_TO_DATE, label
+    from ..core.planning.reasons import Teller
     from .makesays import say_blocked
 
     late = [node for node in found.targets if node.state not in UP_TO_DATE]
@@ -260,8 +260,8 @@ def _check(found: Survey, messenger: Messenger) -> int:
 
 
 def _print_tree(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
-    from ..core.campaign import everything_below
-    from ..core.tree import as_objects, lines_of
+    from ..core.planning.campaign import everything_below
+    from ..core.planning.tree import as_objects, lines_of
     from .makesays import summary
 
     if given["as_json"]:
@@ -292,8 +292,8 @@ def _export(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
 
 def _plan(found: Survey, given: dict[str, Any]) -> RunPlan:
     """The plan of what is to be made, written where the person wants it."""
-    from ..core.campaign import campaign_of
     from ..core.engines.planfile import write_plan
+    from ..core.planning.campaign import campaign_of
 
     plan = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], given["plan"]).plan
     if given["plan"] is not None:
@@ -332,7 +332,7 @@ def _make(found: Survey, again: Callable[[], Survey], messenger: Messenger, give
 def _carried_out(
     found: Survey, messenger: Messenger, given: dict[str, Any], directory: Path | None
 ) -> Outcome:
-    from ..core.campaign import campaign_of, conclude
+    from ..core.planning.campaign import campaign_of, conclude
 
     campaign = campaign_of(found, ("awe-make", *sys.argv[1:]), given["timeout"], directory)
     states = _run(campaign, messenger, given)

@@ -7,12 +7,12 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..core.campaign import Campaign, Outcome, Survey, states_of
 from ..core.engines.local import Finished
 from ..core.engines.planfile import RunPlan
 from ..core.engines.states import NodeState, error_of, is_passing
 from ..core.errors import worst
-from ..core.nodes import Node, label
+from ..core.planning.campaign import Campaign, Outcome, Survey, states_of
+from ..core.planning.nodes import Node, label
 from . import options
 from .messages import Messenger
 

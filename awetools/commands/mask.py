@@ -108,8 +108,8 @@ def _counter(as_json: bool) -> Any:
 
 
 def _pixel_teller(pixels: list[tuple[int, int]], as_json: bool) -> Any:
-    from ..core.lookup import Lookup
     from ..core.maskreport import masked_product, report_at
+    from ..core.tracing.lookup import Lookup
     from ..core.workspace import here
 
     workspace = here()

@@ -17,7 +17,7 @@ from .runner import launch
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from ..core.publication import Publication, Wish
+    from ..core.sharing.publication import Publication, Wish
     from ..core.store import Store
 
 COLUMNS = ("what", "kind", "bytes", "path", "from")
@@ -78,9 +78,9 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
       awe-query reduced verdict=ready | awe-publish --files calibrations -n
       awe-publish --hold --embargo 2027-03-02 --reason "proprietary" raw/*.fits
     """
-    from ..core.embargo import until_of
     from ..core.journal import user_name
-    from ..core.publication import Wish
+    from ..core.sharing.embargo import until_of
+    from ..core.sharing.publication import Wish
     from ..core.store import search_path
     from ..core.workspace import working_directory
 
@@ -107,8 +107,8 @@ def _publish(
     given: dict[str, Any],
     null: bool,
 ) -> int:
-    from ..core.publication import plan
-    from ..core.upward import publish_all
+    from ..core.sharing.publication import plan
+    from ..core.sharing.upward import publish_all
     from .progress import progress
 
     store = _destination(paths, stores, given["to"], messenger)
@@ -143,7 +143,7 @@ def _destination(
 ) -> Store | int:
     """The one store to which all go; the exit code where there is none for some."""
     from ..core.raws import stat_of
-    from ..core.upward import destination
+    from ..core.sharing.upward import destination
 
     found: dict[Store, Path] = {}
     codes = []
@@ -224,7 +224,7 @@ def _hold(
     given: dict[str, Any],
     null: bool,
 ) -> int:
-    from ..core.upward import hold_all
+    from ..core.sharing.upward import hold_all
 
     for node, changed, embargo in hold_all(names, stores, wish, given["dry_run"]):
         if given["as_json"]:

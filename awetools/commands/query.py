@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..core.kind import Kind
-    from ..core.querytables import Column
+    from ..core.questions.querytables import Column
     from ..core.store import Store
 
 # So much of the conditions is said again where nothing meets them.
@@ -96,7 +96,7 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
     """
     from ..core.kinds import KINDS
     from ..core.kinds.foreign import IMPORTS
-    from ..core.query import DEFAULT_COLUMNS, ask, fields_of, links_of, question_from_words
+    from ..core.questions.query import DEFAULT_COLUMNS, ask, fields_of, links_of, question_from_words
     from ..core.workspace import here
 
     kinds = (*KINDS, *IMPORTS)
@@ -165,7 +165,7 @@ def _split(text: str | None) -> list[str]:
 
 def _columns(kind: str, names: Sequence[str], kinds: Sequence[Kind]) -> list[Column]:
     """The columns with units and sentences, which FITS and VOTable keep."""
-    from ..core.query import described
+    from ..core.questions.query import described
 
     return [described(kind, name, kinds) for name in names]
 
@@ -178,8 +178,8 @@ def _groups(
     kinds: Sequence[Kind],
 ) -> int:
     """Print one line a group."""
-    from ..core.query import ask, question_from_words
-    from ..core.querygroups import grouped, names_of, ordered, terms_of
+    from ..core.questions.query import ask, question_from_words
+    from ..core.questions.querygroups import grouped, names_of, ordered, terms_of
 
     output = _output(given)
     group = _split(given["group"])
@@ -207,8 +207,8 @@ def _shown(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[dic
 
 
 def _group_columns(kind: str, terms: Sequence[Any], kinds: Sequence[Kind]) -> list[Column]:
-    from ..core.query import described
-    from ..core.querytables import Column
+    from ..core.questions.query import described
+    from ..core.questions.querytables import Column
 
     columns = []
     for term in terms:

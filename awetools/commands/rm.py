@@ -113,7 +113,7 @@ def _wanted(
 def _answers(kind: str, conditions: Sequence[str], stores: Sequence[Store]) -> set[str]:
     from ..core.kinds import KINDS
     from ..core.kinds.foreign import IMPORTS
-    from ..core.query import ask, question_from_words
+    from ..core.questions.query import ask, question_from_words
 
     question = question_from_words(kind, conditions, ["path"], [], None)
     return {str(row["path"]) for row in ask(question, stores, (*KINDS, *IMPORTS))}

@@ -56,8 +56,8 @@ def command(messenger: Messenger, /, statement: str | None, **given: Any) -> int
         _list_views()
         return 0
     text = _statement(statement)
-    from ..core.querytables import Column
-    from ..core.sqlviews import run_sql
+    from ..core.questions.querytables import Column
+    from ..core.questions.sqlviews import run_sql
     from ..core.workspace import here
 
     stores = here().stores
@@ -88,7 +88,7 @@ def _plain(value: Any) -> Any:
 
 
 def _list_views() -> None:
-    from ..core.sqlviews import views
+    from ..core.questions.sqlviews import views
     from .tables import print_table
 
     rows = [

@@ -174,8 +174,8 @@ def _parted(words: Sequence[str]) -> tuple[list[Kind], list[str]]:
 
 def _moment(text: str, timeline: Timeline) -> str:
     """A time as typed; a date is noon of that night at the site of the calibrations."""
-    from ..core.choose import meta_of
     from ..core.errors import BadValue
+    from ..core.planning.choose import meta_of
     from ..core.validity import moment
 
     found = None

@@ -56,7 +56,9 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
     ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query", "sql", "trend", "shell")),
     (
         "Trace and keep",
-        _tools("lineage", "why", "judge", "validity", "timeline", "index", "verify", "rm", "import", "export"),
+        _tools(
+            "lineage", "why", "judge", "validity", "timeline", "index", "verify", "rm", "import", "export"
+        ),
     ),
     ("Share", _tools("publish", "context")),
 )

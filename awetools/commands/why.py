@@ -15,7 +15,7 @@ from .runner import launch
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from ..core.whys import Answer, Line
+    from ..core.planning.whys import Answer, Line
 
 # The first three are what programs have read since the first version.
 COLUMNS = (
@@ -84,8 +84,8 @@ def command(
     from ..core.batch import open_sources
     from ..core.files import parse_address
     from ..core.kinds import KINDS
+    from ..core.planning.whys import answers
     from ..core.validity import as_of_moment
-    from ..core.whys import answers
     from ..core.workspace import here
 
     workspace = here()
@@ -122,7 +122,7 @@ def command(
 
 
 def _serves(line: Line) -> bool:
-    from ..core.whys import CHOSEN, NOT_NEEDED
+    from ..core.planning.whys import CHOSEN, NOT_NEEDED
 
     return line.verdict in (CHOSEN, NOT_NEEDED)
 
@@ -136,7 +136,7 @@ def _kind_of(role: str) -> str:
 
 
 def _rows(frame: str, answer: Answer) -> list[dict[str, Any]]:
-    from ..core.whys import shown_path
+    from ..core.planning.whys import shown_path
 
     rows = []
     for line in answer.lines:

@@ -17,7 +17,7 @@ from .files import Address, allow_open_files, parse_address, unpack_to_disk
 from .kind import Kind
 from .memory import keep_freed_memory
 from .parallel import run_forked
-from .plan import (
+from .planning.plan import (
     Plan,
     Reason,
     Source,

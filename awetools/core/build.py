@@ -19,7 +19,7 @@ from .foreignfiles import ForeignInput
 from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameSet, Table
 from .journal import user_name
 from .kind import Result
-from .plan import Input, Plan
+from .planning.plan import Input, Plan
 from .products import ProductInput, load_product
 from .publish import Published, publish
 from .quality import judge

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .camera_rules import Cards, first_value, plain_text
 from .camera_tables import Camera, Cameras, safe_name
 from .errors import NoImage, UnknownCamera
-from .evaluation import holds
+from .expressions.evaluation import holds
 from .fitsheader import Header
 
 

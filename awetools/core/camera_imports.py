@@ -9,8 +9,8 @@ from typing import Any
 
 from .camera_rules import Cards, Rule, check_keys, compile_condition, compile_rules
 from .errors import BadSettings, UnknownName
-from .evaluation import holds
-from .expression import Node
+from .expressions.evaluation import holds
+from .expressions.expression import Node
 from .foreignnames import WEIGHT_TYPES
 from .masknames import bit_of
 

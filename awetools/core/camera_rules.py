@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .errors import BadSettings, UsageError, nearest
-from .evaluation import evaluate, fits, holds, number
-from .expression import Arithmetic, Name, Node, names, parse, walk
+from .expressions.evaluation import evaluate, fits, holds, number
+from .expressions.expression import Arithmetic, Name, Node, names, parse, walk
 from .fitsheader import Header
 from .units import angle_deg, from_mjd, has_clock, moment, to_utc
 

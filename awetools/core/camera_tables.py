@@ -24,7 +24,7 @@ from .camera_rules import (
     template_parts,
 )
 from .errors import BadSettings, UnknownName, nearest
-from .expression import Node
+from .expressions.expression import Node
 from .meta import FRAME_TYPES, OVERSCAN_MODES
 
 BUILT_IN = Path(__file__).parent / "cameras"

@@ -16,7 +16,7 @@ from .camera_imports import ImportRule, chosen_import, mapping_of
 from .camera_rules import Cards, first_value
 from .distortion import has_sip
 from .errors import BadHeader, BadSettings, BadValue, NotFits, UsageError, WrongKind
-from .evaluation import number
+from .expressions.evaluation import number
 from .files import Address
 from .foreignfiles import (
     ForeignInput,
@@ -32,7 +32,7 @@ from .foreignfiles import (
 from .foreignnames import UNKNOWN
 from .kind import Kind
 from .params import Layer, Resolved, resolve
-from .plan import Input, Plan, key_part
+from .planning.plan import Input, Plan, key_part
 from .products import is_product
 from .raws import stat_of
 from .record import recipe_key

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from .errors import AweError, BadChecksum, BeingWritten, NoRecord, NoSuchFile
 from .files import Stamp, stamp_of
-from .index import open_index, put_records, raw_rows, relative
+from .indexing.index import open_index, put_records, raw_rows, relative
 from .meta import FIELDS
 from .parallel import run_forked
 from .raws import (

@@ -36,9 +36,9 @@ from .store import Store, store_of
 from .validity import journal_for, said_of
 
 if TYPE_CHECKING:
-    from .impact import Touched
     from .kind import Kind
-    from .lineage import Node
+    from .tracing.impact import Touched
+    from .tracing.lineage import Node
     from .workspace import Workspace
 
 # What takes a verdict back.
@@ -128,7 +128,7 @@ def subjects_at(name: str, workspace: Workspace) -> list[Subject]:
         stores = tuple(stores_heard(address.path, workspace.stores))
         about = str(record["recipe_key"]), str(record["recipe"]["kind"]), store_of(address.path)
         return [Subject(str(address.path), *about, stores)]
-    from .lookup import Lookup
+    from .tracing.lookup import Lookup
 
     with Lookup(workspace.stores, parents=False) as lookup:
         return [subject_of(node, workspace.stores) for node in lookup.named(name)]
@@ -258,8 +258,8 @@ def judged_by(subject: Subject, event: Event, store: Store, changed: bool = Fals
 
 def touched(subjects: Sequence[Subject]) -> list[Touched]:
     """The products that were made from any of these, at any depth, also through what was removed."""
-    from .impact import impact
-    from .lookup import Lookup
+    from .tracing.impact import impact
+    from .tracing.lookup import Lookup
 
     stores = list(dict.fromkeys(store for one in subjects for store in one.stores))
     with Lookup(stores, parents=False) as lookup:
@@ -278,7 +278,7 @@ def waiting(
     kind: None for all. Of the versions of one product, the one made last. Records that
     cannot be read are appended to `problems`. Raises UnknownName for a kind or field.
     """
-    from .query import ask, question_from_words
+    from .questions.query import ask, question_from_words
 
     said = nearest_words(stores)
     found: dict[str, Waiting] = {}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import BeingWritten, Unavailable
-from .handover import is_committed, is_handover, is_waiting, receiving
-from .index import drop_index_leftover, product_row, put_records
+from .indexing.index import drop_index_leftover, product_row, put_records
 from .products import file_sha256, staged, state_of
 from .publish import finish_rename, read_record_or_none
+from .sharing.handover import is_committed, is_handover, is_waiting, receiving
 from .store import is_locked, store_of, target_lock
 
 FITS_NAME = r"\.(?P<name>.+\.(?:fits|fit|fts))"

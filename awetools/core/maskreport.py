@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import AweError, NoImage, NoRecord, UsageError, WrongKind
 from .files import parse_address
-from .lookup import Lookup, references
 from .masknames import MASK_NAMES, names_of, union_of
 from .products import ProductInput, is_product, open_product
 from .raws import RawInput, open_raw, raw_frame_of, stat_of
+from .tracing.lookup import Lookup, references
 from .workspace import Workspace
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ def rows_of(kind: Kind, view: View) -> list[Row]:
             resolved, values=values, origins={**resolved.origins, **dict.fromkeys(over, view.over_origin)}
         )
     if "sections" in view.meta:
-        from .plan import with_overscan_mode
+        from .planning.plan import with_overscan_mode
 
         resolved, _ = with_overscan_mode(resolved, view.meta)
     found = [
@@ -159,7 +159,7 @@ def differences(one: View, other: View, kinds: Sequence[Kind]) -> Iterator[tuple
 
 def camera_of(stores: Sequence[Store], meta: Mapping[str, Any]) -> list[str]:
     """The cameras of the frames in the stores that have a filter and detector."""
-    from .index import open_index
+    from .indexing.index import open_index
 
     wanted = {name: meta[name] for name in ("filter", "detector") if meta.get(name) is not None}
     where = " AND ".join(["camera IS NOT NULL", *(f"{name} = ?" for name in wanted)])

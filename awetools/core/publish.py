@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import Unavailable, UsageError, WouldOverwrite
 from .files import make_directory, sync_directory, write_whole
-from .plan import Plan, key_part, refuse_foreign, validity_of
+from .planning.plan import Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
 from .record import SCHEMA_VERSION, Record, read_record, sidecar, to_bytes
 from .store import Store, store_of, target_lock
@@ -109,7 +109,7 @@ def _is_half_replaced(target: Path, new: Path) -> bool:
 def _index(target: Path, store: Store | None, record: Record) -> None:
     if store is None or os.environ.get(INDEX_VARIABLE) == WITHOUT_INDEX:
         return
-    from .index import product_row, put_records
+    from .indexing.index import product_row, put_records
 
     put_records(store, [product_row(store, target, record)])
 
@@ -119,8 +119,8 @@ def _index_if_lost(target: Path) -> None:
     store = store_of(target)
     if store is None or os.environ.get(INDEX_VARIABLE) == WITHOUT_INDEX:
         return
-    from .index import open_index
-    from .indexrows import relative
+    from .indexing.index import open_index
+    from .indexing.indexrows import relative
 
     with open_index(store) as index:
         known = any(index.select("SELECT 1 FROM objects WHERE address = ?", (relative(store, target),)))

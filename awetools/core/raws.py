@@ -224,7 +224,7 @@ def _is_named(raw: RawInput, name: str) -> bool:
 
 def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[RawInput]:
     """A frame that was moved or packed keeps its overrides: it is known by content, and registered again."""
-    from .index import put_records, raw_rows
+    from .indexing.index import put_records, raw_rows
 
     for store in workspace.stores:
         known = known_by_content(store, found[0].content)
@@ -243,7 +243,7 @@ def _registered_elsewhere(found: list[RawInput], workspace: Workspace) -> list[R
 
 def known_by_content(store: Store, content: str) -> dict[str, Any] | None:
     """The record of a raw frame that holds these pixels, wherever it was; one whose file is gone first."""
-    from .index import open_index
+    from .indexing.index import open_index
 
     with open_index(store) as index:
         rows = list(index.rows("content = ? AND kind LIKE 'raw%'", (content,)))
@@ -274,7 +274,7 @@ def drop_if_gone(store: Store, record: Mapping[str, Any]) -> bool:
 
 def forget_raw(store: Store, record: Mapping[str, Any]) -> None:
     """Take the registration of a raw frame back; the frame itself is not touched."""
-    from .index import forget, raw_rows
+    from .indexing.index import forget, raw_rows
 
     record_path = store.raw_record_path(record["file"]["path"])
     rows = raw_rows(store, record, record_path)

@@ -72,8 +72,8 @@ def relatives(product: ProductInput, kind: Kind, stores: Sequence[Store], last: 
 
 def _rows(product: ProductInput, kind: Kind, stores: Sequence[Store]) -> Iterator[dict[str, Any]]:
     """The other products of a kind and detector in the stores, with paths, meta and the reason not to use them."""
-    from .index import absolute
-    from .inforce import rows_in_force
+    from .indexing.index import absolute
+    from .indexing.inforce import rows_in_force
 
     itself = product.path.resolve()
     where = "kind = ? AND instrument IS ? AND detector IS ?"

@@ -16,16 +16,16 @@ from typing import Any
 
 from .errors import BeingWritten, NoRecord, NoSuchFile, Protected, Unavailable, WouldOverwrite
 from .files import make_directory, sync_directory, write_whole
-from .index import Index, absolute, forget
-from .indexrows import relative
-from .inforce import indexes_in_force
+from .indexing.index import Index, absolute, forget
+from .indexing.indexrows import relative
+from .indexing.inforce import indexes_in_force
+from .indexing.kept import KEPT_BESIDE, removed_from
+from .indexing.reach import ancestors_of
 from .journal import events_on, now, stores_heard, words
-from .kept import KEPT_BESIDE, removed_from
 from .kind import SAME_PRODUCT
 from .products import says_it_is_product, state_of
 from .publish import INDEX_VARIABLE, WITHOUT_INDEX, finish_rename, kept_name
 from .quality import unfit_for_use
-from .reach import ancestors_of
 from .record import Record, read_record, sidecar, to_bytes
 from .store import Store, is_locked, read_raw_record, store_of, target_lock
 

@@ -89,7 +89,7 @@ class Store:
             os.close(descriptor)
 
     def _highest_sequence(self) -> int:
-        from .index import highest_sequence
+        from .indexing.index import highest_sequence
 
         return highest_sequence(self)
 

@@ -19,14 +19,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from .choose import Candidate, candidate_of, day_number, meta_of, order
 from .errors import NoMatch, UnknownName, nearest
-from .expression import Node, names, parse_words
-from .index import QUERY_COLUMNS, absolute
-from .inforce import rows_in_force
+from .expressions.expression import Node, names, parse_words
+from .indexing.index import QUERY_COLUMNS, absolute
+from .indexing.inforce import rows_in_force
 from .kind import Kind
 from .meta import ALIASES, FIELDS
-from .plan import noon_of
+from .planning.choose import Candidate, candidate_of, day_number, meta_of, order
+from .planning.plan import noon_of
 from .quality import measure_names, unfit_for_use
 from .store import Store
 from .units import evening
@@ -207,7 +207,7 @@ def _check_names(conditions: Iterable[Node], kinds: Sequence[Kind]) -> None:
 
 
 def _meets(stores: Sequence[Store], found: tuple[int, Row], conditions: Sequence[Node]) -> bool:
-    from .evaluation import holds
+    from .expressions.evaluation import holds
 
     rank, row = found
 

@@ -13,7 +13,7 @@ from .errors import WrongKind
 from .kind import Kind
 from .plots.columns import FARTHEST, Value, axis
 from .plots.figure import Curve, Panel, Plot, label_of
-from .query import ask, question_from_words
+from .questions.query import ask, question_from_words
 from .store import Store
 
 Doubles = npt.NDArray[np.float64]

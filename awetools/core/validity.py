@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import AweError, BadHeader, BadValue, NoRecord, NoStore, Unavailable, WrongKind
-from .indexfile import may_write
+from .indexing.indexfile import may_write
 from .journal import (
     Event,
     Interval,
@@ -29,7 +29,7 @@ from .journal import (
     words_of,
 )
 from .kind import Kind, Validity, kind_named
-from .plan import noon_of, validity_of
+from .planning.plan import noon_of, validity_of
 from .products import is_product
 from .raws import stat_of
 from .record import Record, read_record, sidecar

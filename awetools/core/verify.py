@@ -15,14 +15,14 @@ from typing import Any
 
 from .errors import AweError, NoRecord, NoSuchExtension
 from .files import Stamp, parse_address, stamp_of
-from .handover import waiting
-from .index import absolute, index_leftovers, open_index
-from .indexrows import read_raw
-from .indexsync import differences
+from .indexing.index import absolute, index_leftovers, open_index
+from .indexing.indexrows import read_raw
+from .indexing.indexsync import differences
 from .leftovers import is_dead, is_finishable, is_leftover_name, leftover_text, small_leftovers
 from .parallel import run_forked
 from .products import file_sha256, says_it_is_product, staged
 from .record import Record, read_record, recipe_key, sidecar
+from .sharing.handover import waiting
 from .store import (
     AWE,
     PRODUCT_ENDINGS,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..core.lineage import Line, Node
+    from ..core.tracing.lineage import Line, Node
 
 BRANCH, LAST, BELOW, EMPTY = "\u251c\u2500\u2500 ", "\u2514\u2500\u2500 ", "\u2502   ", "    "
 
@@ -31,8 +31,8 @@ class Lineage:
 
 def lineage_of(path: str, depth: int | None, forward: bool) -> Lineage:
     """The lineage of what is at a path."""
-    from ..core.lineage import ancestors, descendants
-    from ..core.lookup import Lookup
+    from ..core.tracing.lineage import ancestors, descendants
+    from ..core.tracing.lookup import Lookup
     from .expressions import stores_here
 
     with Lookup(stores_here()) as lookup:
@@ -41,7 +41,7 @@ def lineage_of(path: str, depth: int | None, forward: bool) -> Lineage:
 
 
 def _line(line: Line) -> str:
-    from ..core.lineagegraph import Box, role_says_more, texts_of
+    from ..core.tracing.lineagegraph import Box, role_says_more, texts_of
 
     begin = "".join(EMPTY if one else BELOW for one in line.lasts[:-1])
     begin += (LAST if line.lasts[-1] else BRANCH) if line.lasts else ""

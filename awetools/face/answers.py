@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.expression import And, In, Literal, Name, Node, Or
+from ..core.expressions.expression import And, In, Literal, Name, Node, Or
 from .names import all_kinds
 
 if TYPE_CHECKING:
-    from ..core.query import Question
+    from ..core.questions.query import Question
     from ..core.store import Store
 
 # What is known of every object at once.
@@ -81,7 +81,7 @@ def answer_of(question: Question, stores: Sequence[Store]) -> Answer:
 
 def of_identities(kind: str, identities: Sequence[str], stores: Sequence[Store]) -> Answer:
     """The objects of a kind that have these recipe keys (raw frames: contents)."""
-    from ..core.query import Question
+    from ..core.questions.query import Question
 
     question = Question(kind, Literal(False), BASE)
     rows: dict[str, dict[str, Any]] = {}
@@ -121,6 +121,6 @@ def _listed(value: Any) -> list[str]:
 
 
 def _ask(question: Question, stores: Sequence[Store]) -> Iterator[dict[str, Any]]:
-    from ..core.query import ask
+    from ..core.questions.query import ask
 
     return ask(question, stores, all_kinds())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.errors import UsageError
-from ..core.expression import MAX_PATTERN, Compare, In, IsNull, Like, Literal, Name, Node, Value
+from ..core.expressions.expression import MAX_PATTERN, Compare, In, IsNull, Like, Literal, Name, Node, Value
 
 
 def literal(value: Any) -> Literal:

@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from ..core.errors import NoMatch, NoStore
-from ..core.expression import And, Arithmetic, Call, Compare, In, IsNull, Like, Literal, Name, Node, Not, Or
+from ..core.expressions.expression import (
+    And,
+    Arithmetic,
+    Call,
+    Compare,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Name,
+    Node,
+    Not,
+    Or,
+)
 from .answers import Answer, answer_of
 from .conditions import among, equal, literal
 from .conditions import pattern as checked
@@ -19,7 +32,7 @@ from .names import Step, all_kinds, class_name_of, followers, step
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..core.query import Question
+    from ..core.questions.query import Question
     from ..core.store import Store
     from .objects import Object
 
@@ -238,7 +251,7 @@ class Query:
 
     def select(self, *conditions: str, **values: Any) -> Query:
         """Those that also meet conditions: expressions as awe-query takes them, and values of fields."""
-        from ..core.expression import parse_words
+        from ..core.expressions.expression import parse_words
 
         parts = [
             self._condition,
@@ -274,7 +287,7 @@ class Query:
     # Answers
 
     def _question(self, columns: Sequence[str] = ("path",)) -> Question:
-        from ..core.query import Question
+        from ..core.questions.query import Question
 
         return Question(self._kind, self._condition, tuple(columns), self._order, self._limit, self._newest)
 
@@ -348,12 +361,12 @@ class Query:
         return table_of(self._kind, self._rows(columns), columns)
 
     def _columns(self, names: Sequence[str | Attribute] = ()) -> list[str]:
-        from ..core.query import DEFAULT_COLUMNS
+        from ..core.questions.query import DEFAULT_COLUMNS
 
         return [_name_of(one) for one in names] or list(DEFAULT_COLUMNS)
 
     def _rows(self, columns: Sequence[str]) -> list[dict[str, Any]]:
-        from ..core.query import ask
+        from ..core.questions.query import ask
 
         return list(ask(self._question(columns), stores_here(), all_kinds()))
 

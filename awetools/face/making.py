@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.campaign import Demand, Outcome, Survey, campaign_of, conclude, survey
 from ..core.errors import AweError, NoMatch, Unavailable, UsageError
-from ..core.graph import View
 from ..core.kind import Kind, kind_named
-from ..core.nodes import TO_MAKE, Node, label
+from ..core.planning.campaign import Demand, Outcome, Survey, campaign_of, conclude, survey
+from ..core.planning.graph import View
+from ..core.planning.nodes import TO_MAKE, Node, label
 from ..core.workspace import Workspace, here
 
 if TYPE_CHECKING:
-    from ..core.campaign import Campaign
     from ..core.engines.states import NodeState
+    from ..core.planning.campaign import Campaign
 
 LOGGER = logging.getLogger("awetools")
 Tell = Callable[[str], object]
@@ -102,7 +102,7 @@ def _state_of_raw(path: str) -> State:
 
 
 def _state(found: Survey, node: Node) -> State:
-    from ..core.reasons import Teller
+    from ..core.planning.reasons import Teller
 
     path = _path_of(node) if node.state not in TO_MAKE else ""
     if node.state == "fresh":

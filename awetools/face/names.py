@@ -10,7 +10,7 @@ from ..core.kind import Kind
 from ..core.meta import FRAME_TYPES
 
 if TYPE_CHECKING:
-    from ..core.linkpaths import Link
+    from ..core.questions.linkpaths import Link
 
 
 class Step(NamedTuple):
@@ -98,7 +98,7 @@ def _keep_up() -> None:
 
 
 def _known(kinds: tuple[str, ...]) -> _Known:
-    from ..core.linkpaths import BACKWARD, Declared
+    from ..core.questions.linkpaths import BACKWARD, Declared
 
     _keep_up()
     if kinds not in _worked_out:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..lineage import Reference
 from ..pixels.stack import median
+from ..tracing.lineage import Reference
 from .arithmetic import (
     ROUNDING,
     Check,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BadHeader
-from ..lineage import Reference
 from ..record import Record
 from ..sections import Amplifier, amplifiers_from_meta
+from ..tracing.lineage import Reference
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..errors import BadHeader, UsageError
-from ..lineage import Node
+from ..tracing.lineage import Node
 from ..units import angle_deg
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..lineage import Node, Reference
 from ..record import Record
+from ..tracing.lineage import Node, Reference
 from .places import RawPlace
 
 if TYPE_CHECKING:

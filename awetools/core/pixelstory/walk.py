@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AweError, Integrity, NoImage, NoRecord
-from ..lineage import Node, Reference
-from ..lookup import unreadable_record
 from ..record import Record, read_record
 from ..sections import detector_shape
+from ..tracing.lineage import Node, Reference
+from ..tracing.lookup import unreadable_record
 from ..workspace import Workspace
 from .parts import worked_out
 from .places import RawPlace, amplifiers_of_raw, entered, raw_place
@@ -19,8 +19,8 @@ from .reading import RawWindow, Window, no_pixel, read_foreign, read_product, re
 from .values import THERE, Made, Pixel
 
 if TYPE_CHECKING:
-    from ..lookup import Lookup
     from ..sections import Amplifier
+    from ..tracing.lookup import Lookup
 
 # So many pixels on each side tell what is usual around a pixel.
 RADIUS_PX = 15

@@ -1,0 +1,321 @@
+"""Which calibrations a product gets, whether they exist or are yet to be made: the rule of `choose`, over nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import NoMatch
+from ..indexing.stock import Item, Place
+from ..kind import Kind, Need, kind_named
+from ..settings import resolve_validity
+from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
+from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
+from .plan import validity_of
+
+# What is yet to be made comes after all that was made.
+NEWEST = 1 << 62
+FOREVER = 1 << 30
+
+
+class _Span:
+    """The time about an instant in which every choice is the same, and how far outside its validity one may be."""
+
+    def __init__(self, at: str, nearest_nights: int) -> None:
+        self.at, self.start, self.end = at, "", "~"
+        self.nearest_nights = nearest_nights
+
+    def note(self, *instants: str) -> None:
+        for one in instants:
+            if one and one <= self.at:
+                self.start = max(self.start, one)
+            elif one:
+                self.end = min(self.end, one)
+
+
+@dataclass(frozen=True)
+class _Nights:
+    """The nodes of a kind at a place by their night; pinned: those whose interval a person set.
+
+    reach: how many nights away one can serve at most.
+    """
+
+    by_night: Mapping[int | None, Sequence[Node]]
+    pinned: Sequence[Node]
+    reach: int
+
+    def nearest(self, night: object) -> Iterator[Sequence[Node]]:
+        """Those whose interval a person set; then the nodes within reach of a night, those equally far together."""
+        yield self.pinned
+        day = day_number(night)
+        if day is None:
+            yield self.by_night.get(None, ())
+            return
+        for distance in self._distances(day):
+            sides = (day - distance, day + distance) if distance else (day,)
+            yield [node for side in sides for node in self.by_night.get(side, ())]
+
+    def _distances(self, day: int) -> Iterable[int]:
+        if self.reach <= len(self.by_night):
+            return range(self.reach + 1)
+        away = {abs(one - day) for one in self.by_night if one is not None}
+        return sorted(one for one in away if one <= self.reach)
+
+    def all(self) -> Iterator[Node]:
+        """Every node."""
+        yield from self.pinned
+        for nodes in self.by_night.values():
+            yield from nodes
+
+
+@dataclass
+class Supplier:
+    """Chooses the calibrations of nodes.
+
+    decide: gives a node its state; nearest_nights: how far from its validity a
+    calibration may be used.
+    """
+
+    nodes: Nodes
+    decide: Callable[[Node], Node]
+    nearest_nights: int = 0
+
+    def __post_init__(self) -> None:
+        self._nights: dict[tuple[str, Place, bool], _Nights] = {}
+
+    def supply_of(self, node: Node, allowed_nights: int = 0) -> Supply:
+        """The calibrations of a node; the same for all nodes of a setting between two ends of intervals.
+
+        allowed_nights: how far from its validity one was used for this product before.
+        """
+        at, nearest = str(node.obs_start or ""), max(self.nearest_nights, allowed_nights)
+        for nights, start, end, supply in node.setting.supplies:
+            if start <= at < end and nights == nearest:
+                return supply
+        span = _Span(at, nearest)
+        supply = self._supplied(node, span)
+        node.setting.supplies.insert(0, (nearest, span.start, span.end, supply))
+        return supply
+
+    def _supplied(self, node: Node, span: _Span) -> Supply:
+        kind, meta = node.kind, node.meta()
+        roles: dict[str, Mapping[str, Any]] = {node.role: meta}
+        filled: list[Filled] = []
+        without: dict[str, str] = {}
+        missing: list[NoMatch] = []
+        culprits: dict[Node, None] = {}
+        others = [need for need in kind.needs if need.role != node.role]
+        # What another input can make unnecessary is looked for last.
+        for need in sorted(others, key=lambda need: bool(need.unless)):
+            reason = need.unless(roles) if need.unless else ""
+            unusable: list[Node] = []
+            found = reason or self._choice(need, meta, span, unusable)
+            if isinstance(found, Filled):
+                filled.append(found)
+                roles[need.role] = self._meta_of(found.node)
+            elif isinstance(found, NoMatch):
+                stuck = [one.culprit for one in unusable if one.culprit]
+                # The cause of several is told once.
+                if not stuck or any(one not in culprits for one in stuck):
+                    missing.append(found)
+                culprits.update(dict.fromkeys(stuck))
+            else:
+                without[need.role] = found
+        pending = any(one.node.state in PENDING for one in filled)
+        return Supply(tuple(filled), without, tuple(missing), pending, tuple(culprits))
+
+    def _choice(
+        self, need: Need, meta: Mapping[str, Any], span: _Span, unusable: list[Node]
+    ) -> Filled | NoMatch | str:
+        """The calibration that wins for a frame; without one NoMatch, or in words why an optional one is not used.
+
+        Those that would serve and cannot go to `unusable`.
+        """
+        misses: list[NoMatch] = []
+        for name in need.kinds:
+            kind = kind_named(self.nodes.kinds, name)
+            nights = self._nights_of(kind, place_of(kind, meta.get), need.on_request)
+            for nodes in nights.nearest(meta.get("night")):
+                if best := self._best(kind, meta, nodes, span, unusable):
+                    return Filled(need, best)
+            if span.nearest_nights or not need.optional:
+                ranked = sorted(self._ranked(kind, meta, nights.all(), span), key=_by_order)
+                if near := self._nearest(need, ranked, span.nearest_nights):
+                    return near
+                misses.append(self._miss(kind, meta, ranked, unusable))
+        if need.optional:
+            # What a person has to see to is no reason to make a lesser product in silence.
+            stuck = next((one for one in unusable if one.culprit), None)
+            if stuck is not None and stuck.error is not None:
+                return NoMatch(f"{label(stuck)} is {why_not(stuck)}", hint=stuck.error.hint)
+            return "; ".join(f"{label(one)} is {why_not(one)}" for one in unusable)
+        hints = dict.fromkeys(one.hint for one in misses)
+        return NoMatch("; ".join(one.message for one in misses), hint="; ".join(hints))
+
+    def _nights_of(self, kind: Kind, place: Place, existing_only: bool) -> _Nights:
+        """The nodes that a calibration is chosen among."""
+        known = self._nights.get((kind.name, place, existing_only))
+        if known is not None:
+            return known
+        nodes: list[Node] = []
+        if not existing_only or self.nodes.stock.items(kind.name, place):
+            nodes = list(self.nodes.at(kind, place).values())
+        if existing_only:
+            nodes = [node for node in nodes if not node.given or self.nodes.versions(node)]
+        by_night: dict[int | None, list[Node]] = {}
+        for node in nodes:
+            by_night.setdefault(day_number(node.get("night")), []).append(node)
+        reach = max((self._reach(node) for node in nodes), default=0)
+        found = self._nights[kind.name, place, existing_only] = _Nights(
+            by_night, self.nodes.pinned(kind, place), reach
+        )
+        return found
+
+    def _reach(self, node: Node) -> int:
+        """How many nights before or after its own a calibration can serve at most."""
+        row, night = self._standing(node).row, day_number(node.get("night"))
+        if not row["valid_by"]:
+            return 0
+        if not row["valid_from"] or not row["valid_to"] or night is None:
+            return FOREVER
+        ends = [day_number(row[name][:10]) for name in ("valid_from", "valid_to")]
+        return max(abs(end - night) for end in ends if end is not None) + 1
+
+    def _best(
+        self, kind: Kind, meta: Mapping[str, Any], nodes: Sequence[Node], span: _Span, unusable: list[Node]
+    ) -> Node | None:
+        """The best of some nodes that serves a frame and has, or can have, a product; the others go to `unusable`."""
+        serving = [one for one in self._ranked(kind, meta, nodes, span) if not one[0].reason]
+        if len(serving) > 1:
+            serving.sort(key=_by_order)
+        for _, node in serving:
+            if self.decide(node).state in SERVING:
+                return node.stand_in or node
+            unusable.append(node)
+        return None
+
+    def _nearest(
+        self, need: Need, ranked: Sequence[tuple[Candidate, Node]], nearest_nights: int
+    ) -> Filled | None:
+        """The nearest of the calibrations that serve but for their validity, within the nights allowed."""
+        late = [one for one in ranked if only_validity(one[0])]
+        for candidate, node in sorted(late, key=lambda one: one[0].outside_nights):
+            if candidate.outside_nights > nearest_nights:
+                return None
+            if self.decide(node).state in SERVING:
+                return Filled(need, node.stand_in or node, candidate.outside_nights)
+        return None
+
+    def _ranked(
+        self, kind: Kind, meta: Mapping[str, Any], nodes: Iterable[Node], span: _Span
+    ) -> list[tuple[Candidate, Node]]:
+        """What nodes are to a frame, by meta and interval; their states are looked at later, if they may win."""
+        question = question_of(kind, meta)
+        found = []
+        for node in nodes:
+            row, name, rank = self._standing(node)
+            if kind.foretell and node.given:
+                row = {**row, **self._meta_of(self.decide(node))}
+            span.note(row["valid_from"] or "", row["valid_to"] or "")
+            found.append((candidate_of(kind, row, question, meta, name, rank), node))
+        return found
+
+    def _standing(self, node: Node) -> Standing:
+        if node.standing is None:
+            node.standing = self._standing_of(node)
+        return node.standing
+
+    def _standing_of(self, node: Node) -> Standing:
+        """A node as a row of the index: of what is taken as it is, its own; else that of the newest product."""
+        item = None if node.given else node.item
+        meta = node.setting.meta
+        row = {**meta, "meta": meta, "verdict": None, "flags": 0, "sequence": NEWEST}
+        validity = self._validity(node) or {}
+        there = self._there_with_another(node, validity)
+        if there is not None:
+            row |= {name: getattr(there, name) for name in ("valid_from", "valid_to", "valid_by")}
+        elif item is None:
+            row |= {
+                f"valid_{end}": validity.get(name)
+                for end, name in (("from", "start"), ("to", "end"), ("by", "by"))
+            }
+        else:
+            row |= {
+                name: getattr(item, name)
+                for name in ("valid_from", "valid_to", "valid_by", "flags", "sequence")
+            }
+            row["verdict"] = self.nodes.stock.verdict(item)
+        return Standing(row, Path(label(node)), item.rank if item else 0)
+
+    def _there_with_another(self, node: Node, validity: Mapping[str, Any]) -> Item | None:
+        """The product that a node stands for, if it is there as it would be made, but with another interval."""
+        ends = (validity.get("start"), validity.get("end"))
+        if not node.given or all((one.valid_from, one.valid_to) == ends for one in self.nodes.versions(node)):
+            return None
+        return None if self.decide(node).state in PENDING else node.item
+
+    def _validity(self, node: Node) -> Mapping[str, Any] | None:
+        """The interval that a product to be made will have."""
+        workspace, meta = self.nodes.workspace, node.setting.meta
+        validity, by = resolve_validity(node.kind, meta, workspace.camera_settings(meta), workspace.settings)
+        return validity_of(node.kind, meta, validity, by)
+
+    def _meta_of(self, node: Node) -> Mapping[str, Any]:
+        """The meta of a node that was decided: of a product that is there its own, else what can be foretold."""
+        if node.item is not None and node.state not in PENDING:
+            return self.nodes.stock.meta(node.item)
+        foretell = node.kind.foretell
+        if foretell is None:
+            return node.meta()
+        roles = [filled.need.role for filled in node.supply.filled] if node.supply else []
+        return {**node.meta(), **foretell(node.setting.meta, roles)}
+
+    def _miss(
+        self,
+        kind: Kind,
+        meta: Mapping[str, Any],
+        ranked: Sequence[tuple[Candidate, Node]],
+        unusable: Sequence[Node],
+    ) -> NoMatch:
+        """Why there is no calibration of a kind for a frame: what is nearest, and which raw frames there are not."""
+        what = f"no {kind.name} for {meta.get('detector')} and the night {meta.get('night')}"
+        raw = next(iter(raw_kinds(kind, self.nodes.kinds)))
+        if unusable:
+            return _because_of(unusable[0], what)
+        if not ranked:
+            return NoMatch(
+                f"{what}, and no {raw} of its detector is registered",
+                hint=f"awe-ingest FILES, then awe-query {raw}",
+            )
+        near, node = ranked[0]
+        if not only_validity(near):
+            return NoMatch(f"{what} (nearest: {label(node)}, {near.reason})", hint=f"awe-query {raw}")
+        if near.by_hand and node.item is not None:
+            name = node.item.address
+            return NoMatch(
+                f"{what} (nearest: {name}, {near.reason}, set by hand)", hint=f"awe-validity --history {name}"
+            )
+        away = f"{near.outside_nights} night{'s' if near.outside_nights > 1 else ''} away"
+        return NoMatch(
+            f"{what}: there is no {raw} of it (nearest: {label(node)}, {away})",
+            hint=f"--allow-nearest {near.outside_nights}, or awe-ingest the {raw} of {meta.get('night')}",
+        )
+
+
+def why_not(node: Node) -> str:
+    """The state of a node that has no product to be used, and why."""
+    return f"{node.state}: {node.error.message}" if node.error else node.state
+
+
+def _because_of(node: Node, what: str) -> NoMatch:
+    """The cause where a node cannot be used: what keeps a blocked one from being made says it all."""
+    hint = node.error.hint if node.error else ""
+    if node.state == "blocked" and isinstance(node.error, NoMatch):
+        return NoMatch(node.error.message, hint=hint)
+    return NoMatch(f"{what}: {label(node)} is {why_not(node)}", hint=hint)
+
+
+def _by_order(one: tuple[Candidate, Node]) -> tuple[Any, ...]:
+    return order(one[0])

@@ -18,8 +18,8 @@ from .camera_rules import (
     plain_text,
 )
 from .errors import BadHeader, BadSettings
-from .evaluation import evaluate, holds, number
-from .expression import Node
+from .expressions.evaluation import evaluate, holds, number
+from .expressions.expression import Node
 from .fitsheader import Header, HeaderValue, wcs_cards
 from .sections import (
     Amplifier,
@@ -31,6 +31,7 @@ from .sections import (
     placed_targets,
     trimmed,
 )
+from .wcscards import matrix
 
 LAYOUT_KEYS = ("when", "amps", "data", "overscan", "target", "target_unbinned", "amp")
 AMPLIFIER_KEYS = ("gain_e_adu", "read_noise_adu", "read_noise_e", "saturation_adu", "nonlinear_adu")
@@ -335,39 +336,6 @@ def _of_two_axes(key: str) -> bool:
     if key.startswith(("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT", "CROTA")):
         return key[5:] in ("1", "2")
     return True
-
-
-def matrix(cards: Mapping[str, HeaderValue]) -> tuple[float, float, float, float] | None:
-    """CD1_1, CD1_2, CD2_1, CD2_2 in degrees a pixel, from CD, PC and CDELT, or CDELT and CROTA2; or None."""
-
-    def value(key: str, default: float) -> float:
-        found = cards.get(key)
-        return found if isinstance(found, float) else default
-
-    if any(f"CD{i}_{j}" in cards for i in (1, 2) for j in (1, 2)):
-        made = (value("CD1_1", 0), value("CD1_2", 0), value("CD2_1", 0), value("CD2_2", 0))
-    elif "CDELT1" not in cards or "CDELT2" not in cards:
-        return None
-    else:
-        across, along = value("CDELT1", 0), value("CDELT2", 0)
-        if any(key.startswith("PC") for key in cards):
-            made = (
-                value("PC1_1", 1) * across,
-                value("PC1_2", 0) * across,
-                value("PC2_1", 0) * along,
-                value("PC2_2", 1) * along,
-            )
-        else:
-            angle = math.radians(value("CROTA2", 0))
-            sine, cosine = math.sin(angle), math.cos(angle)
-            made = (across * cosine, -along * sine, across * sine, along * cosine)
-    return made if abs(made[0] * made[3] - made[1] * made[2]) > 0 else None
-
-
-def wcs_pixel_scale_arcsec(cards: Mapping[str, HeaderValue]) -> float | None:
-    """The size of a pixel on the sky: the root of the matrix's determinant."""
-    found = matrix(cards)
-    return None if found is None else math.sqrt(abs(found[0] * found[3] - found[1] * found[2])) * 3600
 
 
 def trimmed_wcs(cards: Mapping[str, HeaderValue], one: Amplifier) -> dict[str, HeaderValue]:

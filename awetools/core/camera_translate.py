@@ -12,23 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from .camera_detectors import DetectorAddress, HduInfo, extension_cards
-from .camera_layout import (
-    Image,
-    Placed,
-    celestial_wcs,
-    place_amplifiers,
-    trimmed_wcs,
-    wcs_pixel_scale_arcsec,
-)
+from .camera_layout import Image, Placed, celestial_wcs, place_amplifiers, trimmed_wcs
 from .camera_rules import Cards, Found, fill, first_date, first_value, plain_text
 from .camera_tables import RULE_FIELDS, Camera, safe_name
 from .errors import BadHeader, BadValue, UnknownName, nearest
-from .evaluation import holds, number
-from .expression import Node, names
+from .expressions.evaluation import holds, number
+from .expressions.expression import Node, names
 from .fitsheader import Header
 from .meta import ALIASES, FIELDS, FRAME_TYPES, OVERSCAN_MODES, Field
 from .sections import amplifiers_from_meta, amplifiers_to_meta, detector_shape
 from .units import evening, iso_text, moment, to_j2000
+from .wcscards import wcs_pixel_scale_arcsec
 
 _FILE_NAMES = ("instrument", "detector", "exposure")
 _DERIVED = {

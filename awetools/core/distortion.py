@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import comb
 from typing import Any
 
-from .camera_layout import matrix
 from .errors import BadHeader
 from .fitsheader import HeaderValue
+from .wcscards import matrix
 
 # TPV has terms up to this degree.
 HIGHEST_DEGREE = 7
@@ -24,6 +23,7 @@ _SIP_KEY = re.compile(r"(?:A|B|AP|BP)_(?:ORDER|DMAX|\d+_\d+)\Z")
 
 # Powers of two variables to a coefficient.
 Polynomial = dict[tuple[int, int], float]
+Matrix = tuple[float, float, float, float]
 
 
 def has_sip(wcs: Mapping[str, Any]) -> bool:
@@ -46,56 +46,84 @@ def sip_as_tpv(wcs: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
         raise BadHeader(
             f"SIP terms on {' '.join(types)} cannot be written as TPV: only those of TAN can", hint=AS_IT_IS
         )
-    first, second = _offsets(wcs)
-    ahead = _substituted(first, linear), _substituted(second, linear)
-    cd11, cd12, cd21, cd22 = linear
-    along_x = _sum(_scaled(ahead[0], cd11), _scaled(ahead[1], cd12))
-    along_y = _sum(_scaled(ahead[0], cd21), _scaled(ahead[1], cd22))
+    along_x, along_y = conjugated(*sip_offsets(wcs, HIGHEST_DEGREE), linear)
     made: dict[str, HeaderValue] = {key: value for key, value in wcs.items() if not _SIP_KEY.match(key)}
     made |= {f"CTYPE{axis}": _tpv_type(one) for axis, one in enumerate(types, 1)}
-    made |= _terms("PV1_", along_x)
+    return made | tpv_terms(along_x, along_y)
+
+
+def tpv_terms(x: Polynomial, y: Polynomial) -> dict[str, HeaderValue]:
+    """The PV cards of a map behind the matrix; raises BadHeader beyond degree 7."""
+    degree = max((p + q for terms in (x, y) for (p, q), value in terms.items() if value), default=1)
+    if degree > HIGHEST_DEGREE:
+        raise BadHeader(f"a distortion of degree {degree}: TPV has no terms beyond {HIGHEST_DEGREE}")
     # The second axis has its own coordinate first.
-    made |= _terms("PV2_", {(q, p): value for (p, q), value in along_y.items()})
-    return made
+    return {**_terms("PV1_", x), **_terms("PV2_", {(q, p): value for (p, q), value in y.items()})}
 
 
 def _tpv_type(text: str) -> str:
     return f"{text[:5].ljust(5, '-')}TPV"
 
 
-def _offsets(wcs: Mapping[str, HeaderValue]) -> tuple[Polynomial, Polynomial]:
-    """u + A(u, v) and v + B(u, v), of the pixel offsets u and v from CRPIX."""
+def sip_offsets(wcs: Mapping[str, HeaderValue], highest_degree: int) -> tuple[Polynomial, Polynomial]:
+    """u + A(u, v) and v + B(u, v), of the pixel offsets u and v from CRPIX.
+
+    Raises BadHeader for a term that is not 0 beyond the highest degree.
+    """
     found: dict[str, Polynomial] = {"A": {(1, 0): 1.0}, "B": {(0, 1): 1.0}}
     for key, value in wcs.items():
         match = _SIP_TERM.match(key)
         if match is None or isinstance(value, str) or not value:
             continue
         powers = (int(match[2]), int(match[3]))
-        if sum(powers) > HIGHEST_DEGREE:
+        if sum(powers) > highest_degree:
             raise BadHeader(
-                f"{key} = {value}: TPV has no terms beyond degree {HIGHEST_DEGREE}", hint=AS_IT_IS
+                f"{key} = {value}: terms beyond degree {highest_degree} cannot be told", hint=AS_IT_IS
             )
         terms = found[match[1]]
         terms[powers] = terms.get(powers, 0.0) + float(value)
     return found["A"], found["B"]
 
 
-def _substituted(terms: Polynomial, linear: tuple[float, float, float, float]) -> Polynomial:
-    """A polynomial of u and v as one of the world coordinates that the linear part makes of them."""
+def conjugated(x: Polynomial, y: Polynomial, linear: Matrix) -> tuple[Polynomial, Polynomial]:
+    """A map of the plane as it looks behind a matrix: the inverse matrix, the map, then the matrix.
+
+    Of SIP (which acts on pixel offsets) it makes TPV (which acts behind the matrix); with
+    the inverse matrix, SIP of TPV.
+    """
     cd11, cd12, cd21, cd22 = linear
-    determinant = cd11 * cd22 - cd12 * cd21
-    u: Polynomial = {(1, 0): cd22 / determinant, (0, 1): -cd12 / determinant}
-    v: Polynomial = {(1, 0): -cd21 / determinant, (0, 1): cd11 / determinant}
+    (a, b, c, d) = inverse(linear)
+    u: Polynomial = {(1, 0): a, (0, 1): b}
+    v: Polynomial = {(1, 0): c, (0, 1): d}
+    ahead = substituted(x, u, v), substituted(y, u, v)
+    return (
+        _sum(_scaled(ahead[0], cd11), _scaled(ahead[1], cd12)),
+        _sum(_scaled(ahead[0], cd21), _scaled(ahead[1], cd22)),
+    )
+
+
+def inverse(linear: Matrix) -> Matrix:
+    """The inverse of a matrix of two rows."""
+    a, b, c, d = linear
+    determinant = a * d - b * c
+    return d / determinant, -b / determinant, -c / determinant, a / determinant
+
+
+def substituted(terms: Polynomial, u: Polynomial, v: Polynomial) -> Polynomial:
+    """A polynomial whose variables are polynomials themselves, multiplied out."""
+    degree = max((max(powers) for powers in terms), default=0)
+    u_powers, v_powers = _powers(u, degree), _powers(v, degree)
     made: Polynomial = {}
     for (p, q), value in terms.items():
-        made = _sum(made, _scaled(_product(_power(u, p), _power(v, q)), value))
+        made = _sum(made, _scaled(_product(u_powers[p], v_powers[q]), value))
     return made
 
 
-def _power(linear: Polynomial, n: int) -> Polynomial:
-    """A sum of two terms to a power, by the binomial theorem."""
-    a, b = linear[1, 0], linear[0, 1]
-    return {(n - k, k): comb(n, k) * a ** (n - k) * b**k for k in range(n + 1)}
+def _powers(base: Polynomial, highest: int) -> list[Polynomial]:
+    made: list[Polynomial] = [{(0, 0): 1.0}]
+    for _ in range(highest):
+        made.append(_product(made[-1], base))
+    return made
 
 
 def _product(one: Polynomial, other: Polynomial) -> Polynomial:
@@ -116,12 +144,12 @@ def _sum(one: Polynomial, other: Polynomial) -> Polynomial:
 
 def _terms(prefix: str, terms: Polynomial) -> dict[str, float]:
     """PV cards of a polynomial; those of the radius are 0 and left out."""
-    found = {f"{prefix}{_number(*powers)}": value for powers, value in sorted(terms.items()) if value}
+    found = {f"{prefix}{tpv_number(*powers)}": value for powers, value in sorted(terms.items()) if value}
     # Programs take a missing linear term for 1.
     return {f"{prefix}1": 0.0, **found}
 
 
-def _number(p: int, q: int) -> int:
+def tpv_number(p: int, q: int) -> int:
     """The number of the TPV term x^p y^q; odd degrees are followed by a term of the radius."""
     degree = p + q
     before = sum(n + 1 + (n % 2) for n in range(degree))

@@ -8,7 +8,18 @@ import os
 from types import ModuleType
 
 # One `_NAME.c` each in this folder.
-KERNELS = ("bytes", "calibrate", "cosmic", "overscan", "sha256", "smooth", "stack", "stats", "weight")
+KERNELS = (
+    "bytes",
+    "calibrate",
+    "cosmic",
+    "overscan",
+    "sha256",
+    "smooth",
+    "sources",
+    "stack",
+    "stats",
+    "weight",
+)
 
 # `numpy` here makes every kernel's twin do the work.
 SWITCH = "AWETOOLS_KERNELS"

@@ -1,0 +1,120 @@
+"""A frame made ready for the search of sources: less its sky, its noise known, its pixels sorted into good and bad."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadPixels, BadValue, Mixture
+from .mask import ZERO_WEIGHT, Bit
+from .smooth import Blocks, block_statistics, fill_gaps, interpolate_blocks, median_filter
+from .sourcestamp import BAD, SATURATED
+from .stats import clipped
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+_OTHER_BITS = ZERO_WEIGHT & ~int(Bit.SATURATED)
+# So many pixels along each axis tell the scatter of an image.
+_SAMPLE = 360
+# Rows that stay in the processor's cache.
+_BLOCK_ROWS = 64
+
+
+class Ready(NamedTuple):
+    """A frame less its sky, (ny, nx) each: values, weight of the background, and flags of pixels.
+
+    ``image`` in ADU, ``weight`` in ADU^-2 (0 where a pixel has none), ``flags``
+    of bits BAD and SATURATED; ``level_adu`` and ``noise_adu`` are the medians of sky and noise.
+    """
+
+    image: Floats
+    weight: Floats
+    flags: Bytes
+    level_adu: float
+    noise_adu: float
+
+
+def make_ready(
+    data: Array, weight: Array | None, mask: Array | None, mesh_px: int, sky: bool = True
+) -> Ready:
+    """Subtract the sky and sort the pixels of one frame.
+
+    ``data`` (ny, nx) in ADU; ``weight`` the inverse variance of its background (ADU^-2), 0 where
+    masked; without it the noise is measured in the blocks of the sky. ``mask`` is of the bits
+    of :class:`Bit`; a saturated pixel keeps its value and counts as light, other masked
+    ones are left out, as is what is not finite. ``sky`` False: there is none to subtract.
+    ``Mixture`` if the shapes differ, ``BadPixels`` where no pixel can be used or all are alike.
+    """
+    if data.ndim != 2 or not data.size:
+        raise BadValue(f"an image has two axes and pixels in it, not the shape {data.shape}")
+    for name, plane in (("weight", weight), ("mask", mask)):
+        if plane is not None and plane.shape != data.shape:
+            raise Mixture(f"a {name} of shape {plane.shape} for an image of {data.shape}")
+    flags = _flags(data, weight, mask)
+    usable = flags == 0
+    if not usable.any():
+        raise BadPixels(f"none of {data.size} pixels can be used: {_what(flags)}")
+    # Small frames have smaller blocks, so that there are some.
+    blocks = block_statistics(data, usable, max(2, min(mesh_px, min(data.shape))))
+    level = interpolate_blocks(median_filter(fill_gaps(blocks.mode)), blocks, (data.shape[0], data.shape[1]))
+    typical = float(np.median(level[:: _step(data.shape[0]), :: _step(data.shape[1])]))
+    if not sky:
+        level[:] = 0
+    image = np.subtract(data, level, out=level, dtype=np.float32, casting="unsafe")
+    if not usable.all():
+        image[~np.isfinite(image)] = 0
+    if weight is None:
+        noise = _noise(blocks, (data.shape[0], data.shape[1]))
+        plane = np.divide(np.float32(1), np.square(noise, out=noise), out=noise)
+    else:
+        plane = np.ascontiguousarray(weight, np.float32)
+    some = plane[:: _step(data.shape[0]), :: _step(data.shape[1])]
+    known = some[(some > 0) & (some < np.inf)]
+    usual = float(np.median(known)) if known.size else 1.0
+    return Ready(image, plane, flags, typical, usual**-0.5)
+
+
+def scatter(values: Floats, flags: Bytes) -> float:
+    """Clipped standard deviation of the pixels of an image that can be used, from a sample; nan without any."""
+    at = (slice(None, None, _step(values.shape[0])), slice(None, None, _step(values.shape[1])))
+    return clipped(values[at][flags[at] == 0]).stdev
+
+
+def _step(length: int) -> int:
+    return max(1, length // _SAMPLE)
+
+
+def _flags(data: Array, weight: Array | None, mask: Array | None) -> Bytes:
+    flags = np.zeros(data.shape, np.uint8)
+    for y0 in range(0, data.shape[0], _BLOCK_ROWS):
+        rows = slice(y0, y0 + _BLOCK_ROWS)
+        refused = ~np.isfinite(data[rows])
+        burnt = np.zeros_like(refused)
+        if mask is not None:
+            burnt = (mask[rows] & int(Bit.SATURATED)) != 0
+            refused |= (mask[rows] & _OTHER_BITS) != 0
+        if weight is not None:
+            refused |= ~((weight[rows] > 0) & (weight[rows] < np.inf)) & ~burnt
+        flags[rows][burnt] = SATURATED
+        flags[rows][refused] = BAD
+    return flags
+
+
+def _what(flags: Bytes) -> str:
+    burnt = int(np.count_nonzero(flags == SATURATED))
+    return f"{burnt} are saturated, {flags.size - burnt} masked, without weight or not finite"
+
+
+def _noise(blocks: Blocks, shape: tuple[int, int]) -> Floats:
+    coarse = median_filter(fill_gaps(blocks.stdev))
+    if not coarse.max() > 0:
+        raise BadPixels("the image is constant: without noise or weight nothing can be significant")
+    # A block of constant values says nothing of the noise.
+    coarse = np.maximum(coarse, 0.1 * float(np.median(coarse[coarse > 0])))
+    smooth = interpolate_blocks(coarse, blocks, shape)
+    result: Floats = np.maximum(smooth, np.float32(0.5 * coarse.min()))
+    return result

@@ -1,0 +1,1 @@
+"""The sky: world coordinates, reference catalogues, and the solution that joins pixels to both."""

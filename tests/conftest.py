@@ -84,6 +84,7 @@ def _reduced(_ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("coldpix", "domeflat"),
         ("flat", "domeflat"),
         ("reduce", "raw_science"),
+        ("sources", "reduced"),
         ("twiflat", "raw_twiflat"),
         ("nightflat", "raw_science"),
         ("fringe", "raw_science"),

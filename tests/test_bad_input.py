@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awetools.core.store import init_store
+from awetools.core.store import Store, init_store
 from tests.support import InProcess, Ran, bias_frames, program, write_raw
 
 
@@ -324,3 +324,10 @@ def _refused(ran: Ran, code: int, *said: str) -> None:
     for one in said:
         assert one in ran.err, f"{one!r} not in: {ran.err}"
     assert "Traceback" not in ran.err and "bug" not in ran.err.split(":")[1:2]
+
+
+def test_the_header_of_a_product_is_not_that_of_a_raw_frame(shared_store: Store, run: InProcess) -> None:
+    product = next((shared_store.root / "bias").rglob("*.fits"))
+    ran = run("header", product)
+    assert ran.code == 4
+    assert "made by awetools, no raw frame" in ran.err and "awe-lineage" in ran.err

@@ -39,6 +39,7 @@ PLAIN |= {"dead_amplifiers"}
 PLAIN |= {"cold_pixels", "cold_columns"}
 PLAIN |= {"nonlinear_pixels", "cosmic_pixels", "trail_pixels", "trails"}
 PLAIN |= {"uncalibrated_pixels", "min_response", "max_response"}
+PLAIN |= {"sources", "stars", "saturated_sources", "ellipticity", "noise_ratio"}
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 tools = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)

@@ -52,7 +52,7 @@ def test_the_python_of_the_readme_runs(
     monkeypatch.setenv("MPLBACKEND", "agg")
     five_lines, recipe = fenced_blocks((ROOT / "README.md").read_text(), "python")
     drawn: dict[str, list[float]] = {}
-    there = five_lines.replace("'loral'", repr(awetools.Reduced.limit(1)[0].detector))
+    there = five_lines.replace('"loral"', repr(awetools.Reduced.limit(1)[0].detector))
     exec(compile(there, "README.md", "exec"), drawn)
     assert len(drawn["x"]) == len(drawn["y"]) > 0
     exec(compile(recipe, "README.md", "exec"), {})

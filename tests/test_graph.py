@@ -76,7 +76,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = init_store(base / "store").root
     awe("ingest", "-q", base / "first" / "raw", base / "second" / "raw", cwd=root)
     # Flats and reduced frames use a night flat and a fringe map that exist, and make none for it.
-    for kind in ("nightflat", "fringe", "reduced"):
+    for kind in ("nightflat", "fringe", "sources"):
         ran = program("make", "-q", kind, "night=2024-03-02", *SETS, cwd=root)
         assert ran.code == 0, ran.err
     return root
@@ -299,7 +299,7 @@ def test_a_frame_judged_bad_touches_what_was_made_of_it_and_nothing_else(store: 
         touched = {_name_of(node) for node in (*found.to_make, *found.blocked)}
         if row["kind"] == "raw_science":
             # What was made of it alone is nobody's target any more.
-            hanging -= {name for name in hanging if name[0] == "reduced"} - touched
+            hanging -= {name for name in hanging if name[0] in ("reduced", "sources")} - touched
         assert touched == hanging, row["path"]
     finally:
         append_verdict(store, row["content"], "none", "a test", "somebody")

@@ -92,6 +92,8 @@ def test_a_dry_run_and_what_is_wrong_judge_nothing(bias: Path, run: InProcess) -
         ((bias, "bad", "--undo", "--reason", "x"), "exclude each other"),
         ((bias, "--reason", "x"), "which verdict"),
         ((bias, "-n"), "which verdict"),
+        (("baad", bias, "--reason", "x"), "'baad' (nearest: bad); the verdicts are: good, bad, ready"),
+        ((bias, "redy"), "'redy' (nearest: ready)"),
         ((bias, "bad", "--reason", "x", "--history"), "exclude each other"),
         ((bias, "--limit", "3"), "only --queue takes"),
         (("--queue", "--reason", "x"), "exclude each other"),

@@ -312,6 +312,15 @@ def test_night_flats_say_that_the_objects_are_not_on_record(run: InProcess, shar
     assert all("not on record" in one["by"] for one in said)
 
 
+def _check_that_what_is_below_the_limit_says_so(run: InProcess, product: Path) -> None:
+    places = np.argwhere(plane_of(product, "MASK") & 8)[:60] + 1
+    lines = told(run, *(part for y, x in places for part in ("--at", f"{x},{y}")), product)
+    found = [one for line in lines for one in line.get("masked", ()) if one["name"] == "cosmic"]
+    below = [one for one in found if one["sigma"] is not None and one["sigma"] < 4.5]
+    assert below and all("less is asked" in one["detail"] or "how sharp" in one["detail"] for one in below)
+    assert not any("less is asked" in one["detail"] for one in found if one not in below)
+
+
 @pytest.mark.parametrize(("bit", "name"), [(1, "hot"), (2, "cold"), (8, "cosmic"), (512, "uncalibrated")])
 def test_each_bit_is_followed_to_its_source(run: InProcess, shared_store: Store, bit: int, name: str) -> None:
     sources = {"hot": "hotpix", "cold": "coldpix", "cosmic": "reduced", "uncalibrated": "flat"}
@@ -324,6 +333,8 @@ def test_each_bit_is_followed_to_its_source(run: InProcess, shared_store: Store,
     reasons = [one for one in told_first["masked"] if one["name"] == name]
     assert name in told_first["mask"] and [one["kind"] for one in reasons] == [sources[name]]
     assert reasons[0]["detail"] and reasons[0]["bit"] == bit
+    if name == "cosmic":
+        _check_that_what_is_below_the_limit_says_so(run, product)
     for via in reasons[0]["via"]:
         assert plane_of(via, "MASK")[y - 1, x - 1] & bit
 
@@ -497,8 +508,10 @@ def test_the_sky_leads_to_the_pixel(run: InProcess, shared_store: Store) -> None
     ra, dec = (float(one) for one in WCS(astropy_fits.Header(cards)).all_pix2world(61.3, 51.8, 1))
     assert told(run, "--at-sky", f"{ra:.9f},{dec:.9f}", product)[0]["at"] == [61, 52]
     far = run("lineage", "--at-sky", f"{ra:.6f},{dec + 0.9:.6f}", product)
-    assert far.code == 2 and "it has no pixel" in far.err
-    assert run("lineage", "--at-sky", f"{(ra + 180) % 360:.6f},{-dec:.6f}", product).code == 2
+    assert far.code == 2 and f"it has no pixel at {ra:.7g},{dec + 0.9:.7g}: the frame is " in far.err
+    assert " arcmin around " in far.err and "cone(" in far.err
+    ran = run("lineage", "--at-sky", f"{(ra + 180) % 360:.6f},{-dec:.6f}", product)
+    assert ran.code == 2 and "it has no pixel at" in ran.err
 
 
 def test_no_coordinates_is_said(run: InProcess, shared_store: Store) -> None:

@@ -199,6 +199,18 @@ def test_a_corrected_filter_is_the_cause_and_not_the_other_flat(
     assert f"is {was!r} in the first, {now!r} in the second, set by hand to {now}" in cause["text"]
 
 
+def test_frames_of_two_filters_are_told_apart_by_these(first: str, run: InProcess) -> None:
+    one = read_record(sidecar(Path(first)))["meta"]
+    other, meta = next(
+        (path, meta)
+        for path in sorted(Path("reduced").glob("*/*.fits"))
+        if (meta := read_record(sidecar(path))["meta"])["filter"] != one["filter"]
+    )
+    ran = run("lineage", "--diff", first, other)
+    assert f"(filter {one['filter']}" in ran.lines[0] and f"(filter {meta['filter']}" in ran.lines[0]
+    assert "detector" not in ran.lines[0]
+
+
 @pytest.fixture
 def two_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess, make: Make) -> list[Path]:
     """Biases of one night, and a store with the read noises of two; the working directory."""

@@ -491,7 +491,7 @@ def test_a_torn_journal(store: Path) -> None:
     ("words", "code", "said"),
     [
         (["object=SIMFELD"], 5, "nearest: SIMFIELD"),
-        (["night=2024-03-03"], 5, "nearest: 2024-03-02"),
+        (["night=2024-03-03"], 5, "written YYYY-MM-DD (there is: 2024-03-02)"),
         (["filter=r"], 5, "awe-query raw_science"),
         (["object like 'M99*'"], 5, "awe-query raw_science"),
         (["exptime_s > 1e9"], 5, "awe-query raw_science"),

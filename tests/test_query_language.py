@@ -539,6 +539,17 @@ def test_a_region_that_is_none_is_refused(text: str) -> None:
         parse(text)
 
 
+def test_regions_take_texts_and_arithmetic() -> None:
+    assert parse("cone('13:30:00', '-47:15:00', 5/60 + 0)") == parse(f"cone(202.5, -47.25, {5 / 60!r})")
+    corners = "'00:40:00', '+01:00:00', 2*10, 1, 15, -(6-1)"
+    assert parse(f"polygon({corners})") == parse("polygon(10, 1, 20, 1, 15, -5)")
+    for text in ("cone(1, 2, '0:05:00')", "cone('13:70:00', 2, 1)", "cone(1, 2, 1/0)", "cone(1, 95, 1)"):
+        with pytest.raises(UsageError, match="degrees"):
+            parse(text)
+    with pytest.raises(UsageError, match="in quotes"):
+        parse("cone(13:29:52.7, 47, 1)")
+
+
 def test_cones_find_frames(reduced_store: Store) -> None:
     rows = found([reduced_store], "raw_science", "ra_deg is not null", "path", "ra_deg", "dec_deg")
     assert rows
@@ -627,10 +638,26 @@ def test_what_makes_no_sense_is_refused_in_words(reduced_store: Store, run: InPr
     ):
         ran = run("query", "reduced", *words)
         assert ran.code == 2 and said in ran.err and not ran.out, (words, ran.err)
+    (night,) = {row["night"] for row in found([reduced_store], "reduced", "", "night")}
+    written = f"it is written YYYY-MM-DD (there is: {night})"
+    for word in (f"night={night.replace('-', '')}", "date=2017-3-2", "night>20990302", "night=2031-01-01"):
+        ran = run("query", "reduced", word)
+        assert ran.code == 5 and written in ran.err and not ran.out, (word, ran.err)
+    assert "no filter" not in run("query", "reduced", "filter=*", "sky_adu<-1e9").err
     assert run("query", "reduced", "object=x or " * 1000 + "object=x").err.count("object") < 100
     assert len(run("query", "reduced", "--group", "wcs", "--get", "wcs,count").lines) > 1
     shown = run("query", "reduced", "--get", "path,filter", "-0").out
     assert shown.count("\0") == len(found([reduced_store], "reduced", "")) and "\n" not in shown
+
+
+def test_a_star_is_all_fields_of_a_kind(reduced_store: Store, run: InProcess, tmp_path: Path) -> None:
+    (first, *_) = [
+        json.loads(line) for line in run("query", "reduced", "--get", "*,flat.path", "--json").lines
+    ]
+    fields = [line.split("\t")[:2] for line in run("query", "reduced", "--fields").lines]
+    assert list(first) == [name for name, what in fields if what not in ("link", "links")] + ["flat.path"]
+    for name in ("all.vot", "all.fits", "all.csv"):
+        assert run("query", "reduced", "--get", "*", "-o", tmp_path / name).code == 0
 
 
 # SQL
@@ -658,6 +685,10 @@ def test_sql_is_asked_on_views_and_changes_nothing(reduced_store: Store, run: In
     assert [tuple(json.loads(line).values()) for line in ran.lines] == [
         (row["path"], row["sky_adu"]) for row in rows
     ]
+    (name,) = run("sql", "SELECT filename FROM products WHERE kind = 'reduced' ORDER BY path LIMIT 1").lines[
+        1:
+    ]
+    assert name == Path(rows[0]["path"]).name
     assert run("sql", "SELECT count(*) AS n FROM raws").lines == [
         "n",
         str(len(found([reduced_store], "raw", ""))),
@@ -678,7 +709,8 @@ def test_sql_is_asked_on_views_and_changes_nothing(reduced_store: Store, run: In
         ("VACUUM INTO 'x'", "ATTACH"),
         ("SELECT 1; SELECT 2", "one statement"),
         ("SELECT zeroblob(2000000000)", "too big"),
-        ("SELECT * FROM prodcts", "prodcts"),
+        ("SELECT * FROM prodcts", "prodcts (nearest: products)"),
+        ("SELECT p.file_name FROM products AS p", "p.file_name (nearest: filename)"),
         ("SELECT 1 AS a, 2 AS a", "two columns"),
         ("", "no SQL"),
         ("BEGIN", "not allowed"),

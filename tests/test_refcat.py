@@ -372,7 +372,7 @@ def test_a_header_that_contradicts_itself_is_refused(stars: Columns, tmp_path: P
 MAKE = """
 import resource, sys
 import numpy as np
-from awetools.core.refshards import write_catalogue
+from awetools.core.catalogues.refshards import write_catalogue
 def pieces(count):
     rng = np.random.default_rng(1)
     for _ in range(count // 100_000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import AweError, NoImage, NoStore, UsageError, worst
+from ..core.errors import AweError, NoImage, NoStore, UnknownName, UsageError, nearest, worst
 from . import options
 from .messages import Failures, Messenger
 from .runner import launch
@@ -126,7 +127,14 @@ def _verdict_of(names: Sequence[str]) -> tuple[str | None, list[str]]:
         raise UsageError(
             f"{files[0]} and {files[-1]} are both verdicts", hint=f"a file of that name is ./{files[-1]}"
         )
-    return (files.pop(ends[0]), files) if ends else (None, files)
+    if ends:
+        return files.pop(ends[0]), files
+    for word in (files[0], files[-1]) if files else ():
+        if re.fullmatch("[A-Za-z]+", word) and not os.path.lexists(word):
+            raise UnknownName(
+                f"no verdict, nor file, {word!r}{nearest(word, list(WORDS))}; the verdicts are: {', '.join(WORDS)}"
+            )
+    return None, files
 
 
 def _subjects(names: Sequence[str], messenger: Messenger) -> tuple[list[Subject], list[int]]:

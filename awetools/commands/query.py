@@ -35,7 +35,8 @@ MOST_SHOWN = 300
     "--get",
     "columns",
     metavar="NAME,...",
-    help="The attributes to print: fields of the meta, measures, path, flags, ..., also along links.",
+    help="The attributes to print: fields of the meta, measures, path, flags, ..., also along links; "
+    "'*' is all of KIND, without links.",
 )
 @click.option("--order", metavar="NAME[:desc],...", default="", help="Sort by these. [default: obs_start]")
 @click.option(
@@ -110,7 +111,9 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
     if given["group"]:
         return _groups(kind, conditions, given, stores, kinds)
     output = _output(given)
-    columns = _split(given["columns"]) or (["path"] if output.form == "paths" else list(DEFAULT_COLUMNS))
+    every = [name for name, *_ in fields_of(kind, kinds)]
+    columns = [name for one in _split(given["columns"]) for name in (every if one == "*" else [one])]
+    columns = columns or (["path"] if output.form == "paths" else list(DEFAULT_COLUMNS))
     refuse_same_names(columns, output)
     question = question_from_words(
         kind, conditions, columns, _split(given["order"]), given["limit"], given["newest"]
@@ -124,16 +127,36 @@ def command(messenger: Messenger, /, kind: str, conditions: tuple[str, ...], **g
     if gone:
         messenger.note(f"left out {gone[0]}{_more(gone)}: the file is gone; awe-verify names all")
     if not printed:
-        raise _nothing(kind, conditions)
+        raise _nothing(kind, conditions, stores)
     return 0
 
 
-def _nothing(kind: str, conditions: Sequence[str]) -> NoMatch:
+def _nothing(kind: str, conditions: Sequence[str], stores: Sequence[Store]) -> NoMatch:
     asked = " ".join(conditions)
     shown = asked if len(asked) <= MOST_SHOWN else f"{asked[:MOST_SHOWN]}..."
     return NoMatch(
-        f"no {kind}{' with ' if conditions else ''}{shown}", hint=_what_helps(kind, bool(conditions))
+        f"no {kind}{' with ' if conditions else ''}{shown}{_not_there(kind, conditions, stores)}",
+        hint=_what_helps(kind, bool(conditions)),
     )
+
+
+def _not_there(kind: str, conditions: Sequence[str], stores: Sequence[Store]) -> str:
+    """Which value of a field is not there at all, with the nearest, or with those that are."""
+    from contextlib import closing
+
+    from ..core.expressions.absent import absent
+    from ..core.expressions.expression import parse_words
+    from ..core.indexing.index import META_COLUMNS
+    from ..core.indexing.stock import Stock
+    from ..core.meta import ALIASES, FRAME_TYPES
+
+    with closing(Stock(tuple(stores))) as stock:
+
+        def values_of(name: str) -> Sequence[object]:
+            is_text = META_COLUMNS.get(ALIASES.get(name, name)) == "TEXT"
+            return stock.distinct(FRAME_TYPES if kind == "raw" else [kind], name) if is_text else []
+
+        return absent(parse_words(conditions), values_of)
 
 
 def _what_helps(kind: str, narrowed: bool) -> str:
@@ -198,7 +221,7 @@ def _groups(
         options.print_line(str(len(rows)))
         return 0
     if not print_answer(_shown(rows[: given["limit"]], shown), _group_columns(kind, terms, kinds), output):
-        raise _nothing(kind, conditions)
+        raise _nothing(kind, conditions, stores)
     return 0
 
 

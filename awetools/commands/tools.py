@@ -34,7 +34,7 @@ def _tools(*names: str) -> tuple[Tool, ...]:
 
 # In the order in which a night's work meets them.
 GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
-    ("Begin", _tools("simulate", "init", "ingest", "header", "params")),
+    ("Begin", _tools("simulate", "init", "ingest", "header", "params", "refcat")),
     (
         "Make products",
         _tools(
@@ -50,6 +50,7 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "flat",
             "fringe",
             "reduce",
+            "sources",
         ),
     ),
     ("Ask for products", _tools("make", "node")),

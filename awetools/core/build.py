@@ -195,7 +195,8 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
     from .pixels.stats import all_finite
 
     if result.table is not None:
-        return [Plane(name=plan.kind.name.upper(), table=dict(result.table), units=dict(result.units))]
+        table, units = dict(result.table), dict(result.units)
+        return [Plane(name=plan.kind.name.upper(), table=table, units=units, cards=result.cards)]
     unit = plan.kind.unit if result.unit is None else result.unit
     planes = []
     for name, data in result.planes.items():

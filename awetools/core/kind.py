@@ -137,7 +137,8 @@ class Result:
     to 1-D array. units: column to unit. meta: fields that the recipe knows
     better than its inputs. used: role to a sentence, when a recipe worked
     without an optional input and took a value from elsewhere. unit: that of the
-    pixels, where it is not the kind's.
+    pixels, where it is not the kind's. cards: keyword, value and comment that the header
+    of the table has besides.
     """
 
     planes: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -148,6 +149,7 @@ class Result:
     meta: Mapping[str, object] = field(default_factory=dict)
     used: Mapping[str, str] = field(default_factory=dict)
     unit: str | None = None
+    cards: Sequence[tuple[str, str | float, str]] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import BeingWritten, Unavailable
+from .files import held, is_held
 from .indexing.index import drop_index_leftover, product_row, put_records
 from .products import file_sha256, staged, state_of
 from .publish import finish_rename, read_record_or_none
@@ -23,6 +25,8 @@ STAGED = re.compile(rf"{FITS_NAME}\.(?P<digest>[0-9a-f]{{8}})\.new\Z", re.IGNORE
 PART = re.compile(rf"{FITS_NAME}\.(?P<pid>\d{{1,7}})\.part\Z", re.IGNORECASE)
 LOCK = re.compile(rf"{FITS_NAME}\.lock\Z", re.IGNORECASE)
 SMALL = re.compile(r"\.(?P<name>.+\.(?:json|toml|d))\.(?P<pid>\d{1,7})\.new\Z")
+# A reference catalogue that is being made or removed; a directory.
+CATALOGUE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,7})\.catalogue\Z", re.DOTALL)
 # A small file is written in far less, and who writes a large one holds its product's lock.
 DEAD_AFTER_S = 60.0
 
@@ -40,6 +44,20 @@ def is_leftover_name(name: str) -> bool:
     return name.startswith(".") and any(form.match(name) for form in (STAGED, PART, LOCK, SMALL))
 
 
+def is_catalogue_leftover(path: Path) -> bool:
+    """Whether a path is a reference catalogue that was not made, or not removed, to the end."""
+    return bool(CATALOGUE.match(path.name)) and path.is_dir() and not path.is_symlink()
+
+
+def catalogue_leftovers(directory: Path) -> Iterator[Path]:
+    """The reference catalogues in a directory that were not finished."""
+    try:
+        found = sorted(directory.iterdir())
+    except OSError:
+        return
+    yield from filter(is_catalogue_leftover, found)
+
+
 def small_leftovers(directory: Path) -> Iterator[Path]:
     """The small files below a directory that were not finished."""
     for here, _, names in os.walk(directory):
@@ -50,6 +68,9 @@ def is_dead(path: Path) -> bool:
     """Whether no living program is at work on a leftover, and no replacement needs it."""
     if is_handover(path):
         return is_waiting(path)
+    if is_catalogue_leftover(path):
+        pid = int(path.name.rsplit(".", 2)[1])
+        return not is_held(path) and (_is_old(path) or not _is_alive(pid))
     target = _target_of(path)
     if not os.path.lexists(path) or (target is not None and is_locked(target)):
         return False
@@ -127,6 +148,8 @@ def _is_half_replaced(target: Path) -> bool:
 def _remove(path: Path) -> bool:
     if not is_dead(path):
         return False
+    if is_catalogue_leftover(path):
+        return _remove_tree(path)
     target = _target_of(path)
     if target is None:
         return _unlink(path)
@@ -141,6 +164,17 @@ def _unlink(path: Path) -> bool:
         if ".sqlite" in path.name and store is not None:
             return drop_index_leftover(store, path)
         path.unlink()
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot be removed: {error.strerror}") from None
+
+
+def _remove_tree(path: Path) -> bool:
+    try:
+        with held(path):
+            shutil.rmtree(path)
         return True
     except FileNotFoundError:
         return False

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .camera import HduInfo, Translation, detectors, recognise, translate
-from .errors import AweError, NoRecord, NoSuchExtension, NoSuchFile, Unreadable
+from .errors import AweError, NoRecord, NoSuchExtension, NoSuchFile, Unreadable, WrongKind
 from .files import Address, Stamp, stamp_of
-from .record import check_raw_record, from_bytes
+from .record import check_raw_record, from_bytes, sidecar
 from .store import Store, read_raw_record, write_raw_record
 
 if TYPE_CHECKING:
@@ -139,9 +139,11 @@ def translate_fits(
 ) -> list[tuple[tuple[int, ...], Translation]]:
     """What each detector of an open file means, with the HDUs it consists of."""
     if "AWEKIND" in fits.hdus[0].header:
+        made = f"{fits.path}: a {fits.hdus[0].header['AWEKIND']} made by awetools"
+        if os.path.lexists(sidecar(Path(fits.path))):
+            raise WrongKind(f"{made}, no raw frame", hint=f"awe-lineage {shlex.quote(str(fits.path))}")
         raise NoRecord(
-            f"{fits.path}: a {fits.hdus[0].header['AWEKIND']} made by awetools whose record "
-            f"{fits.path}.json is missing",
+            f"{made} whose record {fits.path}.json is missing",
             hint="awe-lineage finds a copy of the record by its key; or make the product again",
         )
     hdus = [

@@ -62,6 +62,11 @@ class Store:
         """Camera tables of this store."""
         return self.awe / "cameras"
 
+    @property
+    def refcats_path(self) -> Path:
+        """Reference catalogues of this store, a directory each."""
+        return self.awe / "refcats"
+
     def holds(self, path: Path) -> bool:
         """Whether a path lies in this store."""
         return path.is_relative_to(self.root)

@@ -18,7 +18,15 @@ from .files import Stamp, parse_address, stamp_of
 from .indexing.index import absolute, index_leftovers, open_index
 from .indexing.indexrows import read_raw
 from .indexing.indexsync import differences
-from .leftovers import is_dead, is_finishable, is_leftover_name, leftover_text, small_leftovers
+from .leftovers import (
+    catalogue_leftovers,
+    is_catalogue_leftover,
+    is_dead,
+    is_finishable,
+    is_leftover_name,
+    leftover_text,
+    small_leftovers,
+)
 from .parallel import run_forked
 from .products import file_sha256, says_it_is_product, staged
 from .record import Record, read_record, recipe_key, sidecar
@@ -142,6 +150,7 @@ def _look_into(directory: Path) -> Work:
         *work.leftovers,
         *waiting(store),
         *small_leftovers(store.awe),
+        *catalogue_leftovers(store.refcats_path),
         *index_leftovers(store),
     )
     return replace(work, raws=raws, leftovers=leftovers, stores=(store,))
@@ -176,7 +185,9 @@ def _walk(directory: Path) -> Work:
             sort = _sort(name, names)
             if sort:
                 found[sort].append(here / (name.removesuffix(".json") if sort == "products" else name))
-        waiting += [here / name for name in reversed(folders) if name not in PASSED_OVER]
+        unfinished = [name for name in folders if is_catalogue_leftover(here / name)]
+        found["leftovers"] += [here / name for name in unfinished]
+        waiting += [here / name for name in reversed(folders) if name not in (*PASSED_OVER, *unfinished)]
     found["others"] = [path for path in found["others"] if says_it_is_product(path)]
     return Work(**{name: tuple(paths) for name, paths in found.items()})  # type: ignore[arg-type]
 

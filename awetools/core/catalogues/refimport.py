@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadValue, EmptyInput, Unreadable
+from ..files import parse_address
 from ..sky.refcat import COLUMNS, SUSPECT, Catalogue
 from ..units import angle_deg
 from .reflayouts import Mapped, mapped
@@ -63,6 +64,8 @@ class Told:
     epoch_yr: of the positions, where the table does not say it. equinox: of RA and Dec; before
     1984 that of FK4, else of FK5. missing: more numbers that stand for "not known".
     skip_bad: rows with impossible positions are left out and counted, rather than refused.
+    extension: the table in a file of several, unless the file's name says it: `file.fits[2]`.
+    origin: where the tables were fetched from.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class Told:
     missing: tuple[float, ...] = ()
     skip_bad: bool = False
     extension: str | int | None = None
+    origin: str = ""
 
 
 @dataclass
@@ -101,14 +105,9 @@ def import_catalogue(
     `open_table`, `mapped`, `write_catalogue`; Unreadable for a row whose position cannot be.
     """
     told = told or Told()
-    if not tables:
-        raise EmptyInput("no table to import")
-    if told.epoch_yr is not None and not FIRST_YEAR <= told.epoch_yr <= LAST_YEAR:
-        raise BadValue(f"the epoch is a year from {FIRST_YEAR:g} to {LAST_YEAR:g}, not {told.epoch_yr}")
-    opened = [open_table(one, told.extension) for one in tables]
-    maps = [mapped(table, told.columns, told.units) for table in opened]
-    for table, one in zip(opened, maps, strict=True):
-        _check(table, one, told)
+    understood = understand(tables, told)
+    opened, maps = [table for table, _ in understood], [one for _, one in understood]
+    paths = [parse_address(str(one)).path for one in tables]
     tallies = [Tally() for _ in opened]
     bands = _bands(maps)
     sources: list[dict[str, Any]] = []
@@ -117,10 +116,29 @@ def import_catalogue(
         for number, (table, one, tally) in enumerate(zip(opened, maps, tallies, strict=True)):
             yield from stars_of(table, one, told, tally, number * TABLE_ROWS)
         # Known only now; the header is written after the stars.
-        for place, (table, one, tally) in zip(tables, zip(opened, maps, tallies, strict=True), strict=True):
-            sources.append(_source(Path(place), table, one, tally, told))
+        for place, (table, one, tally) in zip(paths, zip(opened, maps, tallies, strict=True), strict=True):
+            sources.append(_source(place, table, one, tally, told))
 
     return write_catalogue(path, pieces(), bands, sources, name=name, duplicate_arcsec=duplicate_arcsec)
+
+
+def understand(tables: Sequence[str | Path], told: Told) -> list[tuple[RawTable, Mapped]]:
+    """Each table and what its columns are taken for; no star is read. Raises as `import_catalogue`."""
+    if not tables:
+        raise EmptyInput("no table to import")
+    if told.epoch_yr is not None and not FIRST_YEAR <= told.epoch_yr <= LAST_YEAR:
+        raise BadValue(f"the epoch is a year from {FIRST_YEAR:g} to {LAST_YEAR:g}, not {told.epoch_yr}")
+    found = []
+    for name in tables:
+        address = parse_address(str(name))
+        extension = told.extension if address.detector is None else address.detector
+        if isinstance(extension, str) and extension.isdecimal():
+            extension = int(extension)
+        table = open_table(address.path, extension)
+        found.append((table, mapped(table, told.columns, told.units)))
+    for table, one in found:
+        _check(table, one, told)
+    return found
 
 
 def _bands(maps: Sequence[Mapped]) -> list[str]:
@@ -133,7 +151,7 @@ def _check(table: RawTable, one: Mapped, told: Told) -> None:
     if one.layout.ask_equinox and told.equinox is None:
         raise BadValue(
             f"{table.where}: nothing in it tells the equinox of its positions",
-            hint="say equinox 2000 (Landolt 1992) or 1985 (Landolt 1983)",
+            hint="--equinox 2000 (Landolt 1992) or --equinox 1985 (Landolt 1983)",
         )
     if told.equinox is not None and not 1800 <= told.equinox <= 2100:
         raise BadValue(f"the equinox is a year from 1800 to 2100, not {told.equinox}")
@@ -157,6 +175,7 @@ def _source(path: Path, table: RawTable, one: Mapped, tally: Tally, told: Told) 
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
+        **({"origin": told.origin} if told.origin else {}),
         "file": path.name,
         "sha256": sha256,
         "form": table.form,
@@ -252,7 +271,7 @@ def _placed(position: Mapping[str, Doubles], where: str, tally: Tally, told: Tol
         raise Unreadable(
             f"{where}: row {tally.rows + place + 1}: RA {ra[place]:g}, Dec {dec[place]:g} degrees "
             f"is no position on the sky ({int(bad.sum())} such rows up to row {tally.rows + len(ra)})",
-            hint="name the units of RA and Dec, or leave such rows out",
+            hint="--unit ra_deg=hour (or another), or --skip-bad, which leaves such rows out",
         )
     tally.bad += int(bad.sum())
     tally.without_position += int(nowhere.sum())
@@ -337,7 +356,7 @@ def _factor(name: str, unit: str, where: str) -> float:
     if plain not in known:
         raise BadValue(
             f"{where}: the unit of {name} is {unit!r}, which is none of {', '.join(known)}",
-            hint=f"name the unit of {name}",
+            hint=f"--unit {name}={next(iter(known))} (or another)",
         )
     return known[plain]
 

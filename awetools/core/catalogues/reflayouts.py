@@ -312,7 +312,7 @@ def mapped(
         if name not in fields:
             raise Unreadable(
                 f"{table.where}: no column of positions is known among {_listed(table.names)}",
-                hint="name the columns: ra_deg=THEIRS dec_deg=THEIRS",
+                hint="--column ra_deg=THEIRS --column dec_deg=THEIRS",
             )
     # An error alone says nothing.
     lone = [name for name in fields if name.startswith("mag_error_") and f"mag_{name[10:]}" not in fields]

@@ -7,6 +7,7 @@ sort). Then each shard is sorted, its doubles are merged, and it is written.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadValue, TooFew, Unavailable, WouldOverwrite
-from ..files import make_directory, sync_directory, write_whole
+from ..files import held, make_directory, sync_directory, write_whole
 from ..fits import Plane, open_fits, write_fits
 from ..fitswrite import bytes_of
 from ..record import sha256_of
@@ -92,25 +93,35 @@ def write_catalogue(
             f"doubles are looked for within 0 to {MOST_DUPLICATE_ARCSEC} arcsec, not {duplicate_arcsec}"
         )
     if path.exists() or path.is_symlink():
-        raise WouldOverwrite(
-            f"{path}: exists already", hint=f"another name, or: rm -r {shlex.quote(str(path))}"
-        )
+        raise _exists(path)
     make_directory(path.parent)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = unfinished(path)
     try:
         part.mkdir()
-        header = _write(part, pieces, bands, duplicate_arcsec)
-        header = {"catalogue": VERSION, "name": name or path.name, "sources": list(sources), **header}
-        write_whole(part / HEADER, (json.dumps(header, indent=1, sort_keys=True) + "\n").encode())
-        sync_directory(part)
-        part.rename(path)
+        with held(part):
+            header = _write(part, pieces, bands, duplicate_arcsec)
+            header = {"catalogue": VERSION, "name": name or path.name, "sources": list(sources), **header}
+            write_whole(part / HEADER, (json.dumps(header, indent=1, sort_keys=True) + "\n").encode())
+            sync_directory(part)
+            part.rename(path)
         sync_directory(path.parent)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _exists(path) from None
         hint = f"df -h {shlex.quote(str(path.parent))}"
         raise Unavailable(f"{path}: cannot be written: {error.strerror}", hint=hint) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return open_catalogue(path)
+
+
+def unfinished(path: Path) -> Path:
+    """The name that a catalogue has while this process makes or removes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.catalogue")
+
+
+def _exists(path: Path) -> WouldOverwrite:
+    return WouldOverwrite(f"{path}: exists already", hint=f"another name, or: rm -r {shlex.quote(str(path))}")
 
 
 def verify_catalogue(catalogue: Catalogue) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import NoImage, NoSuchFile, Truncated, Unreadable
+from ..errors import NoImage, NoSuchExtension, NoSuchFile, Truncated, Unreadable
 from ..fits import open_fits
 from ..fitsbytes import OnDisk
 from ..fitsvalues import column_values, columns_of
@@ -81,6 +81,8 @@ def open_table(path: str | Path, extension: str | int | None = None) -> RawTable
         )
     if not begin.strip():
         raise Unreadable(f"{path}: the table is empty", hint=f"ls -l {shlex.quote(str(path))}")
+    if extension is not None:
+        raise NoSuchExtension(f"{path}: a table of text has no extension, such as {extension!r}")
     return _text_table(path)
 
 
@@ -227,6 +229,10 @@ def _votable(path: Path, extension: str | int | None) -> RawTable:
         if not tables:
             raise Unreadable(
                 f"{path}: the VOTable holds no table; its service may have answered with an error"
+            )
+        if extension is not None and not str(extension).isdecimal():
+            raise NoSuchExtension(
+                f"{path}: a table of a VOTable has a number, 0 to {len(tables) - 1}, not {extension!r}"
             )
         number = int(extension) if extension is not None else 0
         if (extension is None and len(tables) > 1) or not 0 <= number < len(tables):

@@ -15,7 +15,7 @@ frames) and translated to SQL (queries); both give the same answer:
   it leads to can have many values; one comparison, or one chain of them, is about one of
   these, and holds if any makes it hold; with ``not``, if none does.
 - ``cone(ra, dec, radius)`` and ``polygon(ra1, dec1, ra2, dec2, ...)``, in degrees, ask where
-  on the sky an object is.
+  on the sky an object is; ra and dec can be texts: ``cone('13:29:52.7', '+47:11:43', 5/60)``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import add, mul, sub, truediv
 from typing import NamedTuple, NoReturn
 
 from ..errors import UsageError
+from ..units import angle_deg
 from .skyregion import SHAPES, Region
 
 Value = None | bool | int | float | str
@@ -351,6 +353,8 @@ class _Parser:
                 return _Token("end", "", len(self.text))
             if rest.lstrip()[0] in "'\"":
                 self.fail("a quote is not closed", at)
+            if rest.lstrip()[0] == ":":
+                self.fail("a text such as '13:29:52.7' is written in quotes", at)
             self.fail(f"cannot read {shown(rest.lstrip()[:10])!r}", at)
         kind = str(found.lastgroup)
         value = found.group(kind)
@@ -479,9 +483,10 @@ class _Parser:
 
     def _region(self, shape: str, token: _Token) -> Node:
         self.expect("(")
-        numbers = [self._number()]
+        forms = ("ra", "degrees", "") if shape == "cone" else ("ra", "degrees")
+        numbers = [self._number(forms[0])]
         while self.accept(","):
-            numbers.append(self._number())
+            numbers.append(self._number(forms[len(numbers) % len(forms)]))
         self.expect(")")
         path = token.value[: -len(shape)]
         try:
@@ -490,12 +495,17 @@ class _Parser:
             raise UsageError(f"column {token.at + 1}: {error.message}") from None
         return InRegion(region, Name(f"{path}ra_deg"), Name(f"{path}dec_deg"))
 
-    def _number(self) -> float:
+    def _number(self, form: str) -> float:
+        """A number of a region; form: in which `angle_deg` reads a text, empty where none is taken."""
         at, node = self.token.at, self.expression(_SUM)
-        value = node.value if isinstance(node, Literal) else None
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            self.fail("a region of the sky is given by numbers, in degrees", at)
-        return float(value)
+        text = node.value if isinstance(node, Literal) and isinstance(node.value, str) and form else None
+        value = _constant_number(node) if text is None else angle_deg(text, form)
+        if value is None:
+            self.fail(
+                "a region of the sky is given by numbers in degrees; ra and dec also as '13:29:52.7', '+47:11:43'",
+                at,
+            )
+        return value
 
     def _comparison(self, left: Node) -> Node:
         if self._next_is(*_COMPARISONS):
@@ -551,6 +561,18 @@ class _Parser:
         if not isinstance(node, Literal):
             self.fail("a list after 'in' holds numbers and text in single quotes only", at)
         return node
+
+
+def _constant_number(node: Node) -> float | None:
+    """What arithmetic of numbers alone comes to; None for anything else, and division by zero."""
+    if isinstance(node, Literal):
+        return float(node.value) if type(node.value) in (int, float) else None  # type: ignore[arg-type]
+    if not isinstance(node, Arithmetic):
+        return None
+    left, right = _constant_number(node.left), _constant_number(node.right)
+    if left is None or right is None or (node.operator == "/" and right == 0):
+        return None
+    return {"+": add, "-": sub, "*": mul, "/": truediv}[node.operator](left, right)  # type: ignore[no-any-return]
 
 
 def _number_literal(text: str) -> int | float:

@@ -156,7 +156,7 @@ def _check_cone(numbers: Sequence[float]) -> None:
         raise UsageError(f"cone() has 3 numbers, ra, dec and radius in degrees, not {len(numbers)}")
     _check_position("cone", *numbers[:2])
     if not 0 <= numbers[2] <= 180:
-        raise UsageError(f"cone(): the radius must be from 0 to 180 deg, not {numbers[2]:g}")
+        raise UsageError(f"cone(): the radius must be from 0 to 180 degrees, not {numbers[2]:g}")
 
 
 def _check_corners(numbers: Sequence[float]) -> None:
@@ -170,9 +170,9 @@ def _check_corners(numbers: Sequence[float]) -> None:
 
 def _check_position(shape: str, ra: float, dec: float) -> None:
     if not -360 <= ra <= 360:
-        raise UsageError(f"{shape}(): ra must be from -360 to 360 deg, not {ra:g}")
+        raise UsageError(f"{shape}(): ra must be from -360 to 360 degrees, not {ra:g}")
     if not -90 <= dec <= 90:
-        raise UsageError(f"{shape}(): dec must be from -90 to 90 deg, not {dec:g}")
+        raise UsageError(f"{shape}(): dec must be from -90 to 90 degrees, not {dec:g}")
 
 
 def _dot(one: Vector, two: Vector) -> float:

@@ -14,6 +14,7 @@ from .hotpix import HOTPIX
 from .nightflat import NIGHTFLAT
 from .readnoise import READNOISE
 from .reduced import REDUCED
+from .sources import SOURCES
 from .twiflat import TWIFLAT
 
 KINDS: tuple[Kind, ...] = (
@@ -29,4 +30,5 @@ KINDS: tuple[Kind, ...] = (
     FLAT,
     FRINGE,
     REDUCED,
+    SOURCES,
 )

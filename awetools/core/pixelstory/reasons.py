@@ -108,10 +108,25 @@ def _value(story: Story, pixel: Pixel, made: Made, name: str) -> Detail:
         return _level(made, name)
     if name in ("cosmic", "trail"):
         text, value, sigma = _departure(story, pixel)
-        return f"found in this frame: {text}", value, sigma
+        why = _below(pixel, made, sigma) if name == "cosmic" else ""
+        return f"found in this frame: {text}{why}", value, sigma
     if name in ("outside", "uncalibrated"):
         return _nothing(story, pixel, made, name), None, None
     return "", None, None
+
+
+def _below(pixel: Pixel, made: Made, sigma: float | None) -> str:
+    """Why a pixel is a cosmic ray that is less than the recipe's sigma above those around it."""
+    limit = made.parameter("cosmic_sigma")
+    if sigma is None or not isinstance(limit, int | float) or sigma >= limit:
+        return ""
+    mask = None if pixel.window is None else pixel.window.planes.get("MASK")
+    if pixel.window is not None and mask is not None:
+        column, row = pixel.window.at
+        around = mask[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+        if int(((around & MASK_NAMES["cosmic"]) != 0).sum()) > 1:
+            return "; below cosmic_sigma by itself: less is asked beside another pixel that is hit"
+    return "; the recipe's sigma is not of the level, but of how sharp the pixel is"
 
 
 def _part(made: Made, role: str) -> Pixel:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import AweError, NoMatch, NoSuchFile, UnknownName, UsageError, nearest
-from ..expressions.expression import Compare, In, Like, Literal, Name, parse_words, walk
+from ..errors import AweError, NoMatch, NoSuchFile, UnknownName, UsageError
+from ..expressions.absent import absent
 from ..expressions.expression import Node as Condition
+from ..expressions.expression import parse_words
 from ..files import parse_address
 from ..indexing.stock import Item, Place
 from ..kind import Kind, Need, kind_named
@@ -17,8 +18,6 @@ from ..record import Record, read_record, sidecar
 from .graph import Graph
 from .nodes import Node, identity_of, place_of, raw_kinds
 
-# So many values of a field are named where none is near.
-MOST_VALUES = 12
 # A word with one of these is a file, also if there is none of that name.
 FILE_ENDINGS = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fts.gz")
 
@@ -204,40 +203,8 @@ def _nothing_to_make_of(
         )
     what = f" with {' '.join(words)}" if words else ""
     then = f" as of {graph.view.as_of[:16]}" if graph.view.as_of else ""
+    missing = absent(condition, lambda name: graph.stock.distinct(there, name))
     return NoMatch(
-        f"no frames{what} to make {kind.name} of{then}{_values_there(graph, there, condition)}",
+        f"no frames{what} to make {kind.name} of{then}{missing}",
         hint=f"awe-query {there[0]} --get night,detector,filter,object --format table",
     )
-
-
-def _values_there(graph: Graph, kinds: Sequence[str], condition: Condition | None) -> str:
-    for name, value in _asked(condition) if condition is not None else ():
-        values = sorted(str(one) for one in graph.stock.distinct(kinds, name))
-        if values and not any(_is_equal(value, one) for one in values):
-            return f": no {name} {value!r}{nearest(value, values) or _all_or_ends(values)}"
-    return ""
-
-
-def _all_or_ends(values: Sequence[str]) -> str:
-    if len(values) <= MOST_VALUES:
-        return f" (there {'is' if len(values) == 1 else 'are'}: {', '.join(values)})"
-    return f" (there are {len(values)}, from {values[0]} to {values[-1]})"
-
-
-def _is_equal(one: str, other: str) -> bool:
-    try:
-        return float(one) == float(other)
-    except ValueError:
-        return one == other
-
-
-def _asked(condition: Condition) -> Iterator[tuple[str, str]]:
-    """The fields that are to be equal to a text, or like it, and the text."""
-    for node in walk(condition):
-        if isinstance(node, Compare) and isinstance(node.left, Name) and isinstance(node.right, Literal):
-            if node.operator == "=":
-                yield node.left.name, str(node.right.value)
-        elif isinstance(node, In) and isinstance(node.left, Name):
-            yield from ((node.left.name, str(one.value)) for one in node.values)
-        elif isinstance(node, Like) and isinstance(node.left, Name):
-            yield node.left.name, node.pattern.strip("*")

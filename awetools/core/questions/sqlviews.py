@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Unavailable, UsageError
-from ..indexing.index import IN_FORCE, META_COLUMNS, QUERY_COLUMNS, VERDICT, path_sql, text_sql
+from ..errors import Unavailable, UsageError, nearest
+from ..indexing.index import FILENAME, IN_FORCE, META_COLUMNS, QUERY_COLUMNS, VERDICT, path_sql, text_sql
 from ..meta import FIELDS
 from ..store import Store
 from .joined import Joined, joined_indexes
@@ -22,6 +22,7 @@ _LOOK_AFTER = 10_000
 
 _STORE = ("store", "text", "", "Root of the store that holds it.")
 _PATH = ("path", "text", "", "Where the file is.")
+_FILENAME = ("filename", "text", "", "Name of the file, without its folder.")
 _MADE = (
     "made",
     "sequence",
@@ -54,11 +55,11 @@ def views() -> tuple[View, ...]:
     taken = [asked[name] for name in ("content", "bytes", "verdict")]
     key = ("recipe_key", "text", "", "What the product is known by.")
     return (
-        View("products", "Every product.", (_STORE, _PATH, kind, *made, *meta)),
+        View("products", "Every product.", (_STORE, _PATH, _FILENAME, kind, *made, *meta)),
         View(
             "raws",
             "Every raw frame.",
-            (_STORE, _PATH, kind, ("registered", "text", "UTC", "When."), *taken, *meta),
+            (_STORE, _PATH, _FILENAME, kind, ("registered", "text", "UTC", "When."), *taken, *meta),
         ),
         View(
             "measures",
@@ -66,6 +67,7 @@ def views() -> tuple[View, ...]:
             (
                 _STORE,
                 _PATH,
+                _FILENAME,
                 kind,
                 key,
                 ("name", "text", "", "Name of the measure; its end is the unit."),
@@ -78,6 +80,7 @@ def views() -> tuple[View, ...]:
             (
                 _STORE,
                 _PATH,
+                _FILENAME,
                 key,
                 ("role", "text", "", "What the input was used as."),
                 ("input_recipe_key", "text", "", "Recipe key of the input; null for a raw frame."),
@@ -147,7 +150,20 @@ def _named(error: Exception, refused: Sequence[str], timeout_s: float) -> UsageE
         return Unavailable(f"the index: {error}")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Unavailable(f"the index: {error}", hint="awe-index --rebuild")
-    return UsageError(f"{error}", hint="awe-sql --views lists the views and their columns")
+    return UsageError(
+        f"{error}{_nearest_of(str(error))}", hint="awe-sql --views lists the views and their columns"
+    )
+
+
+def _nearest_of(message: str) -> str:
+    """The view or column that is nearest to the one which there is not."""
+    what, _, name = message.partition(": ")
+    if what == "no such table":
+        return nearest(name, [view.name for view in views()])
+    if what == "no such column":
+        columns = [column for view in views() for column, *_ in view.columns]
+        return nearest(name.rpartition(".")[2], list(dict.fromkeys(columns)))
+    return ""
 
 
 # What a statement may do.
@@ -188,7 +204,7 @@ def _select(name: str, joined: Joined, rank: int) -> str:
     schema = joined.schemas[rank]
     objects = f"{schema}.objects AS objects"
     store = f"{text_sql(str(joined.stores[rank].root))} AS store"
-    path = f"{path_sql(joined.stores[rank], 'objects.address')} AS path"
+    path = f"{path_sql(joined.stores[rank], 'objects.address')} AS path, {FILENAME} AS filename"
     product = "objects.recipe_key IS NOT NULL"
     meta = ", ".join(f"objects.{one}" for one in META_COLUMNS)
     if name == "products":

@@ -167,13 +167,18 @@ class Catalogue:
     def _chosen(self, columns: Sequence[str] | None) -> list[str]:
         for name in columns or ():
             if name not in self.columns:
-                raise UnknownName(f"{self.path}: no column {name!r}{nearest(name, list(self.columns))}")
+                raise UnknownName(
+                    f"{self.path}: no column {name!r}{nearest(name, list(self.columns))}",
+                    hint=f"awe-refcat show {self.name}",
+                )
         return list(self.columns if columns is None else columns)
 
     def _magnitude(self, band: str) -> str:
         if band not in self.bands:
             known = ", ".join(self.bands) or "none"
-            raise UnknownName(f"{self.path}: no band {band!r}; it has {known}")
+            raise UnknownName(
+                f"{self.path}: no band {band!r}; it has {known}", hint=f"awe-refcat show {self.name}"
+            )
         return f"mag_{band}"
 
     def _widest_move_deg(self, epoch_yr: float) -> float:

@@ -39,6 +39,8 @@ CauseName = Literal[
 ]
 # Names that a message lists.
 SHOWN = 3
+# What a frame is chosen by: where two differ in it, other calibrations follow.
+TOLD = ("filter", "exptime_s", "detector", "night")
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,19 @@ def of_raw_frames(pair: Pair, one: Reference, other: Reference, lookup: Lookup) 
         yield Cause("pixels", text, pair.chain, one.content, other.content)
         return
     if one.content != other.content:
-        text = f"the {one.role} frame is {both(name, os.path.basename(other.path))}"
+        text = f"the {one.role} frame is {both(*_frames_told(one, other, lookup))}"
         yield Cause("input", text, pair.chain, one.path, other.path)
         return
     yield from _read_otherwise(pair, one, other, {**_overrides(one, lookup), **_overrides(other, lookup)})
+
+
+def _frames_told(one: Reference, other: Reference, lookup: Lookup) -> Iterator[str]:
+    """The names of two raw frames, each with that of its meta from which more follows."""
+    metas = [{**lookup.resolve(frame).meta, **frame.meta} for frame in (one, other)]
+    apart = [name for name in TOLD if metas[0].get(name) != metas[1].get(name)]
+    for frame, meta in zip((one, other), metas, strict=True):
+        told = ", ".join(f"{name} {'not known' if meta.get(name) is None else meta[name]}" for name in apart)
+        yield os.path.basename(frame.path) + (f" ({told})" if told else "")
 
 
 def _read_otherwise(

@@ -13,7 +13,7 @@ from awetools.core.indexing.index import rebuild
 from awetools.core.pixels.kernels import SWITCH
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store
-from tests.support import awe_here
+from tests.support import InProcess, awe_here, bias_frames
 
 # How long an example takes is the machine's matter.
 settings.register_profile("untimed", deadline=None)
@@ -50,6 +50,24 @@ def each_kernel(request: pytest.FixtureRequest) -> Iterator[None]:
         else:
             patch.delenv(SWITCH, raising=False)
         yield
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
+    """Programs run within the process of the test."""
+    return InProcess(capfd)
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess) -> Store:
+    """A store with four registered biases beside it, their bias and its hotpix; the working directory."""
+    store = init_store(tmp_path / "store")
+    frames = bias_frames(tmp_path / "raw")
+    monkeypatch.chdir(store.root)
+    assert run("ingest", "-q", *frames).code == 0
+    assert run("bias", "-q", "-o", "bias.fits", *frames).code == 0
+    assert run("hotpix", "-q", "-o", "deep/hotpix.fits", "bias.fits").code == 0
+    return store
 
 
 @pytest.fixture(scope="session")

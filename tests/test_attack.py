@@ -20,11 +20,6 @@ from tests.support import ROOT, InProcess, Ran, bias_frames, program, write_raw
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Four good biases; the working directory holds no store."""
     monkeypatch.chdir(tmp_path)

@@ -61,11 +61,6 @@ def nights(_nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     return store
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def product(kind: str, night: int) -> str:
     """The product of a night that was made last, as the index names it."""
     there = (Path.cwd() / kind / f"2024-03-{2 + night:02}").glob("*.fits")

@@ -45,11 +45,6 @@ kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 tools = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def command_of(tool: Any) -> click.Command:
     found = importlib.import_module(tool.module).command
     assert isinstance(found, click.Command)

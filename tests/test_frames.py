@@ -18,11 +18,6 @@ from tests.support import InProcess, awe
 MODES = ("none", "level", "rows", "rows-smooth")
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def write_mosaic(path: Path, seed: int) -> None:
     """A multi-extension bias of two detectors at different levels."""
     from astropy.io import fits

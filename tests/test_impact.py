@@ -15,25 +15,8 @@ from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store, init_store
 from awetools.core.tracing.impact import impact
 from awetools.core.tracing.lookup import Lookup
-from tests.support import InProcess, bias_frames
+from tests.support import InProcess
 from tests.test_lineage import write_graph
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess) -> Store:
-    """A store with four registered biases beside it, their bias and its hotpix; the working directory."""
-    store = init_store(tmp_path / "store")
-    frames = bias_frames(tmp_path / "raw")
-    monkeypatch.chdir(store.root)
-    assert run("ingest", "-q", *frames).code == 0
-    assert run("bias", "-q", "-o", "bias.fits", *frames).code == 0
-    assert run("hotpix", "-q", "-o", "deep/hotpix.fits", "bias.fits").code == 0
-    return store
 
 
 def key_of(path: str | Path) -> str:

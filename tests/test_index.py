@@ -57,11 +57,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return made
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def sha(text: object) -> str:
     return hashlib.sha256(str(text).encode(errors="surrogateescape")).hexdigest()
 

@@ -37,11 +37,6 @@ TIGHT = '[bias.limits]\nlevel_adu = [2000, ""]\n'
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def bias(tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A master bias at a level of 1000 ADU in a store, which is the working directory."""
     init_store(tmp_path / "store")

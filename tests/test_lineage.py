@@ -25,23 +25,6 @@ from awetools.core.tracing.lookup import Lookup
 from tests.support import ROOT, InProcess, bias_frames, write_raw
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess) -> Store:
-    """A store with four registered biases beside it, their bias and its hotpix; the working directory."""
-    store = init_store(tmp_path / "store")
-    frames = bias_frames(tmp_path / "raw")
-    monkeypatch.chdir(store.root)
-    assert run("ingest", "-q", *frames).code == 0
-    assert run("bias", "-q", "-o", "bias.fits", *frames).code == 0
-    assert run("hotpix", "-q", "-o", "deep/hotpix.fits", "bias.fits").code == 0
-    return store
-
-
 def nodes(run: InProcess, *arguments: object) -> dict[str, dict[str, Any]]:
     """The nodes that the program prints, by file name."""
     ran = run("lineage", "--json", *arguments)

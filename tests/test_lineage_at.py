@@ -29,11 +29,6 @@ from tests.support import InProcess, awe_here, bias_frames, data_path, write_raw
 SINISTRO = "single-frames/lco-sinistro-raw-mef-20211007.fits.gz"
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def told(run: InProcess, *arguments: object) -> list[dict[str, Any]]:
     """The objects of --json; the first is the pixel that was asked for."""
     ran = run("lineage", "--json", *arguments)

@@ -25,11 +25,6 @@ Make = Callable[..., str]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def make(run: InProcess) -> Make:
     """Makes a product of its own name; the arguments are those of the maker."""
 

@@ -29,11 +29,6 @@ from tests.support import ROOT, InProcess, Ran, awe_here, bias_frames, data_path
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with every program of this package."""

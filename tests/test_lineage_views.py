@@ -25,11 +25,6 @@ HOSTILE = "a'b\"c\n$(touch x);`y`\\n<&>\u202e\u00e9\u661f ]]>.fits"
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess) -> str:
     """A bias of four frames and its hotpix, all under names that shells and formats trip over."""
     store = init_store(tmp_path / "sto're\t$HOME")

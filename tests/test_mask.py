@@ -22,11 +22,6 @@ from tests.support import InProcess, awe, write_raw
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An imported frame with some bits."""
     monkeypatch.chdir(tmp_path)

@@ -26,11 +26,6 @@ from awetools.core.workspace import here
 from tests.support import ROOT, InProcess, program
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def settings_of(store: Store) -> Path:
     return store.awe / "awe.toml"
 

@@ -17,11 +17,6 @@ from tests.support import InProcess, awe, bias_frames, program, write_raw
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def made(tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Five biases and a master bias of the first four, `bias.fits`, in a store."""
     store = init_store(tmp_path / "store")

@@ -43,11 +43,6 @@ from awetools.core.store import Store
 from tests.support import ROOT, InProcess, Ran, awe, bias_frames, program
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def shown(data: np.ndarray, unit: str = "adu", weight: np.ndarray | None = None, label: str = "") -> Shown:
     return Shown("x.fits", label, Frame(data.astype(np.float32), weight), unit)
 

@@ -25,11 +25,6 @@ STEPS = ("fsync", "replace", "unlink", "write", "open", "utime")
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store with two sets of biases beside it: b0 to b3 and c0 to c3."""
     store = init_store(tmp_path / "store")

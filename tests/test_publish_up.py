@@ -37,11 +37,6 @@ LATER = (datetime.now(UTC).date() + timedelta(days=400)).isoformat()
 SOONER = (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 @pytest.fixture(scope="module")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A private store with a bias of four frames and the map made of it, and an empty one above."""

@@ -33,11 +33,6 @@ from tests.support import InProcess, program
 EVERY = (*KINDS, *IMPORTS)
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def found(stores: list[Store], kind: str, text: str, *columns: str, **more: Any) -> list[dict[str, Any]]:
     condition = parse(text) if text else None
     return list(ask(Question(kind, condition, columns or ("path",), **more), stores, EVERY))

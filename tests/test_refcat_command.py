@@ -28,11 +28,6 @@ DEAD_PID = 4_000_000
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     made = init_store(tmp_path / "store")
     monkeypatch.chdir(made.root)

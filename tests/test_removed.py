@@ -42,11 +42,6 @@ SPEC = NightSpec(
 INTERMEDIATE = ("bias", "domeflat", "flat")
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 @pytest.fixture(scope="module")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A night whose last science frame is not registered yet, and a store with all else reduced."""

@@ -21,23 +21,6 @@ from awetools.core.tracing.lookup import Lookup
 from tests.support import ROOT, InProcess, bias_frames
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess) -> Store:
-    """A store with four registered biases beside it, their bias and its hotpix; the working directory."""
-    store = init_store(tmp_path / "store")
-    frames = bias_frames(tmp_path / "raw")
-    monkeypatch.chdir(store.root)
-    assert run("ingest", "-q", *frames).code == 0
-    assert run("bias", "-q", "-o", "bias.fits", *frames).code == 0
-    assert run("hotpix", "-q", "-o", "deep/hotpix.fits", "bias.fits").code == 0
-    return store
-
-
 def lineage(run: InProcess, *arguments: object) -> list[tuple[str, str, str]]:
     """Identity, name and state of every node."""
     ran = run("lineage", "--json", *arguments)

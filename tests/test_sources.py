@@ -42,11 +42,6 @@ NIGHT = NightSpec(
 )
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 def star_field(places: Sequence[tuple[float, float]], flux: float = 8000.0, seed: int = 1) -> Array:
     """Gaussian stars, places in FITS pixels, on a sky with noise."""
     y, x = np.mgrid[1:201, 1:241]

@@ -19,11 +19,6 @@ LEVELS = (1000, 1004, 1001, 1003, 1400, 1002, 1005, 1003)
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
 @pytest.fixture(scope="module")
 def _nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a bias of each of eight nights; that of the fifth is 400 ADU too high."""

@@ -39,11 +39,6 @@ SITE = {"site_longitude_deg": -121.64}
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def bias(tmp_path: Path, run: InProcess, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A master bias of the night of 2024-03-02 in a store, which is the working directory."""
     init_store(tmp_path / "store")

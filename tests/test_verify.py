@@ -36,11 +36,6 @@ DEAD = 4194305
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> InProcess:
-    return InProcess(capfd)
-
-
-@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess) -> Store:
     """A store with four registered biases beside it, a bias and a hotpix; the working directory."""
     monkeypatch.setattr(indexsync, "SETTLE_S", 0.01)

@@ -552,7 +552,8 @@ def test_slopes_are_those_of_the_values(u: float, v: float) -> None:
     at = np.array([u, u + h, u - h, u, u]), np.array([v, v, v, v + h, v - h])
     value = one.value(*at)
     to_u, to_v = one.slopes(*at)
-    if math.hypot(u, v) > 1e-3:
+    # Nearer to the centre the radial terms bend too much for differences.
+    if math.hypot(u, v) > 0.05:
         assert (value[1] - value[2]) / (2 * h) == pytest.approx(to_u[0], abs=1e-6)
         assert (value[3] - value[4]) / (2 * h) == pytest.approx(to_v[0], abs=1e-6)
     exact = (

@@ -158,10 +158,10 @@ def held(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_held(directory: Path) -> bool:
-    """Whether a program that lives holds a directory."""
+def is_held(path: Path) -> bool:
+    """Whether a program that lives holds a directory, or the lock that a file is."""
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

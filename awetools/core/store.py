@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BeingWritten, NoRecord, NoStore, Unavailable
-from .files import make_directory, open_shared, write_whole
+from .files import is_held, make_directory, open_shared, write_whole
 from .record import check_raw_record, cure_of, from_bytes
 
 AWE = ".awe"
@@ -280,17 +280,7 @@ def lock_path(target: Path) -> Path:
 
 def is_locked(target: Path) -> bool:
     """Whether a program that lives holds the lock of a product."""
-    try:
-        descriptor = os.open(lock_path(target), os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
+    return is_held(lock_path(target))
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

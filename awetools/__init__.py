@@ -7,7 +7,7 @@
     pylab.scatter(x, y)
 
 The classes are the declared kinds; every recipe is also a function of arrays:
-`awetools.make_bias(FrameSet.of_arrays([...]), None, BiasParams())`. Names are loaded
+`awetools.make_bias(FrameSet.of_arrays([...]), params=BiasParams())`. Names are loaded
 when they are first used.
 """
 

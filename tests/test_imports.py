@@ -78,7 +78,10 @@ FORBIDDEN = {
 }
 PIXELS_MAY = ("awetools.core.errors", "awetools.core.pixels")
 # Beside itself; the cards of a header are read without numpy, so that they are known outside too.
-SKY_MAY = (*PIXELS_MAY, *(f"awetools.core.{one}" for one in ("sky", "wcscards", "distortion", "fitsheader")))
+SKY_MAY = (
+    *PIXELS_MAY,
+    *(f"awetools.core.{one}" for one in ("sky", "wcscards", "distortion", "fitsheader", "units")),
+)
 # All others of the core are handed the kinds, and do not import them.
 WITH_KINDS = ("images", "changes")
 

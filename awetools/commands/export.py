@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from .runner import launch
 
 if TYPE_CHECKING:
     from ..core.export import Form
+    from ..core.exporttables import TableForm
     from ..core.products import ProductInput
 
 PROGRAMS = ("ds9", "sextractor", "swarp", "scamp", "psfex")
+TABLES = ("ldac", "votable", "csv", "ecsv", "regions", "head")
 
 
 @click.command(
@@ -35,6 +37,19 @@ PROGRAMS = ("ds9", "sextractor", "swarp", "scamp", "psfex")
     show_default=True,
     help="The program that reads the copies.",
 )
+@click.option(
+    "--to",
+    type=click.Choice(TABLES),
+    metavar="FORM",
+    help=f"Form of a table: {', '.join(TABLES)}. [default: ldac for scamp and psfex, regions for ds9, head for swarp]",
+)
+@click.option(
+    "--vignet",
+    type=click.IntRange(0, 501),
+    metavar="PX",
+    help="ldac: stamps of the image, so many pixels a side. [default: 35 for psfex, else none]",
+)
+@click.option("--sky", is_flag=True, help="regions: in coordinates of the sky, not in pixels.")
 @options.path_option("-o", "--output", help="Write the image of the one product here; its planes beside it.")
 @options.path_option("--out-dir", metavar="DIR", help="Write the copies here, named as their products.")
 @click.option(
@@ -67,6 +82,11 @@ def command(
     becomes TPV, which these programs read (DS9 reads both). With -v the command
     that reads the copies is said.
 
+    A table becomes ldac (SExtractor's names, for SCAMP and PSFEx), votable, csv,
+    ecsv, or regions for DS9; head is the coordinate system alone, which SWarp reads
+    beside the image. What SExtractor has no number for is 0 there, SNR_WIN is that of
+    FLUX_AUTO, and FLAGS are its five lowest bits.
+
     A copy is no product: it has no record, but AWEKEY names the product that it
     is of. A copy that awetools wrote is replaced; what is not ours, or was edited,
     needs --force; a product is never replaced.
@@ -76,6 +96,8 @@ def command(
       awe-query reduced night=2017-03-02 | awe-export --for swarp --out-dir swarp
       awe-export --for ds9 reduced.fits -o look.fits
       awe-export --mef --out-dir mef reduced/*.fits
+      awe-export --for psfex sources.fits -o stars.ldac
+      awe-export --to head astrom.fits -o reduced.head
     """
     from ..core.export import Form
 
@@ -84,9 +106,23 @@ def command(
         raise UsageError("say where the copies go", hint="-o FILE, or --out-dir DIR")
     form = Form(given["program"], int(given["flag_bits"]), given["head"], given["force"])
     codes, products = _opened(listed, messenger)
-    jobs_of = _groups(products, given)
-    codes += _run(jobs_of, form, jobs, messenger, null, as_json)
+    forms = {one.path: _form_of(one, given) for one in products}
+    groups = _groups(products, forms, given)
+    codes += _run(groups, form, forms, jobs, messenger, null, as_json)
     return worst(codes)
+
+
+def _form_of(product: ProductInput, given: dict[str, Any]) -> TableForm | None:
+    """The form in which a product is exported as a table; None for an image."""
+    from ..core.exporttables import USUAL_STAMP_PX, TableForm, default_form, is_table
+
+    to = given["to"] or (default_form(given["program"]) if is_table(product) else None)
+    if to is None:
+        return None
+    stamp_px = given["vignet"]
+    if stamp_px is None:
+        stamp_px = USUAL_STAMP_PX if given["program"] == "psfex" else 0
+    return TableForm(to, stamp_px if to == "ldac" else 0, given["sky"], given["force"])
 
 
 def _opened(listed: Sequence[str], messenger: Messenger) -> tuple[list[int], list[ProductInput]]:
@@ -102,19 +138,28 @@ def _opened(listed: Sequence[str], messenger: Messenger) -> tuple[list[int], lis
     return codes, products
 
 
-def _groups(products: Sequence[ProductInput], given: dict[str, Any]) -> list[tuple[Path, list[ProductInput]]]:
+def _groups(
+    products: Sequence[ProductInput], forms: Mapping[Path, TableForm | None], given: dict[str, Any]
+) -> list[tuple[Path, list[ProductInput]]]:
     """The target of each file that is to be written, with its products."""
+    from ..core.exporttables import table_target
+
     groups: dict[str, list[ProductInput]] = {}
     for one in products:
         exposure = str(one.meta.get("exposure") or one.path.stem)
-        groups.setdefault(exposure if given["mef"] else str(one.path), []).append(one)
+        together = f"{exposure} {forms[one.path] is None}" if given["mef"] else str(one.path)
+        groups.setdefault(together, []).append(one)
     if given["output"]:
         if len(groups) > 1:
             raise UsageError(f"-o names one file, but there are {len(groups)}", hint="--out-dir DIR")
         return [(given["output"], found) for found in groups.values()]
     found: dict[Path, list[ProductInput]] = {}
-    for name, members in groups.items():
-        target = given["out_dir"] / (f"{name}.fits" if given["mef"] else members[0].path.name)
+    for members in groups.values():
+        exposure = members[0].meta.get("exposure") or members[0].path.stem
+        target = given["out_dir"] / (f"{exposure}.fits" if given["mef"] else members[0].path.name)
+        form = forms[members[0].path]
+        if form is not None:
+            target = table_target(target, form.to)
         if target in found:
             raise UsageError(
                 f"{found[target][0].path} and {members[0].path} would both become {target}",
@@ -127,29 +172,41 @@ def _groups(products: Sequence[ProductInput], given: dict[str, Any]) -> list[tup
 def _run(
     groups: Sequence[tuple[Path, list[ProductInput]]],
     form: Form,
+    forms: Mapping[Path, TableForm | None],
     jobs: int,
     messenger: Messenger,
     null: bool,
     as_json: bool,
 ) -> list[int]:
     from ..core.export import command_of, export
+    from ..core.exporttables import command_of_table, export_tables, image_of
     from ..core.parallel import run_forked
+    from ..core.workspace import here
     from .progress import progress
+
+    stores = here().stores
 
     def work(number: int) -> list[Path]:
         target, members = groups[number]
+        table = forms[members[0].path]
+        if table is not None:
+            return export_tables(members, target, table, lambda one: image_of(one, stores))
         return export(members, target, form)
 
     codes = []
     with progress(len(groups), "awe-export", messenger) as step:
-        for (target, members), result in zip(groups, run_forked(work, len(groups), jobs), strict=True):
+        results = run_forked(work, len(groups), jobs)
+        for (target, members), result in zip(groups, results, strict=True):
             step()
             if isinstance(result, Exception):
                 messenger.error(result, str(members[0].path))
                 codes.append(result.exit_code if isinstance(result, AweError) else 1)
                 continue
             codes.append(0)
-            messenger.detail(command_of(form, result))
+            table = forms[members[0].path]
+            said = command_of(form, result) if table is None else command_of_table(form.program, target)
+            if said:
+                messenger.detail(said)
             _print(target, members, result, null, as_json)
     return codes
 

@@ -83,6 +83,8 @@ def _options(kind: Kind) -> list[Any]:
         found += _need_options(need)
     found += [_param_option(one) for one in params_of(kind.params)]
     flag = click.option
+    if kind.shared_by:
+        found.append(flag("--alone", is_flag=True, help=f"Make no {kind.shared_by} of each frame out of it."))
     return [
         *found,
         flag(
@@ -184,7 +186,37 @@ def make(kind: Kind, messenger: Messenger, given: dict[str, Any]) -> int:
     if given["show_params"]:
         return show_params(kind, given["names"], parameters, given["as_json"])
     names = options.read_names(given["names"], given["null"])
-    return _report(_request(kind, names, parameters, workspace, given), messenger, given)
+    request = _request(kind, names, parameters, workspace, given)
+    code, made = _report(request, messenger, given)
+    if kind.shared_by and not given["alone"] and not code:
+        code, _ = _report(_of_each(request, made), messenger, given)
+    return code
+
+
+def _of_each(request: Any, made: Sequence[Any]) -> Any:
+    """The request that gives each frame its own product out of those that were made of all frames."""
+    from dataclasses import replace
+
+    from ..core.kind import kind_named
+    from ..core.kinds import KINDS
+    from ..core.store import store_of
+
+    kind = request.kind
+    each = kind_named(KINDS, kind.shared_by)
+    known = {one.name for one in params_of(each.params)}
+    left_out = {one["path"] for outcome in made for one in outcome.record["recipe"]["left_out"]}
+    beside = None if request.output is None or store_of(request.output) else request.output.parent
+    return replace(
+        request,
+        kind=each,
+        addresses=[name for name in request.addresses if name not in left_out],
+        output=None,
+        out_dir=request.out_dir or beside,
+        named={kind.name: [str(outcome.target) for outcome in made]},
+        without=frozenset(),
+        parameters={name: value for name, value in request.parameters.items() if name in known},
+        how=replace(request.how, depfile=None),
+    )
 
 
 def _request(
@@ -229,12 +261,13 @@ def _request(
     )
 
 
-def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
+def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> tuple[int, list[Any]]:
     from ..core.batch import Failure, run
     from ..core.pixels.kernels import not_built
     from .progress import progress
 
     codes, actions, said = [], Counter[str](), Counter[str]()
+    outcomes: list[Any] = []
     total = len(request.addresses) if not request.kind.primary.many else None
     with progress(total, request.kind.command, messenger) as step:
         for outcome in run(request):
@@ -248,6 +281,7 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
                 messenger.warning(text)
             _say_notes(outcome.notes, said, messenger)
             codes.append(0)
+            outcomes.append(outcome)
             actions[outcome.action] += 1
             _print_outcome(outcome, messenger, given)
     for about, count in said.items():
@@ -259,7 +293,7 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> int:
     if len(codes) > 1 or actions["up-to-date"] or actions["would-make"]:
         counts = [WORDS[action].format(count) for action, count in actions.items()]
         messenger.note(", ".join([*counts, *([f"{failed} of {len(codes)} failed"] if failed else [])]))
-    return worst(codes)
+    return worst(codes), [outcome for outcome in outcomes if outcome.record]
 
 
 def _say_notes(notes: Sequence[str], said: Counter[str], messenger: Messenger) -> None:

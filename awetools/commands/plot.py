@@ -19,6 +19,7 @@ WHATS = (
     "photon-transfer",
     "linearity",
     "amplifiers",
+    "astrometry",
     "overscan",
     "profile",
     "histogram",
@@ -82,6 +83,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
       photon-transfer  variance against level of each amplifier (a gain)
       linearity        deviation from linear against level (a gain)
       amplifiers       every number of each amplifier (a table)
+      astrometry       five panels of the residuals of its stars (an astrom)
       overscan         level of each row, and what is subtracted (a raw frame)
       profile          medians of the columns and of the rows (an image)
       histogram        pixel values, with their Gaussian (an image)

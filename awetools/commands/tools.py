@@ -51,6 +51,8 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "fringe",
             "reduce",
             "sources",
+            "astrom",
+            "gastrom",
         ),
     ),
     ("Ask for products", _tools("make", "node")),

@@ -131,7 +131,7 @@ def _kind_of(role: str) -> str:
     """The kind that fills a role first."""
     from ..core.kinds import KINDS
 
-    names = [need.kind for kind in reversed(KINDS) for need in kind.calibrations if need.role == role]
+    names = [need.kind for kind in reversed(KINDS) for need in kind.ranked if need.role == role]
     return names[0]
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .catalogues.refinput import RefcatInput
 from .errors import BadPixels, OutsideLimits
 from .files import unpack_to_disk
 from .foreignfiles import ForeignInput
@@ -137,7 +138,7 @@ def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> 
     if isinstance(one.source, RawInput):
         fits = stack.enter_context(one.source.open(spool))
         return raw_frame_of(replace(one.source, meta=one.meta), fits)
-    if isinstance(one.source, ForeignInput):
+    if isinstance(one.source, ForeignInput | RefcatInput):
         return one.source.load()
     return loader.load(one.source)
 

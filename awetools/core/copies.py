@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from .store import PRODUCT_ENDINGS
 if TYPE_CHECKING:
     from .fits import CardTuple, Plane
 
+# LDAC is FITS, too.
+FITS_ENDINGS = (*PRODUCT_ENDINGS, ".ldac", ".cat")
+_MARK = re.compile(r"\bawe-[a-z]+ ([0-9a-f]{16})(?: |\Z)")
 # The card that says who made a copy; a product has AWEKIND instead.
 COPY_CARD = "AWECOPY"
 FORCE_HINT = "--force replaces it"
@@ -49,17 +53,30 @@ def write_copy(
             part.unlink(missing_ok=True)
 
 
-def write_text_copy(path: Path, lines: Sequence[str], maker: str, force: bool = False) -> None:
-    """Write a text file whole, whose first line names `maker` and the hash of the others; raises as `write_copy`."""
+def write_text_copy(
+    path: Path,
+    lines: Sequence[str],
+    maker: str,
+    force: bool = False,
+    mark: str | None = "COMMENT   {}",
+    mark_at: int = 0,
+) -> None:
+    """Write a text file whole, with a line that names `maker` and the hash of the others; raises as `write_copy`.
+
+    mark: that line, as a comment of the form; mark_at: how many lines stand before it, 2 at
+    most. Without a mark the file is not known again, and replaced by force only.
+    """
     refuse_others(path, force)
     make_directory(path.parent)
-    body = "".join(f"{line}\n" for line in lines)
-    write_whole(path, f"COMMENT   {maker} {_digest(body)}\n{body}".encode("ascii", "replace"))
+    if mark is not None:
+        named = mark.format(f"{maker} {_digest(_body(lines))}")
+        lines = [*lines[:mark_at], named, *lines[mark_at:]]
+    write_whole(path, _body(lines).encode("ascii", "replace"))
 
 
 def check_name(path: Path) -> None:
     """Raise UsageError for a name that is not one of a FITS file that is not packed."""
-    if path.suffix.lower() not in PRODUCT_ENDINGS:
+    if path.suffix.lower() not in FITS_ENDINGS:
         raise UsageError(f"-o {path}: a copy is plain FITS, so its name must end in .fits, .fit or .fts")
 
 
@@ -81,15 +98,26 @@ def _is_ours(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        if path.suffix == ".head":
-            first, _, body = path.read_text(encoding="ascii").partition("\n")
-            return first.startswith("COMMENT   awe-") and first.split()[-1] == _digest(body)
+        if path.suffix.lower() not in FITS_ENDINGS:
+            lines = path.read_text(encoding="ascii").split("\n")[:-1]
+            places = [place for place, line in enumerate(lines[:3]) if _MARK.search(line)]
+            return bool(places) and _is_marked(lines, places[0])
         from .fits import open_fits
 
         with open_fits(path) as fits:
             return COPY_CARD in fits.hdus[0].header and not fits.verify_checksums()
     except (AweError, OSError, ValueError):
         return False
+
+
+def _is_marked(lines: list[str], place: int) -> bool:
+    """Whether the mark at a line has the hash of all others."""
+    found = _MARK.search(lines[place])
+    return found is not None and found[1] == _digest(_body([*lines[:place], *lines[place + 1 :]]))
+
+
+def _body(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _digest(body: str) -> str:

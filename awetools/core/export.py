@@ -151,7 +151,10 @@ def _loaded(product: ProductInput, form: Form) -> _Source:
     with open_fits(product.path) as fits:
         images = {hdu.name or "SCI": hdu.index for hdu in fits.hdus if hdu.is_image}
         if not images:
-            raise NoImage(f"{product.path}: a {product.kind} is a table, not an image")
+            raise NoImage(
+                f"{product.path}: a {product.kind} is a table, not an image",
+                hint="--to csv, ecsv, votable, ldac, regions or head",
+            )
         if form.program != "ds9" and "SCI" not in images:
             raise NoImage(
                 f"{product.path}: a {product.kind} has no image of the sky, only {', '.join(images)}",
@@ -179,21 +182,23 @@ def _own_cards(product: ProductInput) -> list[CardTuple]:
         ("AWEFROM", product.kind, "kind of product that this is a copy of"),
         ("AWEKEY", product.key, ""),
     ]
+    history: CardTuple = ("HISTORY", f"{MAKER} of {product.kind} {product.path.name}, key {product.key}", "")
+    return [*cards, *flux_cards(product), history]
+
+
+def flux_cards(product: ProductInput) -> list[CardTuple]:
+    """The flux scale of a product; nothing where its zero point is not known."""
     zero_point = product.record["quality"]["measures"].get("zero_point_mag")
-    if zero_point is not None:
-        of_pixel = zero_point + _exposure_mag(product)
-        cards += [
-            ("PHOT_C", round(float(zero_point), 5), "[mag] zero point of 1 unit/s"),
-            ("MAGZERO", round(float(of_pixel), 5), "[mag] zero point of 1 unit of these pixels"),
-            # SWarp scales a frame by this card to a zero point of its user's choice: that of coadds.
-            (
-                "FLXSCALE",
-                float(f"{10 ** (-0.4 * (of_pixel - COADD_ZERO_POINT_MAG)):.9g}"),
-                "to 30 mag per unit",
-            ),
-        ]
-    cards.append(("HISTORY", f"{MAKER} of {product.kind} {product.path.name}, key {product.key}", ""))
-    return cards
+    if zero_point is None:
+        return []
+    of_pixel = zero_point + _exposure_mag(product)
+    # SWarp scales a frame by the last card to a zero point of its user's choice: that of coadds.
+    scale = float(f"{10 ** (-0.4 * (of_pixel - COADD_ZERO_POINT_MAG)):.9g}")
+    return [
+        ("PHOT_C", round(float(zero_point), 5), "[mag] zero point of 1 unit/s"),
+        ("MAGZERO", round(float(of_pixel), 5), "[mag] zero point of 1 unit of these pixels"),
+        ("FLXSCALE", scale, "to 30 mag per unit"),
+    ]
 
 
 def _exposure_mag(product: ProductInput) -> float:

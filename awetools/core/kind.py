@@ -6,7 +6,7 @@ the choice of calibrations, the reasons to rebuild, the quality flags and the li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +55,27 @@ def valid_at() -> Selector:
 
 
 def of_frame() -> Selector:
-    """The product that belongs to the same exposure and detector."""
+    """The product that belongs to the same exposure and detector; of many inputs, that of each."""
     return Selector("of_frame")
+
+
+def holding() -> Selector:
+    """The newest product that has the kind's one input among its own inputs."""
+    return Selector("holding")
+
+
+def catalogue() -> Selector:
+    """The reference catalogue that the parameter of the role's name names."""
+    return Selector("catalogue")
+
+
+def named() -> Selector:
+    """What a person names, and nothing else."""
+    return Selector("named")
+
+
+# The kind of an input that is a reference catalogue.
+REFCAT = "refcat"
 
 
 # The meta of what fills each role so far; the recipe's own frames are under the role of the lead.
@@ -71,6 +90,7 @@ class Need:
     lead: what the command is given may fill this role; the first need always leads.
     unless: says, from the inputs chosen so far, why the role is to stay empty.
     on_request: target processing fills the role with what exists, and makes nothing for it.
+    optional_with: a role; where it is filled this one is optional.
     """
 
     role: str
@@ -84,11 +104,21 @@ class Need:
     lead: bool = False
     unless: Callable[[MetaByRole], str] | None = None
     on_request: bool = False
+    optional_with: str = ""
+
+    def is_optional(self, roles: Collection[str]) -> bool:
+        """Whether the role may stay empty where these are filled."""
+        return self.optional or self.optional_with in roles
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that fill the role, in order of preference."""
         return (self.kind, *self.or_kinds)
+
+
+def needed_last(needs: Iterable[Need]) -> list[Need]:
+    """Some needs in the order in which they are filled: what another can make unnecessary is looked for last."""
+    return sorted(needs, key=lambda need: bool(need.unless or need.optional_with))
 
 
 @dataclass(frozen=True)
@@ -159,6 +189,7 @@ class Kind:
     serves: why a product of that meta does not serve a frame of this one, although
     all match keys agree; empty if it does. foretell: what the recipe will add to the
     meta of a product, from the meta of its own frames and the roles that are filled.
+    shared_by: the kind that each of its frames is then given out of it.
     """
 
     name: str
@@ -180,6 +211,7 @@ class Kind:
     example: str = ""
     serves: Callable[[Mapping[str, Any], Mapping[str, Any]], str] | None = None
     foretell: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]] | None = None
+    shared_by: str = ""
 
     @property
     def primary(self) -> Need:
@@ -193,8 +225,19 @@ class Kind:
 
     @property
     def calibrations(self) -> Sequence[Need]:
-        """The needs that are chosen, or named by an option."""
-        return self.needs[1:] if len(self.leads) == 1 else self.needs
+        """The needs that are chosen among products, or named by an option."""
+        needs = self.needs[1:] if len(self.leads) == 1 else self.needs
+        return [need for need in needs if need.kind != REFCAT]
+
+    @property
+    def ranked(self) -> Sequence[Need]:
+        """Of these, those for which candidates are compared."""
+        return [need for need in self.calibrations if need.select not in (holding(), named())]
+
+    @property
+    def catalogues(self) -> Sequence[Need]:
+        """The needs that reference catalogues fill."""
+        return [need for need in self.needs if need.kind == REFCAT]
 
     def lead_of(self, kind: str) -> Need | None:
         """The need that an argument of a kind fills; None if the command takes no such thing."""

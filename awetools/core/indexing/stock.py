@@ -14,6 +14,7 @@ from ..expressions.expression import Node as Condition
 from ..expressions.sqlexpression import to_sql
 from ..journal import Words, happened_by, nearest_words
 from ..meta import VARYING
+from ..quality import unfit_for_use
 from ..record import Record
 from ..store import Store
 from .index import Index
@@ -117,6 +118,16 @@ class Stock:
         # What a path is, each store says by its own root.
         asked = [to_sql(condition, self._meta_column(rank)) for rank in range(len(self.stores))]
         return self._select_each([(f"{where} AND ({sql})", [*kinds, *values]) for sql, values in asked])
+
+    def holding(self, kinds: Sequence[str], content: str) -> Item | None:
+        """The newest product of some kinds, of the nearest store, with an input of that content, that may be used."""
+        where = (
+            f"kind IN ({', '.join('?' * len(kinds))}) AND number IN (SELECT child FROM links "
+            "JOIN inputs ON inputs.number = links.input WHERE inputs.content = ?)"
+        )
+        found = self._select(where, [*kinds, content])
+        fit = [one for one in found if not unfit_for_use(one.flags, self.verdict(one))]
+        return min(fit, key=lambda one: (one.rank, -(one.sequence or 0)), default=None)
 
     def _meta_column(self, rank: int) -> Callable[[str], tuple[str, str]]:
         return lambda name: self._index(rank).column(name, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..kind import Kind
+from .astrom import ASTROM
 from .bias import BIAS
 from .coldpix import COLDPIX
 from .dark import DARK
@@ -10,6 +11,7 @@ from .domeflat import DOMEFLAT
 from .flat import FLAT
 from .fringe import FRINGE
 from .gain import GAIN
+from .gastrom import GASTROM
 from .hotpix import HOTPIX
 from .nightflat import NIGHTFLAT
 from .readnoise import READNOISE
@@ -31,4 +33,6 @@ KINDS: tuple[Kind, ...] = (
     FRINGE,
     REDUCED,
     SOURCES,
+    GASTROM,
+    ASTROM,
 )

@@ -23,6 +23,14 @@ def overscan_mode_param() -> Any:
     )
 
 
+def refcat_param() -> Any:
+    """The parameter of every kind that takes a reference catalogue."""
+    return param(
+        "auto",
+        "Name of the reference catalogue, or its directory; auto: the one with stars in the field; none: without.",
+    )
+
+
 def bias_is_in_the_dark(inputs: MetaByRole) -> str:
     """Why a kind that takes a dark needs no bias besides, if so (`Need.unless`)."""
     if not inputs.get("dark", {}).get("holds_bias"):

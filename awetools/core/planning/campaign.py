@@ -28,7 +28,7 @@ from ..errors import (
     UsageError,
     worst,
 )
-from ..kind import Kind, kind_named
+from ..kind import REFCAT, Kind, kind_named
 from ..parallel import run_forked
 from ..store import store_of
 from ..workspace import Workspace
@@ -216,7 +216,7 @@ def _refuse_circle(kind: Kind, kinds: Sequence[Kind], path: list[str], done: set
         return
     for need in kind.needs:
         for name in need.kinds:
-            if not name.startswith("raw_"):
+            if name != REFCAT and not name.startswith("raw_"):
                 _refuse_circle(kind_named(kinds, name), kinds, [*path, kind.name], done)
     done.add(kind.name)
 

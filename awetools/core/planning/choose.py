@@ -68,8 +68,13 @@ def question_of(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any]:
         "kind": kind.name,
         "at": meta.get("obs_start"),
         "night": meta.get("night"),
-        "match": {name: meta.get(name) for name in kind.match},
+        "match": {name: meta.get(name) for name in matched(kind)},
     }
+
+
+def matched(kind: Kind) -> Sequence[str]:
+    """In what a product serves a frame: its match keys, and the exposure if it belongs to one."""
+    return (*kind.match, "exposure") if "exposure" in kind.group else kind.match
 
 
 def candidate_of(
@@ -96,7 +101,7 @@ def candidate_of(
         by_hand=row["valid_by"] == "hand",
         sequence=row["sequence"] or 0,
         store_rank=rank,
-        reason=_unfit(kind, row, question, meta) or _invalid(row, question["at"]),
+        reason=_unfit(kind, row, question, meta) or _outside(kind, row, question["at"]),
         nights_away=nights_between(_field(row, "night"), question["night"]),
         other_filter=_field(row, "filter") not in (None, meta.get("filter")),
     )
@@ -244,7 +249,7 @@ def no_match(
 
 def mismatch(kind: Kind, wanted: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     """The first thing in which a calibration does not serve what is wanted, in words; empty if none."""
-    for name in kind.match:
+    for name in matched(kind):
         if wanted.get(name) != meta.get(name):
             return difference(name, meta.get(name), wanted.get(name))
     return kind.serves(meta, wanted) if kind.serves else ""
@@ -320,7 +325,10 @@ def _unfit(kind: Kind, row: Mapping[str, Any], question: Mapping[str, Any], meta
     return other or unfit_for_use(row["flags"], row["verdict"])
 
 
-def _invalid(row: Mapping[str, Any], at: str | None) -> str:
+def _outside(kind: Kind, row: Mapping[str, Any], at: str | None) -> str:
+    """How the interval of a calibration misses an instant; what belongs to one exposure has none."""
+    if kind.validity is None and not row["valid_by"]:
+        return SERVES
     if at is None:
         return "the frame has no start time"
     if not row["valid_by"]:

@@ -450,6 +450,9 @@ class Graph:
         assert supply is not None
         if not supply.texts:
             supply.texts.extend(self._input_text(kind, one.need.role, one.node, {}) for one in supply.filled)
+            supply.texts.extend(
+                input_text(role, one.content, "{}") for role, one in setting.catalogues.items()
+            )
         changes = setting.changes
         texts = [self._input_text(kind, node.role, one, changes) for one in node.given]
         return key_of_texts(kind.name, kind.revision, setting.params_text, [*texts, *supply.texts])

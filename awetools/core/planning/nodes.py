@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..catalogues.refinput import RefcatInput
 from ..errors import AweError, NoMatch
 from ..indexing.stock import Item, Place, Stock
-from ..kind import SAME_PRODUCT, Kind, Need, kind_named
+from ..kind import REFCAT, SAME_PRODUCT, Kind, Need, kind_named
 from ..meta import VARYING
 from ..params import Resolved
 from ..record import canonical
 from ..settings import resolve_params
 from ..workspace import Workspace
-from .plan import product_meta, with_overscan_mode
+from .plan import product_meta, with_catalogues, with_overscan_mode
 
 # A node in one of these states is yet to be made, and what it will hold is not known.
 PENDING = frozenset({"missing", "outdated"})
@@ -37,7 +38,8 @@ class Setting:
 
     one_frame: each node is made of one raw frame, of which it has what differs.
     changes: what the parameters change in the meta of the frames. supplies: those made so
-    far, each with the start and end of the time in which it is the same.
+    far, each with the start and end of the time in which it is the same. catalogues: by
+    role; lacking: why those of other roles are not there.
     """
 
     kind: Kind
@@ -48,6 +50,8 @@ class Setting:
     meta: Mapping[str, Any]
     changes: Mapping[str, Any] = field(default_factory=dict)
     supplies: list[tuple[int, str, str, Supply]] = field(default_factory=list)
+    catalogues: Mapping[str, RefcatInput] = field(default_factory=dict)
+    lacking: Mapping[str, NoMatch] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -180,7 +184,7 @@ class Nodes:
                     identity = identity_of(kind, self.stock.getter(item))
                     there = known.get(identity)
                     if there is None or not there.given:
-                        known[identity] = self._as_it_is(kind, item)
+                        known[identity] = self.as_it_is(kind, item)
         return known
 
     def same(self, node: Node) -> Node:
@@ -192,7 +196,7 @@ class Nodes:
         found = self._pinned.get((kind.name, place))
         if found is None:
             items = [one for one in self.stock.items(kind.name, place) if one.valid_by == "hand"]
-            found = self._pinned[kind.name, place] = [self._as_it_is(kind, one) for one in items]
+            found = self._pinned[kind.name, place] = [self.as_it_is(kind, one) for one in items]
         return found
 
     def all_pinned(self) -> Iterator[Node]:
@@ -232,6 +236,9 @@ class Nodes:
         return repr([get(name) for name in (*kind.match, *kind.group)])
 
     def _of_products(self, kind: Kind, need: Need, made_of: Kind, place: Place) -> Iterator[Node]:
+        # Which of many products go together a person says, on the command line.
+        if need.many:
+            return
         if need.on_request and not self.stock.items(made_of.name, place):
             return
         for node in self.at(made_of, place).values():
@@ -240,7 +247,8 @@ class Nodes:
             setting = self._resolved(kind, product_meta(kind, [node.meta()]), node.meta())
             yield Node(setting, (node,), need.role)
 
-    def _as_it_is(self, kind: Kind, item: Item) -> Node:
+    def as_it_is(self, kind: Kind, item: Item) -> Node:
+        """The node of a product that is taken as it is."""
         meta = self.stock.meta(item)
         return Node(
             Setting(kind, place_of(kind, self.stock.getter(item)), False, Resolved(None, {}), "", meta),
@@ -273,11 +281,13 @@ class Nodes:
         given = self.sets.get(kind.name, {})
         params = resolve_params(kind, first, workspace.camera_settings(first), workspace.settings, given)
         params, changes = with_overscan_mode(params, first)
+        params, catalogues, lacking = with_catalogues(kind, params, first, workspace.stores)
         if meta is None:
             meta = product_meta(kind, [{**one, **changes} for one in metas])
         one_frame = not kind.primary.many and bool(metas)
         text = canonical(params.as_dict())
-        return Setting(kind, place_of(kind, meta.get), one_frame, params, text, meta, changes)
+        place = place_of(kind, meta.get)
+        return Setting(kind, place, one_frame, params, text, meta, changes, [], catalogues, lacking)
 
     def versions(self, node: Node) -> list[Item]:
         """The versions of a node's product that exist, oldest first."""
@@ -339,7 +349,8 @@ def distances(kinds: Sequence[Kind], targets: Iterable[Kind]) -> dict[str, int]:
 
 
 def _needed(kind: Kind) -> Iterable[str]:
-    return (name for need in kind.needs for name in need.kinds if not name.startswith("raw_"))
+    names = (name for need in kind.needs for name in need.kinds)
+    return (name for name in names if name != REFCAT and not name.startswith("raw_"))
 
 
 def raw_kinds(kind: Kind, kinds: Sequence[Kind]) -> Iterator[str]:

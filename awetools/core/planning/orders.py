@@ -11,7 +11,7 @@ from typing import Any
 from ..engines.planfile import Node as Order
 from ..errors import AweError, Unavailable
 from ..files import parse_address, write_whole
-from ..kind import Kind
+from ..kind import REFCAT, Kind
 from ..params import params_of
 from ..store import Store, default_path
 from .graph import Graph
@@ -106,7 +106,7 @@ def _argv(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
     if farthest:
         yield f"--allow-nearest={farthest}"
     for need in kind.needs:
-        if need.role == node.role:
+        if need.role == node.role or need.kind == REFCAT:
             continue
         option = need.role.replace("_", "-")
         one = filled.get(need.role)

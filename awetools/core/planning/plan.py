@@ -13,10 +13,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ..catalogues.refinput import NONE, RefcatInput, reference_of
 from ..errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from ..foreignfiles import ForeignInput
 from ..journal import Interval, Words, nearest_words, stores_heard
-from ..kind import SAME_PRODUCT, Kind, Limit, Need, Validity, kind_named
+from ..kind import (
+    REFCAT,
+    SAME_PRODUCT,
+    Kind,
+    Limit,
+    MetaByRole,
+    Need,
+    Validity,
+    holding,
+    kind_named,
+    named,
+    needed_last,
+)
 from ..params import Resolved
 from ..products import ProductInput, open_product, state_of
 from ..quality import quality_in_force, unfit_for_use
@@ -41,7 +54,7 @@ class Input:
     """
 
     role: str
-    source: Source | ForeignInput
+    source: Source | ForeignInput | RefcatInput
     meta: Mapping[str, Any]
     question: Mapping[str, Any] | None = None
     accepted_flags: int = 0
@@ -146,28 +159,31 @@ def make_plan(
         kind, first.meta, workspace.camera_settings(first.meta), workspace.settings, wish.parameters or {}
     )
     params, changes = with_overscan_mode(params, first.meta)
+    params, references, missing = with_catalogues(kind, params, first.meta, workspace.stores)
     inputs = [Input(lead.role, one, {**one.meta, **changes}) for one in primary]
     meta = product_meta(kind, [one.meta for one in inputs])
     notes: list[str] = []
     without = []
-    missing: list[NoMatch] = []
-    # What another input can make unnecessary is looked for last.
-    for need in sorted((need for need in kind.needs if need is not lead), key=lambda need: bool(need.unless)):
-        reason = need.unless({one.role: one.meta for one in inputs}) if need.unless else ""
-        if reason:
+    for need in needed_last(need for need in kind.needs if need is not lead):
+        roles = {one.role: one.meta for one in inputs}
+        if need.kind == REFCAT:
+            found = _of_catalogue(need, roles, references, missing, notes)
+        elif reason := need.unless(roles) if need.unless else "":
             notes.append(f"without {need.role}: {reason}")
-        try:
-            calibration = None if reason else _calibration(need, meta, wish, workspace, kinds, notes)
-        except NoMatch as error:
-            missing.append(error)
-            continue
-        if calibration is None:
-            without.append(need.role)
+            found = []
         else:
-            inputs.append(calibration)
+            try:
+                found = _calibrations(need, roles, inputs, meta, wish, workspace, kinds, notes)
+            except NoMatch as error:
+                missing[need.role] = error
+                continue
+        if not found:
+            without.append(need.role)
+        inputs += found
     if missing:
         # All that is missing at once, so that nobody learns of one after the other.
-        raise NoMatch("; ".join(one.message for one in missing), hint="; ".join(one.hint for one in missing))
+        errors = missing.values()
+        raise NoMatch("; ".join(one.message for one in errors), hint="; ".join(one.hint for one in errors))
     meta |= _lesser_level(inputs)
     inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
     limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
@@ -195,7 +211,8 @@ def _lesser_level(inputs: Iterable[Input]) -> dict[str, int]:
 
 def key_part(kind: Kind, one: Input) -> dict[str, Any]:
     """What of an input enters the key: role, content, and the meta fields that the kind matches or reads."""
-    return {"role": one.role, "content": one.source.content, "meta": key_meta(kind, one.meta)}
+    meta = {} if one.source.kind == REFCAT else key_meta(kind, one.meta)
+    return {"role": one.role, "content": one.source.content, "meta": meta}
 
 
 def key_meta(kind: Kind, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +252,7 @@ def _differences(plan: Plan, record: Record) -> list[Reason]:
         Part(
             one.role,
             one.source.content,
-            key_meta(plan.kind, one.meta),
+            key_part(plan.kind, one)["meta"],
             os.path.basename(str(one.source.address)),
             one.question is not None,
         )
@@ -346,6 +363,85 @@ def with_overscan_mode(params: Resolved, meta: Mapping[str, Any]) -> tuple[Resol
     return Resolved(values, {**params.origins, "overscan_mode": origin}), {"overscan_mode": mode}
 
 
+def with_catalogues(
+    kind: Kind, params: Resolved, meta: Mapping[str, Any], stores: Sequence[Store]
+) -> tuple[Resolved, dict[str, RefcatInput], dict[str, NoMatch]]:
+    """The parameters with the names of the catalogues that they mean, these by role, and why others are not there.
+
+    Raises UsageError where several serve, and as `reference_of` for one that is named and not there.
+    """
+    found: dict[str, RefcatInput] = {}
+    missing: dict[str, NoMatch] = {}
+    for role in (need.role for need in kind.catalogues):
+        value = getattr(params.values, role)
+        name, origin = NONE, params.origins[role]
+        try:
+            if value == NONE:
+                raise NoMatch(f"{role} = {NONE}, by request", hint=f"--{role} NAME")
+            found[role], why = reference_of(value, meta, stores)
+            name, origin = found[role].name, why or origin
+        except NoMatch as error:
+            missing[role] = error
+            if value != NONE:
+                origin = error.message
+        values = replace(params.values, **{role: name})
+        params = Resolved(values, {**params.origins, role: origin})
+    return params, found, missing
+
+
+def _of_catalogue(
+    need: Need,
+    roles: MetaByRole,
+    references: Mapping[str, RefcatInput],
+    missing: dict[str, NoMatch],
+    notes: list[str],
+) -> list[Input]:
+    """The catalogue of a role; without one, where it is optional, it is missing no more."""
+    if need.role in references:
+        return [Input(need.role, references[need.role], {})]
+    if need.is_optional(roles):
+        notes.append(f"without {need.role}: {missing.pop(need.role).message}")
+    return []
+
+
+def _calibrations(
+    need: Need,
+    roles: MetaByRole,
+    inputs: Sequence[Input],
+    meta: Mapping[str, Any],
+    wish: Wish,
+    workspace: Workspace,
+    kinds: Sequence[Kind],
+    notes: list[str],
+) -> list[Input]:
+    """What fills a role, chosen or named; where it takes many, what belongs to each of the frames given."""
+    if need.role in wish.without or (need.select == named() and not wish.named.get(need.role)):
+        return []
+    if need.select == holding() and not wish.named.get(need.role):
+        return _that_holds(need, inputs[0].source, workspace.stores)
+    need = replace(need, optional=need.is_optional(roles))
+    frames = [one.meta for one in inputs] if need.many else [meta]
+    found = [_calibration(need, one, wish, workspace, kinds, notes) for one in frames]
+    return [one for one in found if one is not None]
+
+
+def _that_holds(
+    need: Need, source: Source | ForeignInput | RefcatInput, stores: Sequence[Store]
+) -> list[Input]:
+    """The newest product that was made with an input and may be used, if there is one."""
+    from ..indexing.stock import Stock
+
+    stock = Stock(stores)
+    try:
+        item = stock.holding(need.kinds, source.content)
+    finally:
+        stock.close()
+    if item is None:
+        return []
+    product = open_product(Path(item.address))
+    return [Input(need.role, product, product.meta, {"kind": item.kind, "holding": source.content})]
+
+
 def _calibration(
     need: Need,
     meta: Mapping[str, Any],
@@ -354,8 +450,6 @@ def _calibration(
     kinds: Sequence[Kind],
     notes: list[str],
 ) -> Input | None:
-    if need.role in wish.without:
-        return None
     if wish.named.get(need.role):
         return _named(need, kinds, meta, wish, workspace.stores, notes)
     misses = []

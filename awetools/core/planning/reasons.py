@@ -113,6 +113,8 @@ def _parts(graph: Graph, node: Node) -> Iterator[Part]:
         yield from _part(graph, node, node.role, one, chosen=False)
     for filled in node.supply.filled if node.supply else ():
         yield from _part(graph, node, filled.need.role, filled.node, chosen=True)
+    for role, catalogue in node.setting.catalogues.items():
+        yield Part(role, catalogue.content, {}, catalogue.name, chosen=True)
 
 
 def _part(graph: Graph, node: Node, role: str, one: Item | Node, chosen: bool) -> Iterator[Part]:

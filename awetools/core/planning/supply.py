@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import NoMatch
 from ..indexing.stock import Item, Place
-from ..kind import Kind, Need, kind_named
+from ..kind import REFCAT, Kind, Need, holding, kind_named, named, needed_last, of_frame
 from ..settings import resolve_validity
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
 from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
@@ -43,6 +43,7 @@ class _Nights:
     """
 
     by_night: Mapping[int | None, Sequence[Node]]
+    by_exposure: Mapping[object, Sequence[Node]]
     pinned: Sequence[Node]
     reach: int
 
@@ -62,6 +63,10 @@ class _Nights:
             return range(self.reach + 1)
         away = {abs(one - day) for one in self.by_night if one is not None}
         return sorted(one for one in away if one <= self.reach)
+
+    def of(self, exposure: object) -> Iterator[Sequence[Node]]:
+        """The nodes of an exposure."""
+        yield self.by_exposure.get(exposure, ())
 
     def all(self) -> Iterator[Node]:
         """Every node."""
@@ -101,17 +106,29 @@ class Supplier:
 
     def _supplied(self, node: Node, span: _Span) -> Supply:
         kind, meta = node.kind, node.meta()
-        roles: dict[str, Mapping[str, Any]] = {node.role: meta}
+        setting = node.setting
+        roles: dict[str, Mapping[str, Any]] = {node.role: meta, **{role: {} for role in setting.catalogues}}
         filled: list[Filled] = []
         without: dict[str, str] = {}
         missing: list[NoMatch] = []
         culprits: dict[Node, None] = {}
-        others = [need for need in kind.needs if need.role != node.role]
-        # What another input can make unnecessary is looked for last.
-        for need in sorted(others, key=lambda need: bool(need.unless)):
+        for need in needed_last(
+            need for need in kind.needs if need.role not in (node.role, *setting.catalogues)
+        ):
             reason = need.unless(roles) if need.unless else ""
+            if need.optional_with:
+                need = replace(need, optional=need.is_optional(roles))
             unusable: list[Node] = []
-            found = reason or self._choice(need, meta, span, unusable)
+            found: Filled | NoMatch | str
+            if need.kind == REFCAT:
+                lacking = setting.lacking[need.role]
+                found = lacking.message if need.optional else lacking
+            elif need.select == holding():
+                found = self._that_holds(need, node) or "there is none of it"
+            elif need.select == named():
+                found = "it is used only where it is named"
+            else:
+                found = reason or self._choice(need, meta, span, unusable)
             if isinstance(found, Filled):
                 filled.append(found)
                 roles[need.role] = self._meta_of(found.node)
@@ -137,7 +154,8 @@ class Supplier:
         for name in need.kinds:
             kind = kind_named(self.nodes.kinds, name)
             nights = self._nights_of(kind, place_of(kind, meta.get), need.on_request)
-            for nodes in nights.nearest(meta.get("night")):
+            its_own = need.select == of_frame()
+            for nodes in nights.of(meta["exposure"]) if its_own else nights.nearest(meta.get("night")):
                 if best := self._best(kind, meta, nodes, span, unusable):
                     return Filled(need, best)
             if span.nearest_nights or not need.optional:
@@ -154,6 +172,18 @@ class Supplier:
         hints = dict.fromkeys(one.hint for one in misses)
         return NoMatch("; ".join(one.message for one in misses), hint="; ".join(hints))
 
+    def _that_holds(self, need: Need, node: Node) -> Filled | None:
+        """The product with the node's one input among its own, if the input is there as it will be."""
+        given = node.given[0]
+        source = (
+            given.item if isinstance(given, Node) and self.decide(given).state in SERVING - PENDING else None
+        )
+        item = self.nodes.stock.holding(need.kinds, source.content) if source else None
+        if item is None:
+            return None
+        kind = kind_named(self.nodes.kinds, item.kind)
+        return Filled(need, self.decide(self.nodes.as_it_is(kind, item)))
+
     def _nights_of(self, kind: Kind, place: Place, existing_only: bool) -> _Nights:
         """The nodes that a calibration is chosen among."""
         known = self._nights.get((kind.name, place, existing_only))
@@ -165,11 +195,13 @@ class Supplier:
         if existing_only:
             nodes = [node for node in nodes if not node.given or self.nodes.versions(node)]
         by_night: dict[int | None, list[Node]] = {}
+        by_exposure: dict[object, list[Node]] = {}
         for node in nodes:
+            by_exposure.setdefault(node.get("exposure"), []).append(node)
             by_night.setdefault(day_number(node.get("night")), []).append(node)
         reach = max((self._reach(node) for node in nodes), default=0)
         found = self._nights[kind.name, place, existing_only] = _Nights(
-            by_night, self.nodes.pinned(kind, place), reach
+            by_night, by_exposure, self.nodes.pinned(kind, place), reach
         )
         return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnknownName, WrongKind, nearest
-from ..kind import Kind, Need, kind_named
+from ..kind import Kind, Need, kind_named, needed_last
 from ..products import ProductInput
 from ..settings import resolve_params
 from ..workspace import Workspace
@@ -48,7 +48,7 @@ class Answer:
 
 def roles_of(kinds: Sequence[Kind]) -> list[str]:
     """Every role that is chosen for."""
-    return sorted({need.role for kind in kinds for need in kind.calibrations})
+    return sorted({need.role for kind in kinds for need in kind.ranked})
 
 
 def answers(
@@ -75,7 +75,7 @@ def answers(
 
 
 def _has(kind: Kind, role: str) -> bool:
-    return any(need.role == role for need in kind.calibrations)
+    return any(need.role == role for need in kind.ranked)
 
 
 # What is made of a frame
@@ -101,7 +101,7 @@ def _made_of(source: Source, role: str | None, kinds: Sequence[Kind]) -> list[Ki
     asking = [
         (kind.lead_of(source.kind) is None, kind.primary.many, number, kind)
         for number, kind in enumerate(kinds)
-        if kind.calibrations and (role is None or _has(kind, role))
+        if kind.ranked and (role is None or _has(kind, role))
     ]
     if role is None:
         asking = [one for one in asking if not one[0]]
@@ -120,8 +120,7 @@ def _for_kind(
     lead = kind.lead_of(source.kind)
     meta = _asked_meta(source, kind, workspace)
     filled: dict[str, Mapping[str, Any]] = {lead.role: meta} if lead else {}
-    # What another input can make unnecessary is looked for last, as where a product is made.
-    for need in sorted(kind.calibrations, key=lambda need: bool(need.unless)):
+    for need in needed_last(kind.ranked):
         if need is lead:
             continue
         reason = need.unless(filled) if need.unless else ""
@@ -155,7 +154,7 @@ def _of_product(
 ) -> list[Answer]:
     recipe = product.record["recipe"]
     found = []
-    for need in kind.calibrations:
+    for need in kind.ranked:
         if role not in (None, need.role):
             continue
         used = [one for one in recipe["inputs"] if one["role"] == need.role]

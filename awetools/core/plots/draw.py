@@ -153,7 +153,8 @@ def _size(plot: Plot) -> tuple[float, float]:
     labels = _labels(plot.panels)
     legend = 0.22 * -(-len(labels) // _legend_columns(labels, width))
     if plot.columns > 1:
-        return width, SMALL_HEIGHT_IN * rows + MARGIN_IN + legend
+        small = SMALL_HEIGHT_IN * (sum(plot.heights) or rows)
+        return width, small + MARGIN_IN + legend
     return width, PANEL_HEIGHT_IN * sum(heights) + MARGIN_IN * (1.8 if rows == 1 else 1) + legend
 
 
@@ -165,7 +166,8 @@ def _fill(figure: Any, plot: Plot) -> None:
     for number, panel in enumerate(plot.panels):
         column = number % plot.columns
         shared = above.get(column) if _shares(plot, number) else None
-        axes = figure.add_subplot(grid[number // plot.columns, column], sharex=shared)
+        place = slice(None) if panel.wide else column
+        axes = figure.add_subplot(grid[number // plot.columns, place], sharex=shared)
         above[column] = axes
         _panel(figure, axes, panel, handles)
         if _shares(plot, number + plot.columns) and number + plot.columns < len(plot.panels):
@@ -197,7 +199,8 @@ def _shares(plot: Plot, number: int) -> bool:
         return False
     one, other = plot.panels[before], plot.panels[number]
     same = (one.x_label, one.x_limits, one.log_x) == (other.x_label, other.x_limits, other.log_x)
-    return same and one.map is None and other.map is None
+    whole = all(panel.map is None and not panel.equal and not panel.wide for panel in (one, other))
+    return same and whole
 
 
 def _labels(panels: Sequence[Panel]) -> list[str]:
@@ -225,6 +228,8 @@ def _panel(figure: Any, axes: Any, panel: Panel, handles: dict[str, Any]) -> Non
         axes.set_xlim(_limits(panel.x_limits, panel.log_x))
     if panel.y_limits is not None:
         axes.set_ylim(_limits(panel.y_limits, panel.log_y))
+    if panel.equal:
+        axes.set_aspect("equal", adjustable="box")
     axes.set_xlabel(plain(panel.x_label))
     axes.set_ylabel(plain(panel.y_label))
     if panel.title:
@@ -261,6 +266,12 @@ def _curve(axes: Any, curve: Curve) -> Any:
         return axes.plot(curve.x, curve.y, color=colour, linewidth=1.6, linestyle=(0, (5, 2)), zorder=3)[0]
     if curve.style == "left-out":
         return axes.plot(curve.x, curve.y, "x", color=FRAME, markersize=6, markeredgewidth=1.2)[0]
+    if curve.style == "arrows":
+        return _arrows(axes, curve, colour)
+    if curve.style == "cloud":
+        few = len(curve.y) <= MANY_POINTS
+        axes.plot(curve.x, curve.y, ".", color=colour, markersize=5 if few else 2.6, alpha=0.4, zorder=2)
+        return axes.plot([], [], ".", color=colour, markersize=6)[0]
     if curve.x.dtype.kind == "M":
         axes.plot(curve.x, curve.y, color=colour, linewidth=0.8, alpha=0.4)
     if len(curve.y) > MANY_POINTS:
@@ -272,6 +283,16 @@ def _curve(axes: Any, curve: Curve) -> Any:
     if curve.error is None:
         return axes.plot(curve.x, curve.y, marker, **look)[0]
     return axes.errorbar(curve.x, curve.y, curve.error, fmt=marker, elinewidth=0.9, capsize=0, **look)
+
+
+def _arrows(axes: Any, curve: Curve, colour: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    assert curve.heads is not None
+    across, up = curve.heads[:, 0] - curve.x, curve.heads[:, 1] - curve.y
+    form: Any = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "inches", "width": 0.014}
+    axes.quiver(curve.x, curve.y, across, up, color=colour, zorder=3, **form)
+    return Line2D([], [], color=colour, linewidth=1.5)
 
 
 def _map(figure: Any, axes: Any, one: Map, handles: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ UNITS = (
     ("_c", "\N{DEGREE SIGN}C"),
 )
 
-Style = Literal["points", "line", "steps", "model", "left-out"]
+Style = Literal["points", "cloud", "line", "steps", "model", "left-out", "arrows"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Curve:
 
     x: (n,) numbers, dates (datetime64) or texts. y, error: (n,) numbers. style:
     `points`, `line`, `steps` (a histogram: y between neighbouring x), `model` (what is
-    fitted or expected) or `left-out` (points that were not used). colour: number of its
-    colour; curves that belong together have one.
+    fitted or expected), `left-out` (points that were not used), `cloud` (small points behind
+    the others) or `arrows` (from x and y to the heads). colour: number of its colour; curves
+    that belong together have one. heads: (n, 2) x and y where arrows end.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Curve:
     style: Style = "points"
     colour: int = 0
     error: npt.NDArray[Any] | None = None
+    heads: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ class Map:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. note: what to know about it. marks: x, levels: y, where a thin line is drawn across."""
+    """One pair of axes. note: what to know about it. marks: x, levels: y, where a thin line is drawn across.
+
+    equal: a unit of x is as long as one of y. wide: the panel is as wide as the page.
+    """
 
     x_label: str
     y_label: str
@@ -83,6 +88,8 @@ class Panel:
     log_y: bool = False
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
+    equal: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ from .detector import (
     residual,
 )
 from .figure import Plot, logged
+from .residuals import MARK as RESIDUALS
+from .residuals import astrometry
 
 # What files differ in, in the order in which a legend says it.
 TOLD = ("detector", "filter", "night", "temperature_set_c", "exposure")
@@ -90,7 +92,12 @@ def plot_files(
     return logged(replace(plot, title=plot.title and f"{plot.title}: {title_of(sources)}"), choice.log), notes
 
 
-TABLES = {"photon-transfer": photon_transfer, "linearity": linearity, "amplifiers": by_amplifier}
+TABLES = {
+    "photon-transfer": photon_transfer,
+    "linearity": linearity,
+    "amplifiers": by_amplifier,
+    "astrometry": astrometry,
+}
 IMAGES = {
     "profile": profile,
     "histogram": histogram,
@@ -156,6 +163,8 @@ def _fitting(source: Source, kinds: Sequence[Kind]) -> str:
         assert isinstance(table, Table)
         if has_column(table, PAIR_LEVEL):
             return "photon-transfer"
+        if has_column(table, RESIDUALS):
+            return "astrometry"
         return "amplifiers" if has_column(table, "AMP") else "measures"
     if loaded == "MASK":
         return "mask"

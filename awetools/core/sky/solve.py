@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import BadHeader, BadValue, Mixture, NoSolution, TooFew
 from .fitwcs import PolynomialFit, wcs_of_fit
-from .match import Bounds, Places, Points, as_points
+from .match import Bounds, Places, Points, as_points, matched
 from .polynomial import Doubles, Numbers
 from .refine import Refined, Stars, refined
 from .search import LEAST_STARS, Field, Found, Search, sought, to_plane, to_sky
@@ -22,6 +22,8 @@ from .wcs import Wcs
 MOST_STRETCHED = 1.4
 # A refined solution has no fewer of the stars that matched.
 KEPT = 0.5
+# With so many good stars the others do not count.
+ENOUGH_GOOD = 10
 # What no header should be wrong by, tried when its own word leads nowhere.
 LOOSE_SCALE = 0.2
 
@@ -31,12 +33,14 @@ class Sources:
     """Sources of an image: pixels x, y (1-based), flux (any unit) and the error of x and of y in pixels, (n,) each.
 
     flux may be unknown (None, nan); so may the errors: such stars weigh as the scatter says.
+    good: which ones the fit rests on, where enough of them match; the search uses all.
     """
 
     x: Numbers
     y: Numbers
     flux: Numbers | None = None
     error_px: Numbers | None = None
+    good: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +124,7 @@ def solve(
     that is none. Source: verification in the spirit of Lang et al. 2010, AJ 139, 1782.
     """
     x, y, flux, error = _columns("sources", sources.x, sources.y, sources.flux, sources.error_px)
+    good = np.ones(len(x), np.bool_) if sources.good is None else np.asarray(sources.good, np.bool_)
     ra, dec, mag, ref_error, epoch, pm_ra, pm_dec = _columns(
         "reference stars",
         reference.ra_deg,
@@ -145,7 +150,7 @@ def solve(
         found = sought(views, bounds, search)
         if found is not None:
             return _solution(
-                found, x, y, error, ra, dec, ref_error, centre, degree, clip_sigma, search, guess
+                found, x, y, error, good, ra, dec, ref_error, centre, degree, clip_sigma, search, guess
             )
     raise _none(search, len(by_flux), len(by_mag))
 
@@ -316,6 +321,7 @@ def _solution(
     x: Doubles,
     y: Doubles,
     error: Doubles,
+    good: npt.NDArray[np.bool_],
     ra: Doubles,
     dec: Doubles,
     ref_error: Doubles,
@@ -334,7 +340,9 @@ def _solution(
     places = as_points(*to_tangent(ra[view.star], dec[view.star], *tangent)) * ARCSEC_PER_DEG
     inside = np.flatnonzero(_within(places, predicted, found.radius))
     star, places = view.star[inside], places[inside]
-    pixels = Stars(as_points(x[view.source], y[view.source]), _errors(error[view.source]))
+    rests, least = _rests_on(good[view.source], predicted, places, found)
+    source, predicted = view.source[rests], predicted[rests]
+    pixels = Stars(as_points(x[source], y[source]), _errors(error[source]))
     sky = Stars(places, _errors(ref_error[star]))
     try:
         for highest in range(degree, 0, -1):
@@ -347,7 +355,7 @@ def _solution(
             f"{found.count} stars match, but no coordinate system can be fitted to them: {problem}",
             hint="more stars, spread over the image",
         ) from problem
-    if best.fit.count < KEPT * found.count:
+    if best.fit.count < KEPT * least:
         raise NoSolution(
             f"{found.count} stars match roughly, but only {best.fit.count} closely",
             hint="sources that are stars, with better positions",
@@ -355,7 +363,7 @@ def _solution(
     measures = _measures(best, wcs, found, predicted, places, centre, guess)
     return Solution(
         wcs=wcs,
-        sources=view.source[best.sources],
+        sources=source[best.sources],
         reference=star[best.reference],
         dra_arcsec=np.ascontiguousarray(best.residual.real),
         ddec_arcsec=np.ascontiguousarray(best.residual.imag),
@@ -365,6 +373,18 @@ def _solution(
         measures=measures,
         tried=tuple(search.words),
     )
+
+
+def _rests_on(
+    good: npt.NDArray[np.bool_], predicted: Points, places: Points, found: Found
+) -> tuple[Places, int]:
+    """The sources that the fit may rest on, and how many of those that match it keeps at least half of."""
+    chosen = np.flatnonzero(good)
+    if len(chosen) < len(good):
+        matches = len(matched(predicted[chosen], places, found.radius)[0])
+        if matches >= ENOUGH_GOOD:
+            return chosen, min(matches, found.count)
+    return np.arange(len(good)), found.count
 
 
 def _smooth(fit: PolynomialFit, pixels: Points) -> bool:

@@ -143,3 +143,9 @@ def _radial_rate(
     velocity = np.nan_to_num(np.asarray(radial_velocity_km_s, np.float64))
     rate = velocity / AU_YR_KM_S * parallax * MAS_TO_RAD
     return np.asarray(np.where(parallax > LEAST_PARALLAX_MAS, rate, 0.0), np.float64)
+
+
+def sidereal_deg(epoch_yr: float) -> float:
+    """Mean sidereal time at Greenwich, degrees, at a Julian year (UTC taken for UT1); Meeus 1998, chapter 12."""
+    days = (epoch_yr - 2000.0) * 365.25
+    return (280.46061837 + 360.98564736629 * days) % 360.0

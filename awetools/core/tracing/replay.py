@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AweError, BadValue, NoRecord, NoSuchFile, UsageError
 from ..files import parse_address
 from ..journal import Interval, nearest_words, stores_heard
-from ..kind import Kind
+from ..kind import REFCAT, Kind
 from ..params import Param, params_of
 from ..record import Record, read_record
 from ..settings import home_directory
@@ -291,7 +291,7 @@ def _inputs(
     if farthest:
         yield f"--allow-nearest={farthest}"
     for need in kind.needs:
-        if need.role == lead:
+        if need.role == lead or need.kind == REFCAT:
             continue
         option = need.role.replace("_", "-")
         given = [one for one in node.inputs if one.role == need.role]

@@ -1,0 +1,127 @@
+"""A reference catalogue as an input of a product: which one a parameter means, and what the record says of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NoMatch, UsageError
+from ..files import Address
+from ..kind import REFCAT
+from ..store import Store
+
+if TYPE_CHECKING:
+    from ..sky.refcat import Catalogue
+
+# What the parameter says if no catalogue is to be used, and if it is to be found.
+NONE, AUTO = "none", "auto"
+# A catalogue serves a field if it has stars so near to the pointing.
+NEAR_DEG = 1.0
+CATALOGUES_KEPT = 16
+
+
+@dataclass(frozen=True)
+class RefcatInput:
+    """A reference catalogue in the role of an input; its content is the hash of all its stars."""
+
+    path: Path
+    name: str
+    content: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def address(self) -> Address:
+        """The directory, as an address."""
+        return Address(self.path)
+
+    @property
+    def kind(self) -> str:
+        """What the record calls it."""
+        return REFCAT
+
+    @property
+    def key(self) -> None:
+        """It has no recipe key."""
+        return
+
+    def load(self) -> Catalogue:
+        """The catalogue, to read cones from; raises as `open_catalogue`."""
+        return _opened(self.path)
+
+
+def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -> tuple[RefcatInput, str]:
+    """The catalogue that a parameter means for a frame, and why it is that one.
+
+    value: a name, the path of a catalogue (with a / in it), or `auto`: the only one there
+    is, else the only one with stars within NEAR_DEG of the frame's pointing. Raises
+    NoMatch if there is none, UsageError if several serve, and as `refstore.find`.
+    """
+    from .refstore import find, shelves_of
+
+    if "/" in value:
+        return _input(Path(value)), f"the catalogue at {value}"
+    if value != AUTO:
+        if not stores:
+            raise NoMatch(f"--refcat {value}: there is no store here", hint="--refcat DIRECTORY/NAME")
+        return _input(find(value, shelves_of(stores))), ""
+    found = _all(stores)
+    if not found:
+        raise NoMatch(
+            "there is no reference catalogue",
+            hint="awe-refcat import NAME FILES, or --refcat DIRECTORY/NAME",
+        )
+    if len(found) == 1:
+        return found[0], "the only catalogue there is"
+    near = [one for one in found if _has_stars_near(one, meta)]
+    if len(near) == 1:
+        return near[0], "the only catalogue with stars in this field"
+    names = ", ".join(one.name for one in near or found)
+    where = f"RA {meta.get('ra_deg')}, Dec {meta.get('dec_deg')}"
+    if not near:
+        raise NoMatch(
+            f"no reference catalogue has stars within {NEAR_DEG:g} deg of {where}: {names}",
+            hint="--refcat NAME takes one all the same; awe-refcat import has others",
+        )
+    raise UsageError(f"several reference catalogues have stars at {where}: {names}", hint="--refcat NAME")
+
+
+def _input(path: Path) -> RefcatInput:
+    catalogue = _opened(path)
+    return RefcatInput(Path(os.path.abspath(path)), catalogue.name, catalogue.content)
+
+
+def _all(stores: Sequence[Store]) -> list[RefcatInput]:
+    from .refstore import catalogues, shelves_of
+
+    if not stores:
+        return []
+    return [_input(path) for path, is_first in catalogues(shelves_of(stores)) if is_first]
+
+
+def _has_stars_near(one: RefcatInput, meta: Mapping[str, Any]) -> bool:
+    if meta.get("ra_deg") is None or meta.get("dec_deg") is None:
+        return False
+    pieces = one.load().pieces(meta["ra_deg"], meta["dec_deg"], NEAR_DEG, columns=["ra_deg"])
+    return next(pieces, None) is not None
+
+
+def _opened(path: Path) -> Catalogue:
+    """The catalogue of a directory, from memory if its header is as it was: frames come by the thousand."""
+    from ..sky.refcat import HEADER, open_catalogue
+
+    try:
+        stat = os.stat(path / HEADER)
+    except OSError:
+        return open_catalogue(path)
+    return _kept(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=CATALOGUES_KEPT)
+def _kept(path: Path, _mtime_ns: int, _size: int) -> Catalogue:
+    from ..sky.refcat import open_catalogue
+
+    return open_catalogue(path)

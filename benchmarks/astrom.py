@@ -28,38 +28,34 @@ from measure import Cost, Table, best_cost, program, versions
 OFF_ARCSEC, TURN_DEG, SCALE = 120.0, 3.0, 0.02
 SOLVED_ARCSEC = 0.24
 TIME_GOAL, RESIDUAL_GOAL = 0.4, 1.1
-SETTINGS = "-STABILITY_TYPE EXPOSURE -POSITION_MAXERR 3 -POSANGLE_MAXERR 5".split()
+SETTINGS = ["-STABILITY_TYPE", "EXPOSURE", "-POSITION_MAXERR", "3", "-POSANGLE_MAXERR", "5"]
+KEYS = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 
 
 def altered(run: Path, work: Path, seed: int) -> list[Path]:
     """Copies of a run's catalogues with headers that are off."""
     import numpy as np
-    from astropy.io import fits
 
     rng = np.random.default_rng(seed)
     made = []
     for path in sorted((run / "cat").glob("*.cat")):
         direction, turn, scale = rng.uniform(0, 2 * math.pi), *rng.choice([-1.0, 1.0], 2)
         turn, scale = math.radians(turn * TURN_DEG), 1 + scale * SCALE
-        with fits.open(path) as opened:
-            text = opened[1].data["Field Header Card"][0]
-            header = fits.Header.fromstring("\n".join(str(one) for one in text), sep="\n")
-            rate = math.cos(math.radians(header["CRVAL2"]))
-            header["CRVAL1"] += OFF_ARCSEC / 3600 * math.cos(direction) / rate
-            header["CRVAL2"] += OFF_ARCSEC / 3600 * math.sin(direction)
-            matrix = np.array([[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)])
-            cosine, sine = math.cos(turn), math.sin(turn)
-            matrix = scale * np.array([[cosine, -sine], [sine, cosine]]) @ matrix
-            for i in (1, 2):
-                for j in (1, 2):
-                    header[f"CD{i}_{j}"] = matrix[i - 1, j - 1]
-            cards = np.array([card.image for card in header.cards] + ["END".ljust(80)])
-            column = fits.Column(
-                "Field Header Card", f"{80 * len(cards)}A", dim=f"(80,{len(cards)})", array=[cards]
-            )
-            table = fits.BinTableHDU.from_columns([column], name="LDAC_IMHEAD")
-            place = work / path.name
-            fits.HDUList([fits.PrimaryHDU(), table, opened[2]]).writeto(place, overwrite=True)
+        content = bytearray(path.read_bytes())
+        spots = {key: content.index(f"{key:8s}= ".encode()) for key in KEYS}
+        values = {key: float(content[at + 10 : at + 80].split(b"/")[0]) for key, at in spots.items()}
+        rate = math.cos(math.radians(values["CRVAL2"]))
+        values["CRVAL1"] += OFF_ARCSEC / 3600 * math.cos(direction) / rate
+        values["CRVAL2"] += OFF_ARCSEC / 3600 * math.sin(direction)
+        cosine, sine = scale * math.cos(turn), scale * math.sin(turn)
+        for j in (1, 2):
+            first, second = values[f"CD1_{j}"], values[f"CD2_{j}"]
+            values[f"CD1_{j}"] = cosine * first - sine * second
+            values[f"CD2_{j}"] = sine * first + cosine * second
+        for key, at in spots.items():
+            content[at : at + 80] = f"{key:8s}= {values[key]:20.13G}".ljust(80).encode()
+        place = work / path.name
+        place.write_bytes(content)
         made.append(place)
     return made
 

@@ -113,7 +113,9 @@ def measured(run: Path, path: Path) -> None:
     bad |= fits.getdata(run / "truth" / f"cosmic_{path.stem}.fits.fz") > 0
     image = (image - fits.getdata(run / "truth" / f"bias_c{chip}.fits")) / response
     sky = float(np.median(image[::8, ::8]))
-    variance = (np.maximum(image, sky) / header["GAIN"] + (header["RDNOISE"] / header["GAIN"]) ** 2) / response
+    variance = (
+        np.maximum(image, sky) / header["GAIN"] + (header["RDNOISE"] / header["GAIN"]) ** 2
+    ) / response
     header["CRPIX1"] -= columns["DATASEC"].start
     for key in ("DATASEC", "TRIMSEC", "BIASSEC", "BZERO", "BSCALE", "EXTNAME"):
         header.remove(key, ignore_missing=True)
@@ -127,7 +129,9 @@ def measured(run: Path, path: Path) -> None:
         extractor = program("source-extractor", "sex")
         network = next((one for one in NETWORKS if Path(one).exists()), "default.nnw")
         words = "-CATALOG_TYPE FITS_LDAC -WEIGHT_TYPE MAP_WEIGHT -WEIGHT_IMAGE weight.fits -GAIN_KEY GAIN "
-        words += "-SATUR_KEY SATURATE -PIXEL_SCALE 0.24 -SEEING_FWHM 0.95 -DETECT_MINAREA 5 -DETECT_THRESH 1.5 "
+        words += (
+            "-SATUR_KEY SATURATE -PIXEL_SCALE 0.24 -SEEING_FWHM 0.95 -DETECT_MINAREA 5 -DETECT_THRESH 1.5 "
+        )
         words += "-ANALYSIS_THRESH 1.5 -BACK_SIZE 64 -VERBOSE_TYPE QUIET -PARAMETERS_NAME sex.param "
         words += f"-FILTER_NAME sex.conv -STARNNW_NAME {network} -NTHREADS 1"
         command = [str(extractor), "image.fits", "-c", "sex.conf", *words.split()]
@@ -155,7 +159,10 @@ def thinned(run: Path, job: Job, simulate: ModuleType) -> None:
         if (counts[within[:, star]] < job.listed).all():
             kept[star] = True
             counts += within[:, star]
-    with fits.open(run / "ref" / "reference.fits") as one, fits.open(run / "ref" / "reference_ldac.cat") as two:
+    with (
+        fits.open(run / "ref" / "reference.fits") as one,
+        fits.open(run / "ref" / "reference_ldac.cat") as two,
+    ):
         one[1].data, two[2].data = one[1].data[kept], two[2].data[kept]
         one.writeto(run / "ref" / "thin.fits")
         two.writeto(run / "ref" / "thin_ldac.cat")
@@ -330,7 +337,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="small runs, to see that it works")
     parser.add_argument("--seeds", type=int, default=10, help="how many runs of 5 x 2 (default %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="times are the best of so many (default %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="times are the best of so many (default %(default)s)"
+    )
     parser.add_argument("--only", choices=("few", "many"), help="5 x 2 or 40 x 8 alone")
     parser.add_argument("--bench", type=Path, default=BENCH, help="where simulate_run.py is")
     parser.add_argument("--solve", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -348,7 +357,9 @@ def main() -> None:
         if given.only != "few":
             job = Job(1, 10, 4, "512x1024", 15) if given.quick else Job(1, 40, 8, "1024x2048", 30)
             told = [measure(job, given.bench, 1, Path(work))]
-            report(f"{job.exposures} exposures x {job.chips} chips, {job.listed} reference stars a chip", told)
+            report(
+                f"{job.exposures} exposures x {job.chips} chips, {job.listed} reference stars a chip", told
+            )
 
 
 if __name__ == "__main__":

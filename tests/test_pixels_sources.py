@@ -94,12 +94,13 @@ def test_the_kernel_gives_the_bits_of_its_twin(
     image = random.normal(0, 5, shape).astype(np.float32)
     y, x = np.mgrid[: shape[0], : shape[1]]
     names = np.arange(-1, 4).clip(0).astype(np.int32)
-    place = np.empty((len(names), 6))
+    place = np.empty((len(names), 7))
     place[:, 0] = random.uniform(-15, shape[1] + 15, len(names))
     place[:, 1] = random.uniform(-15, shape[0] + 15, len(names))
     place[:, 2] = random.integers(2, 25, len(names))
     place[:, 3:5] = random.uniform(0.05, 0.5, (len(names), 2))
     place[:, 5] = random.uniform(-0.04, 0.04, len(names))
+    place[:, 6] = random.choice([-1.0, 0.0, 30.0], len(names))
     for one in place:
         image += (900 * np.exp(-((x - one[0]) ** 2 + (y - one[1]) ** 2) / (2 * sigma**2))).astype(np.float32)
     ours = sourcestamp.Field(
@@ -132,7 +133,7 @@ def test_circles_are_exact() -> None:
 
     flat = np.ones((60, 60), np.float32)
     ours = sourcestamp.Field(flat, flat, np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.int32))
-    place = np.array([[30.23, 29.41, 20, 0.25, 0.25, 0]])
+    place = np.array([[30.23, 29.41, 20, 0.25, 0.25, 0, -1]])
     radii = np.array([0.2, 0.5, 1.0, 3.3, 11.7])
     how = sourcestamp.Measuring(1.5, walk_sigma=0)
     raw = sourcestamp.measure_places(ours, place, np.zeros(1, np.int32), radii, how)
@@ -182,7 +183,7 @@ def test_auto_errors_are_those_of_their_ellipse() -> None:
         [(c / a) ** 2 + (s / b) ** 2, (s / a) ** 2 + (c / b) ** 2, 2 * c * s * (a**-2.0 - b**-2.0)]
     )
     place = np.column_stack(
-        [objects["x_px"], objects["y_px"], np.full(len(a), 24), shape * (3.5 / radius[:, None]) ** 2]
+        [objects["x_px"], objects["y_px"], np.full(len(a), 24), shape * (3.5 / radius[:, None]) ** 2, np.full(len(a), -1)]
     )
     how = sourcestamp.Measuring(FWHM / 2.3548, GAIN, kron_factor=1e-9, kron_least=3.5)
     nothing = np.zeros(light.shape, np.uint8)

@@ -187,4 +187,7 @@ def _state(node: Node) -> str:
     if node.state == "present":
         lacks = "not registered" if not node.checked else "no record" if node.lacks_record else ""
         return f"present, {lacks}" if lacks else "present"
+    # Nothing outside has a record.
+    if is_outside(node.kind):
+        return node.state
     return f"{node.state}, {'record only' if node.record_path else 'no record'}"

@@ -121,20 +121,47 @@ def _target(image: Any, address: Any, given: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
-    import io
+    from ..core.png import encode_png
 
-    import numpy as np
+    check_target(path)
+    factor = -(-max(image.data.shape) // given["size"])
+    pixels = grey(image, given, factor)
+    if given["show_mask"] and image.mask is not None:
+        pixels = _coloured(pixels, image.mask, factor)
+    write_picture(path, encode_png(pixels[::-1]))
 
-    from ..core.errors import BadPixels, Unavailable, WouldOverwrite
-    from ..core.files import refuse_others, write_whole
-    from ..core.pixels.stretch import shrink, to_bytes
-    from ..core.png import SIGNATURE, write_png
+
+def check_target(path: Path) -> None:
+    """Raise WouldOverwrite where a picture must not be written: a directory, or what is no PNG."""
+    from ..core.errors import WouldOverwrite
+    from ..core.files import refuse_others
+    from ..core.png import SIGNATURE
 
     if path.is_dir():
         raise WouldOverwrite(f"{path}: is a directory", hint=f"--out-dir {path}")
     # A raw frame, for example, that was given twice.
     refuse_others(path, (SIGNATURE,), "a PNG", "-o FILE.png")
-    factor = -(-max(image.data.shape) // given["size"])
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Write a picture whole, and the directories above it. Raises Unavailable."""
+    from ..core.errors import Unavailable
+    from ..core.files import write_whole
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path.parent}: {error.strerror}") from None
+    write_whole(path, content)
+
+
+def grey(image: Any, given: dict[str, Any], factor: int) -> np.ndarray:
+    """The grey levels of an image, shrunk by a factor; its first row first. Raises BadPixels, UsageError."""
+    import numpy as np
+
+    from ..core.errors import BadPixels
+    from ..core.pixels.stretch import shrink, to_bytes
+
     good = image.good
     small = shrink(image.data, factor)
     if not np.isfinite(image.data if good is None else image.data[good]).any():
@@ -145,16 +172,7 @@ def _write(path: Path, image: Any, given: dict[str, Any]) -> None:
     if not high > low:
         raise UsageError(f"--low {low:g} is not below --high {high:g}")
     softening = SHARE_OF_FAINT * (high - low) / (faint - low) if faint > low else None
-    pixels = to_bytes(small, low, high, given["stretch"], softening)
-    if given["show_mask"] and image.mask is not None:
-        pixels = _coloured(pixels, image.mask, factor)
-    out = io.BytesIO()
-    write_png(out, pixels[::-1])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"{path.parent}: {error.strerror}") from None
-    write_whole(path, out.getvalue())
+    return to_bytes(small, low, high, given["stretch"], softening)
 
 
 def _limits(image: Any, given: dict[str, Any]) -> tuple[float, float, float]:

@@ -53,10 +53,13 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "sources",
             "astrom",
             "gastrom",
+            "zeropoint",
+            "gphot",
+            "sourcelist",
         ),
     ),
     ("Ask for products", _tools("make", "node")),
-    ("Look", _tools("imstat", "mask", "preview", "plot", "compare", "query", "sql", "trend", "shell")),
+    ("Look", _tools("imstat", "mask", "preview", "show", "plot", "compare", "query", "sql", "trend", "shell")),
     (
         "Trace and keep",
         _tools(

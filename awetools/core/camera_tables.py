@@ -56,7 +56,7 @@ _LISTS = ("type", "layout", "check", "import")
 # What a table says of products; raw frames that are registered mean the same without it.
 _NOT_OF_RAW_FRAMES = ("settings", "import")
 _SUBKEYS = {
-    "site": ("longitude_deg",),
+    "site": ("longitude_deg", "latitude_deg"),
     "pointing": ("equinox",),
     "time": ("end",),
     "detectors": ("skip", "group", "name"),
@@ -189,6 +189,11 @@ class Camera:
         return self._rules("site", "longitude_deg", "degrees")
 
     @cached_property
+    def latitude(self) -> tuple[Rule, ...]:
+        """The rules of the site's latitude, north positive."""
+        return self._rules("site", "latitude_deg", "degrees")
+
+    @cached_property
     def equinox(self) -> tuple[Rule, ...]:
         """The rules of the equinox of the pointing."""
         return self._rules("pointing", "equinox")
@@ -263,9 +268,9 @@ class Camera:
 
     def check(self) -> None:
         """Compile everything; raises BadSettings, naming file and key, where that fails."""
-        for name in ("recognise", "let", "fields", "obs_start", "obs_end", "longitude", "equinox", "types"):
+        for name in ("recognise", "let", "fields", "obs_start", "obs_end", "longitude", "latitude"):
             getattr(self, name)
-        for name in ("layouts", "checks", "imports", "trim", "skip", "wcs_frame"):
+        for name in ("equinox", "types", "layouts", "checks", "imports", "trim", "skip", "wcs_frame"):
             getattr(self, name)
         for name in ("detector_group", "detector_name"):
             getattr(self, name)

@@ -29,6 +29,7 @@ _DERIVED = {
     "nx": ("it follows from the sections", "--set sections=..."),
     "ny": ("it follows from the sections", "--set sections=..."),
     "holds_bias": ("it is said of master darks, by awe-dark", ""),
+    "slid": ("it is the number of a source list, by awe-sourcelist", ""),
 }
 _ON_SKY = ("raw_science", "raw_twiflat", "raw_other")
 _BY_NAME = {one.name: one for one in FIELDS}
@@ -175,6 +176,7 @@ def _put_times(draft: _Draft, file: str) -> None:
     text = draft.meta["obs_start"]
     start = moment(text) if text else None
     _put_longitude(draft)
+    _put_latitude(draft)
     _put_night(draft, start)
     if draft.meta["exposure"] is None or "exposure" in draft.overrides:
         name = start.strftime("%Y%m%dT%H%M%S") if start else safe_name(Path(file).name.split(".")[0]) or None
@@ -194,6 +196,18 @@ def _put_longitude(draft: _Draft) -> None:
         draft.put("site_longitude_deg", None, "table", "default")
         return
     draft.put("site_longitude_deg", (float(size) + 180) % 360 - 180, found.card, found.rule)
+
+
+def _put_latitude(draft: _Draft) -> None:
+    found = first_value(draft.camera.latitude, draft.cards)
+    size = number(found.value) if found else None
+    if found is None or size is None or not math.isfinite(size):
+        draft.put("site_latitude_deg", None, "table", "default")
+    elif not -90 <= size <= 90:
+        draft.problems.append(f"the site's latitude is {size:g} degrees; it is taken as not known")
+        draft.put("site_latitude_deg", None, "table", "default")
+    else:
+        draft.put("site_latitude_deg", float(size), found.card, found.rule)
 
 
 def _put_night(draft: _Draft, start: datetime | None) -> None:
@@ -444,6 +458,8 @@ def _override(one: Field, text: str, camera: Camera) -> Any:
         size = number(text)
         if size is None or not math.isfinite(size):
             raise BadValue(f"--set {one.name}={text}: a number is needed ({one.unit or 'no unit'})")
+        if one.name == "site_latitude_deg" and not -90 <= size <= 90:
+            raise BadValue(f"--set {one.name}={text}: a latitude is from -90 to 90")
         return float(size)
     return _text_override(one, text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from .errors import NoImage, NoSuchExtension
 from .files import Address
 from .fits import open_fits
 from .kinds.common import trim
+from .planning.plan import Source
 from .products import ProductInput, load_product
 from .raws import RawInput, raw_frame_of
 from .sections import parse_section
@@ -20,13 +21,14 @@ from .workspace import Workspace
 
 @dataclass(frozen=True)
 class Image:
-    """An image (ny, nx), which of its pixels are good (None: all), and its mask if it has one."""
+    """An image (ny, nx), which of its pixels are good (None: all), its mask if it has one, and what it was read of."""
 
     name: str
     plane: str
     data: np.ndarray
     good: np.ndarray | None
     mask: np.ndarray | None = None
+    source: Source | None = None
 
 
 def load_images(address: Address, workspace: Workspace, plane: str | None, overscan: bool) -> Iterator[Image]:
@@ -39,9 +41,9 @@ def load_images(address: Address, workspace: Workspace, plane: str | None, overs
         if isinstance(source, RawInput):
             if plane is not None:
                 raise NoSuchExtension(f"{source.address}: a raw frame has no plane {plane!r}")
-            yield _raw_image(source, overscan)
+            yield replace(_raw_image(source, overscan), source=source)
         else:
-            yield _product_image(source, plane)
+            yield replace(_product_image(source, plane), source=source)
 
 
 def region_of(image: Image, region: str | None) -> Image:
@@ -55,7 +57,7 @@ def region_of(image: Image, region: str | None) -> Image:
     box = (slice(part.y0, part.y1), slice(part.x0, part.x1))
     good = None if image.good is None else image.good[box]
     mask = None if image.mask is None else image.mask[box]
-    return Image(image.name, image.plane, image.data[box], good, mask)
+    return replace(image, data=image.data[box], good=good, mask=mask)
 
 
 def _raw_image(raw: RawInput, overscan: bool) -> Image:

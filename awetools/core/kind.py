@@ -74,8 +74,13 @@ def named() -> Selector:
     return Selector("named")
 
 
-# The kind of an input that is a reference catalogue.
-REFCAT = "refcat"
+# The kinds of inputs that nothing here makes and no index lists: a file of another pipeline, a reference catalogue.
+FOREIGN, REFCAT = "foreign", "refcat"
+
+
+def is_outside(kind: str) -> bool:
+    """Whether an input of a kind is neither a product nor a raw frame: it is known by its content alone."""
+    return kind in (FOREIGN, REFCAT)
 
 
 # The meta of what fills each role so far; the recipe's own frames are under the role of the lead.

@@ -43,6 +43,7 @@ FIELDS: tuple[Field, ...] = (
     Field("obs_start", "text", "UTC", "Start of the exposure, ISO 8601 with milliseconds, no zone letter."),
     Field("exptime_s", "real", "s", "Exposure time."),
     Field("site_longitude_deg", "real", "deg", "Longitude of the site, east positive."),
+    Field("site_latitude_deg", "real", "deg", "Latitude of the site, north positive."),
     Field("airmass", "real", "", "Airmass, at the start or the mean as the header gives it."),
     Field("ra_deg", "real", "deg", "Right ascension of the pointing."),
     Field("dec_deg", "real", "deg", "Declination of the pointing."),
@@ -71,5 +72,7 @@ FIELDS: tuple[Field, ...] = (
         "",
         "How many nights away a calibration lies that was used outside its validity; null if all were valid.",
     ),
+    Field("zeropoint_mag", "real", "mag", "Magnitude of a source of 1 ADU/s, where it is known; else null."),
+    Field("slid", "integer", "", "Number of a source list, which no other list has; else null."),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )

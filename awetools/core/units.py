@@ -55,7 +55,7 @@ def angle_deg(value: object, form: str = "degrees") -> float | None:
 
 
 def _signed(size: float, letters: str) -> float:
-    return -size if letters in ("W", "S") else size
+    return -abs(size) if letters in ("W", "S") else size
 
 
 def _finite(value: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import kinds as made_here
 from ..core.errors import nearest
-from ..core.kind import Kind
+from ..core.kind import Kind, is_outside
 from ..core.meta import FRAME_TYPES
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _known(kinds: tuple[str, ...]) -> _Known:
     if kinds not in _worked_out:
         there = Declared(all_kinds())
         names = tuple(one for kind in kinds for one in there.start(kind))
-        found = [one for one in there.links(names).values() if "foreign" not in one.kinds]
+        found = [one for one in there.links(names).values() if not any(map(is_outside, one.kinds))]
         links = {one.name.removeprefix(BACKWARD): one for one in found if one.forward}
         links |= {one.name: one for one in found if not one.forward}
         _worked_out[kinds] = _Known(frozenset(there.fields(names)), links)

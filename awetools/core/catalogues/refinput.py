@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NoMatch, UsageError
+from ..errors import AweError, NoMatch, NoSuchFile, Unavailable, UsageError
 from ..files import Address
 from ..kind import REFCAT
 from ..store import Store
@@ -87,6 +87,44 @@ def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -
             hint="--refcat NAME takes one all the same; awe-refcat import has others",
         )
     raise UsageError(f"several reference catalogues have stars at {where}: {names}", hint="--refcat NAME")
+
+
+def content_at(path: Path) -> str | None:
+    """The content of the catalogue at a place, by its header; None where none can be read."""
+    try:
+        return _opened(path).content
+    except AweError:
+        return None
+
+
+def place_of_content(content: str, stores: Sequence[Store]) -> Path | None:
+    """Where the stores have a catalogue of a content; None where they have none."""
+    from .refstore import catalogues, shelves_of
+
+    if not stores:
+        return None
+    try:
+        places = [place for place, _ in catalogues(shelves_of(stores))]
+    except Unavailable:
+        return None
+    return next((place for place in places if content_at(place) == content), None)
+
+
+def named_catalogue(text: str, stores: Sequence[Store]) -> Path | None:
+    """The catalogue that a person names by its directory or, where no file has that name, by its own."""
+    path = Path(text)
+    if path.is_dir():
+        return path
+    if os.path.lexists(path) or not stores or "/" in text:
+        return None
+    from .refstore import find, is_name, shelves_of
+
+    if not is_name(text):
+        return None
+    try:
+        return find(text, shelves_of(stores))
+    except (NoSuchFile, Unavailable):
+        return None
 
 
 def _input(path: Path) -> RefcatInput:

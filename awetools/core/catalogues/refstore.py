@@ -52,9 +52,14 @@ def shelves_of(stores: Sequence[Store], directory: Path | None = None) -> list[S
     return [Shelf(store.refcats_path, store) for store in stores]
 
 
+def is_name(text: str) -> bool:
+    """Whether a catalogue can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """The name of a catalogue as it is; raises BadValue for one that no catalogue can have."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise BadValue(
             f"{name!r:.120} is no name of a catalogue: it has letters, digits and . _ + -, at most 100, "
             "and begins with a letter or digit",

@@ -12,12 +12,15 @@ from .flat import FLAT
 from .fringe import FRINGE
 from .gain import GAIN
 from .gastrom import GASTROM
+from .gphot import GPHOT
 from .hotpix import HOTPIX
 from .nightflat import NIGHTFLAT
 from .readnoise import READNOISE
 from .reduced import REDUCED
+from .sourcelist import SOURCELIST
 from .sources import SOURCES
 from .twiflat import TWIFLAT
+from .zeropoint import ZEROPOINT
 
 KINDS: tuple[Kind, ...] = (
     READNOISE,
@@ -35,4 +38,7 @@ KINDS: tuple[Kind, ...] = (
     SOURCES,
     GASTROM,
     ASTROM,
+    GPHOT,
+    ZEROPOINT,
+    SOURCELIST,
 )

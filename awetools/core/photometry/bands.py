@@ -120,7 +120,7 @@ def band_of_filter(name: str) -> Band | None:
     for pattern, band, system in _FILTERS:
         found = pattern.fullmatch(text)
         if found:
-            return Band(band or found[1], system)
+            return Band(band or str(found[1]), system)
     return None
 
 
@@ -136,7 +136,8 @@ def family_of(bands: Sequence[str], layouts: Sequence[str] = (), epoch_yr: float
         return _GAIA_EPOCHS.get(round(epoch_yr, 2), "") if epoch_yr is not None else ""
     if len(told) > 1:
         return ""
-    for name in (*told, *(() if told else ("UCAC4", "PPMXL", TYCHO))):
+    names: list[str] = sorted(told) or ["UCAC4", "PPMXL", TYCHO]
+    for name in names:
         marks = {"UCAC4": {"UCa"}, "PPMXL": {"R1", "R2"}, TYCHO: {"VT"}}.get(name, set())
         if name in FAMILIES and marks <= have:
             return name
@@ -179,9 +180,12 @@ def choose_band(
     if direct is not None:
         note = f"{filter_name or band} is of {wanted.system}, the catalogue's {wanted.band} of {direct}"
         return Choice(wanted.band, direct, _scale(direct), family, wanted.band, colour=colour, note=note)
+    release = ""
+    if not family and {"G", "BP", "RP"} <= set(bands):
+        release = "; which release of Gaia it is, is not known: its epoch is neither 2015.5 nor 2016.0"
     raise NoMatch(
         f"{filter_name or band}: the catalogue has no magnitudes for {wanted}; it has "
-        f"{_reach(bands, family)}",
+        f"{_reach(bands, family)}{release}",
         hint="another catalogue, or --band BAND",
     )
 

@@ -80,8 +80,8 @@ def kept_variance(clip_sigma: float) -> float:
 def fit(design: Doubles, values: Doubles, variance: Doubles, clip_sigma: float) -> Fit:
     """Least squares of a design (n, terms), clipped, with the scatter beyond the errors that makes chi2 one.
 
-    Begins at the least absolute deviations, for one term the median, and where their residuals crowd. n must be at least
-    the number of terms. What is clipped is never more than half.
+    Begins at the least absolute deviations, for one term the median, and where their residuals
+    crowd. n must be at least the number of terms. What is clipped is never more than half.
     """
     size, terms = design.shape
     variance = np.maximum(variance, LEAST_VARIANCE)
@@ -124,14 +124,14 @@ def _least_absolute(design: Doubles, values: Doubles) -> Doubles:
     """Coefficients of least absolute deviations, by reweighting; of a constant, the median."""
     if design.shape[1] == 1 and (design == 1).all():
         return np.array([np.median(values)])
-    weight = np.ones(len(values))
+    weight: Doubles = np.ones(len(values))
     found = np.zeros(design.shape[1])
     for _ in range(ROUNDS):
         root = np.sqrt(weight)
-        found = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
+        found = np.asarray(np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0], np.float64)
         away = np.abs(values - design @ found)
         weight = np.asarray(1 / np.maximum(away, max(1e-3 * float(np.median(away)), 1e-9)), np.float64)
-    return np.asarray(found)
+    return found
 
 
 def _median_extra(residual: Doubles, variance: Doubles) -> float:

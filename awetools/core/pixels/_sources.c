@@ -45,8 +45,12 @@
 #define FOUND_NO_PETRO 16
 #define FOUND_PETRO_CUT 32
 #define COLUMNS 45
-#define PLACE 6
-#define SETTINGS 9
+#define PI 3.141592653589793
+#define ROOT_TWO_PI 2.5066282746310002
+#define RING_LOW 8.5
+#define RING_HIGH 11.5
+#define PLACE 7
+#define SETTINGS 10
 
 typedef struct {
     const float *image, *weight;
@@ -54,7 +58,7 @@ typedef struct {
     const int32_t *segments;
     ptrdiff_t ny, nx;
     const double *table;
-    double inverse_gain, noise2, fallback, kron_factor, kron_least, petro_factor, petro_level, sigma, walk;
+    double inverse_gain, noise2, fallback, kron_factor, kron_least, petro_factor, petro_level, sigma, walk, filter;
 } Field;
 
 typedef struct {
@@ -148,6 +152,14 @@ static inline void add(Light *light, const Stamp *stamp, ptrdiff_t at, double co
     count(light, stamp->state[at]);
 }
 
+/* How far a pixel reaches into an ellipse of radius k: its edge is a straight line there. */
+static inline double covered(const double *shape, double k, double dx, double dy, double rho)
+{
+    double gx = 2.0 * shape[0] * dx + shape[2] * dy, gy = 2.0 * shape[1] * dy + shape[2] * dx;
+    double steep = gx * gx + gy * gy;
+    return steep > 0.0 ? least(0.5 + (k - rho) * 2.0 * rho / sqrt(steep), 1.0) : 1.0;
+}
+
 static Light isophote(const Stamp *stamp)
 {
     Light light = {0};
@@ -179,11 +191,9 @@ static Light ellipse(const Stamp *stamp, const double *shape, double k, int *cut
     for (ptrdiff_t j = j0; j <= j1; j++)
         for (ptrdiff_t i = i0; i <= i1; i++) {
             double dx = (double)i - stamp->x, dy = (double)j - stamp->y;
-            double rho = sqrt(cxx * dx * dx + cyy * dy * dy + cxy * dx * dy);
-            double gx = 2.0 * cxx * dx + cxy * dy, gy = 2.0 * cyy * dy + cxy * dx, steep = gx * gx + gy * gy;
-            double cover = steep > 0.0 ? 0.5 + (k - rho) * 2.0 * rho / sqrt(steep) : 1.0;
+            double cover = covered(shape, k, dx, dy, sqrt(cxx * dx * dx + cyy * dy * dy + cxy * dx * dy));
             if (cover > 0.0)
-                add(&light, stamp, j * stamp->width + i, least(cover, 1.0));
+                add(&light, stamp, j * stamp->width + i, cover);
         }
     return light;
 }
@@ -351,11 +361,17 @@ static int find_centre(const Field *field, const Stamp *stamp, double sigma, dou
     return 0;
 }
 
-/* Kron's first moment, and the radius at which the light of a ring falls to a part of the mean within; both in units
- * of the ellipse, less than 0 where there is none. */
-static void profile(const Field *field, const Stamp *stamp, const double *shape, double *kron, double *petro)
+typedef struct {
+    double light[RINGS], pixels[RINGS]; /* within each ring */
+    double kron, within, petro;
+} Profile;
+
+/* Kron's first moment, the light it is the moment of, and the radius at which the light of a ring falls to a part of
+ * the mean within; radii in units of the ellipse, less than 0 where there is none. */
+static void measure_profile(const Field *field, const Stamp *stamp, const double *shape, Profile *profile)
 {
-    double light[RINGS] = {0}, pixels[RINGS] = {0}, first = 0.0, all = 0.0;
+    double *light = profile->light, *pixels = profile->pixels, first = 0.0, all = 0.0;
+    memset(profile, 0, sizeof *profile);
     for (ptrdiff_t j = 0; j < stamp->width; j++)
         for (ptrdiff_t i = 0; i < stamp->width; i++) {
             double dx = (double)i - stamp->x, dy = (double)j - stamp->y;
@@ -372,8 +388,9 @@ static void profile(const Field *field, const Stamp *stamp, const double *shape,
                 all += value;
             }
         }
-    *kron = all > 0.0 && first > 0.0 ? first / all : -1.0;
-    *petro = -1.0;
+    profile->kron = all > 0.0 && first > 0.0 ? first / all : -1.0;
+    profile->within = all;
+    profile->petro = -1.0;
     for (int ring = 1; ring < RINGS; ring++) {
         light[ring] += light[ring - 1];
         pixels[ring] += pixels[ring - 1];
@@ -387,11 +404,41 @@ static void profile(const Field *field, const Stamp *stamp, const double *shape,
         double part = (light[6 * m - 1] - light[4 * m - 1]) / number / (within / pixels[5 * m - 1]);
         if (part < field->petro_level) {
             double share = before > part ? (before - field->petro_level) / (before - part) : 1.0;
-            *petro = 0.5 * ((double)m - 1.0 + most(least(share, 1.0), 0.0));
+            profile->petro = 0.5 * ((double)m - 1.0 + most(least(share, 1.0), 0.0));
             return;
         }
         before = part;
     }
+}
+
+/* Variance of the light in an ellipse whose radius k the same pixels tell: sourcestamp.py has the equations. */
+static double own_variance(const Field *field, const Stamp *stamp, const double *shape, double k,
+                           const Profile *profile, const Light *own, double edge)
+{
+    double first = least(floor(RING_LOW * k + 0.5), RINGS - 1.0), last = least(floor(RING_HIGH * k + 0.5), RINGS);
+    int by_kron = field->kron_factor * profile->kron > field->kron_least;
+    double scale = by_kron ? profile->within : 4.0 * own->flux, slope = 0.0, total = 0.0;
+    if (first >= 1.0 && last > first && scale > 0.0)
+        slope = (profile->light[(int)last - 1] - profile->light[(int)first - 1]) * 0.5 * (last + first) / (last - first);
+    double area = sqrt(shape[0] * shape[1] - 0.25 * shape[2] * shape[2]), limit2 = own->whole / PI * area;
+    double limit = sqrt(limit2), narrow = 0.5 / (field->filter * field->filter * area);
+    /* Of the isophote's own noise, spread over a ring as wide as the filter. */
+    double height = limit > 0.0 ? (limit2 - 2.0) * edge / (2.0 * PI * limit / sqrt(area) * ROOT_TWO_PI * field->filter)
+                                : 0.0;
+    for (ptrdiff_t j = 0; j < stamp->width; j++)
+        for (ptrdiff_t i = 0; i < stamp->width; i++) {
+            double dx = (double)i - stamp->x, dy = (double)j - stamp->y;
+            double rho2 = shape[0] * dx * dx + shape[1] * dy * dy + shape[2] * dx * dy, rho = sqrt(rho2);
+            ptrdiff_t at = j * stamp->width + i;
+            double grows = 0.0, away = rho - limit;
+            if (by_kron)
+                grows = rho <= KRON_REACH ? rho / profile->kron - 1.0 : 0.0;
+            else
+                grows = (stamp->state[at] & OWN ? rho2 - 2.0 : 0.0) + height * decay(field->table, narrow * away * away);
+            double part = most(covered(shape, k, dx, dy, rho), 0.0) + (slope != 0.0 ? slope * grows / scale : 0.0);
+            total += part * part * (double)stamp->noise[at];
+        }
+    return total;
 }
 
 static double *put(double *out, const Light *light)
@@ -405,17 +452,20 @@ static void measure_one(const Field *field, Stamp *stamp, const double *place, i
                         ptrdiff_t apertures, double *out)
 {
     const double *shape = place + 3;
-    double kron, petro;
+    Profile profile;
     int found = 0, cut = 0, petro_cut = 0;
     stamp->r = (ptrdiff_t)place[2];
     fill(field, stamp, place[0], place[1], name);
     Light own = isophote(stamp), core = ellipse(stamp, shape, CORE, &cut);
-    profile(field, stamp, shape, &kron, &petro);
+    measure_profile(field, stamp, shape, &profile);
+    double kron = profile.kron, petro = profile.petro;
     found |= kron > 0.0 ? 0 : FOUND_NO_KRON;
     found |= petro > 0.0 ? 0 : FOUND_NO_PETRO;
     double kron_k = most(field->kron_factor * kron, field->kron_least);
     double petro_k = most(field->petro_factor * petro, field->kron_least);
     Light automatic = ellipse(stamp, shape, kron_k, &cut), petrosian = ellipse(stamp, shape, petro_k, &petro_cut);
+    if (place[6] >= 0.0)
+        automatic.variance = own_variance(field, stamp, shape, kron_k, &profile, &own, place[6]);
     double half = half_light(stamp, automatic.flux);
     found |= petro_cut ? FOUND_PETRO_CUT : 0;
     found |= half > 0.0 ? 0 : FOUND_NO_HALF;
@@ -529,6 +579,7 @@ static PyObject *measure(PyObject *Py_UNUSED(module), PyObject *arguments)
     field.petro_level = settings[6];
     field.sigma = settings[7];
     field.walk = settings[8];
+    field.filter = settings[9];
     size_t width = 2 * (size_t)largest + 1;
     work = malloc(4 * (width + 1) * sizeof *work);
     planes = malloc(2 * width * width * sizeof *planes);

@@ -43,6 +43,8 @@ _BRIGHTEST = 400
 # Stamps reach so many isophotal axes.
 _STAMP_AXES = 8.0
 _CROWDED_PART = 0.1
+# Pixels up to so much of the threshold tell how steep a source is there.
+_EDGE = 1.4
 # Extraction holds as many pixels above the threshold; doubled where these are too few.
 _HELD_PIXELS, _HELD_OBJECTS, _MOST_OBJECTS = 300_000, 1024, 1 << 16
 _MERGED, _TRUNCATED, _OVERFLOW = 1, 2, 4
@@ -185,12 +187,15 @@ def find_sources(
             raise Mixture(f"detection on an image of shape {detect.data.shape}, measurement on {data.shape}")
         sought = make_ready(detect.data, detect.weight, detect.mask, settings.mesh_px)
     seeing = settings.seeing_px or _first_seeing(sought, settings)
-    objects, segments, ratio = _extract(sought, seeing or USUAL_FWHM_PX, settings)
+    objects, segments, ratio, edges = _extract(sought, seeing or USUAL_FWHM_PX, settings)
     if detect is not None:
+        # The noise of this image is not in the ellipses.
+        edges = np.full(len(objects), -1.0)
         seeing = settings.seeing_px or _first_seeing(ready, settings)
     how = _measuring(ready, seeing, gain_e_adu, settings, ratio)
+    how = replace(how, filter_px=settings.filter_fwhm * (seeing or USUAL_FWHM_PX) / FWHM_SIGMA)
     shape = np.column_stack([objects[name] for name in ("cxx", "cyy", "cxy")]).astype(np.float64)
-    place = _places(objects["x"], objects["y"], objects["a"], shape, how, settings)
+    place = _places(objects["x"], objects["y"], objects["a"], shape, how, settings, edges)
     names = np.arange(1, len(objects) + 1, dtype=np.int32)
     lost = np.zeros(len(objects), np.bool_)
     if detect is not None:
@@ -298,7 +303,7 @@ def _first_seeing(ready: Ready, settings: SourceSettings) -> float:
             flags=ready.flags[rows],
         )
         first = replace(settings, threshold_sigma=_FIRST_SIGMA, deblend_contrast=1.0, filter_fwhm=1.0)
-        objects, segments, _ = _extract(part, _FIRST_FILTER_PX * FWHM_SIGMA, first, clean=False)
+        objects, segments, *_ = _extract(part, _FIRST_FILTER_PX * FWHM_SIGMA, first, clean=False)
         good = (objects["flag"] == 0) & (objects["b"] > 0.6 * objects["a"])
         number = np.flatnonzero(good)
         number = number[np.argsort(-objects["cflux"][number], kind="stable")][:_BRIGHTEST]
@@ -335,8 +340,11 @@ def _clean_widths(field: Field, place: Doubles, names: npt.NDArray[np.int32], ho
 
 def _extract(
     ready: Ready, fwhm_px: float, settings: SourceSettings, clean: bool = True
-) -> tuple[Array, npt.NDArray[np.int32], float]:
-    """Objects and segmentation map of sep; and how the filtered noise compares with that of white noise."""
+) -> tuple[Array, npt.NDArray[np.int32], float, Doubles]:
+    """Objects and segmentation map of sep; how the filtered noise compares with that of white noise;
+
+    and of each object by how many pixels it grows where the threshold falls by a factor e.
+    """
     weights = _filter(settings.filter_fwhm * fwhm_px / FWHM_SIGMA)
     smooth = blurred(ready.image, ready.weight, ready.flags, weights, ready.noise_adu**-2)
     white = float(weights[0] ** 2 + 2 * np.sum(weights[1:].astype(np.float64) ** 2))
@@ -349,9 +357,15 @@ def _extract(
         objects, segments = _sep(smooth, threshold, settings, clean=False)
         clean = len(objects) <= _MOST_CLEANED
         if not clean:
-            return objects, segments, ratio
+            return objects, segments, ratio, _edges(smooth, segments, threshold, len(objects))
     objects, segments = _sep(smooth, threshold, settings, clean)
-    return objects, segments, ratio
+    return objects, segments, ratio, _edges(smooth, segments, threshold, len(objects))
+
+
+def _edges(smooth: Floats, segments: npt.NDArray[np.int32], threshold: float, objects: int) -> Doubles:
+    near = segments[(segments > 0) & (smooth < _EDGE * threshold)]
+    result: Doubles = np.bincount(near, minlength=objects + 1)[1:] / np.log(_EDGE)
+    return result
 
 
 def _filter(sigma_px: float) -> Floats:
@@ -401,11 +415,17 @@ def _sep(
 
 
 def _places(
-    x: Array, y: Array, a: Array, shape: Doubles, how: Measuring, settings: SourceSettings
+    x: Array,
+    y: Array,
+    a: Array,
+    shape: Doubles,
+    how: Measuring,
+    settings: SourceSettings,
+    edges: Doubles | float = -1.0,
 ) -> Doubles:
     least = max((SMALLEST_PX, *(one + 3 for one in settings.apertures_px), np.ceil(8 * how.sigma_px) + 2))
     reach = np.clip(np.ceil(_STAMP_AXES * np.asarray(a, np.float64)) + 2, min(least, LARGEST_PX), LARGEST_PX)
-    return np.column_stack([x, y, reach, shape]).astype(np.float64)
+    return np.column_stack([x, y, reach, shape, np.broadcast_to(edges, len(x))]).astype(np.float64)
 
 
 def _width(raw: Mapping[str, Doubles], how: Measuring) -> Doubles:
@@ -443,7 +463,8 @@ def _columns(
     raw = measure_places(field, place, names, np.array(settings.apertures_px, np.float64), how)
     columns: dict[str, Array] = {"number": np.arange(1, len(place) + 1, dtype=np.int32)}
     columns |= {"x_px": place[:, 0].copy(), "y_px": place[:, 1].copy()}
-    columns |= _positions(raw) | _shapes(raw, how) | _fluxes(raw)
+    columns |= _positions(raw) | _shapes(raw, how)
+    columns |= _fluxes(raw, place, how, settings, ready.level_error_adu * how.noise_factor)
     columns |= _pixels(ready, data, place)
     columns["flags"] = _flags(raw)
     isolated = columns["flags"] & int(~(Flag.NO_PETROSIAN | Flag.NO_KRON)) == 0
@@ -516,20 +537,26 @@ def _shapes(raw: Mapping[str, Doubles], how: Measuring) -> dict[str, Array]:
     }
 
 
-def _fluxes(raw: Mapping[str, Doubles]) -> dict[str, Array]:
+def _fluxes(
+    raw: Mapping[str, Doubles], place: Doubles, how: Measuring, settings: SourceSettings, sky_error: float
+) -> dict[str, Array]:
+    """Fluxes with their errors: those of the pixels, and that of the sky, which all pixels of an aperture share."""
     columns: dict[str, Array] = {
         "kron_radius": np.where(raw["kron"] > 0, raw["kron"], np.nan),
         "petrosian_radius": np.where(raw["petro"] > 0, raw["petro"], np.nan),
         "area_px": raw["own_area"].astype(np.int32),
     }
-    for name, ours in (
-        ("auto", "auto"),
-        ("petrosian", "petro"),
-        ("isophotal", "own"),
-        ("aperture", "aperture"),
+    petrosian = np.maximum(how.petrosian_factor * raw["petro"], how.kron_least)
+    ellipse = np.pi / np.sqrt(place[:, 3] * place[:, 4] - 0.25 * place[:, 5] ** 2)
+    for name, ours, area in (
+        ("auto", "auto", raw["auto_area"]),
+        ("petrosian", "petro", petrosian**2 * ellipse),
+        ("isophotal", "own", raw["own_area"]),
+        ("aperture", "aperture", np.pi * np.square(settings.apertures_px)),
     ):
         columns[f"flux_{name}_adu"] = raw[f"{ours}_flux"].copy()
-        columns[f"flux_{name}_error_adu"] = np.sqrt(np.maximum(raw[f"{ours}_variance"], 0))
+        variance = raw[f"{ours}_variance"] + (area * sky_error) ** 2
+        columns[f"flux_{name}_error_adu"] = np.sqrt(np.maximum(variance, 0))
     return columns
 
 

@@ -29,6 +29,7 @@ _TABLE_STEPS, _TABLE_END = 64.0, 40.0
 _REACH_SIGMA, _MOST_STEPS, _CLOSE2, _FIRM = 4.0, 20, 1e-8, 0.02
 _WIDE, _CORE, _INNER, _INNER_LEAST = 1.7, 3.0, 0.6, 0.8
 _HALF_STEPS, _HALF_CLOSE = 30, 1e-3
+_RING_LOW, _RING_HIGH, _ROOT_TWO_PI = 8.5, 11.5, 2.5066282746310002
 # Half of the full width of a Gaussian, in sigma, twice.
 FWHM_SIGMA = 2.3548200450309493
 
@@ -59,6 +60,7 @@ class Measuring:
     ``sigma_px`` is that of a star; a windowed centre may walk ``walk_sigma`` of its window.
     Variance of a pixel: ``noise_factor``^2 / weight + value / gain; ``gain_e_adu`` 0 is without
     photon noise; ``fallback_adu2`` is the background's variance where a weight is 0.
+    ``filter_px`` is the sigma of the filter that the isophotes were found with.
     """
 
     sigma_px: float
@@ -70,13 +72,16 @@ class Measuring:
     petrosian_factor: float = 2.0
     petrosian_level: float = 0.2
     walk_sigma: float = 1.5
+    filter_px: float = 1.0
 
     def row(self) -> Doubles:
         """The numbers as the kernel takes them."""
         inverse = 1.0 / self.gain_e_adu if self.gain_e_adu > 0 else 0.0
         own = (self.kron_factor, self.kron_least, self.petrosian_factor, self.petrosian_level)
+        # Pixels are no less than that wide themselves.
+        edge = max(self.filter_px, 0.5)
         return np.array(
-            [inverse, self.noise_factor**2, self.fallback_adu2, *own, self.sigma_px, self.walk_sigma]
+            [inverse, self.noise_factor**2, self.fallback_adu2, *own, self.sigma_px, self.walk_sigma, edge]
         )
 
 
@@ -94,8 +99,10 @@ def measure_places(
 ) -> dict[str, Doubles]:
     """Raw sums of each source, by :data:`COLUMNS` and ``aperture_flux``, ``..._variance``, ``..._missing``.
 
-    ``place`` (n, 6): x, y (0-based pixels), radius of the stamp (whole pixels, 8 to 1023), and
-    the ellipse cxx, cyy, cxy (pixels^-2) whose radius 1 is the isophotal one. ``names`` (n): the
+    ``place`` (n, 7): x, y (0-based pixels), radius of the stamp (whole pixels, 8 to 1023), the
+    ellipse cxx, cyy, cxy (pixels^-2) whose radius 1 is the isophotal one, and by how many
+    pixels the isophote's area grows where its level falls by a factor e (less than 0: the ellipse
+    is given, so the pixels' noise is not in it). ``names`` (n): the
     number of each source in the segmentation map, 0 for a place that has none.
     Pixels of neighbours, bad ones and those outside are replaced by their mirror image
     about the source (Bertin and Arnouts 1996, A&AS 117, 393); where that is none either,
@@ -269,6 +276,13 @@ def _span(stamp: _Stamp, centre: float, length: float) -> tuple[slice, bool]:
     return slice(low, max(high + 1, low)), bool(first < 0.0 or last > end)
 
 
+def _covered(shape: Doubles, k: float, dx: Doubles, dy: Doubles, rho: Doubles) -> Doubles:
+    """How far each pixel reaches into an ellipse of radius k: its edge is a straight line there."""
+    gx, gy = 2.0 * shape[0] * dx + shape[2] * dy, 2.0 * shape[1] * dy + shape[2] * dx
+    steep = gx * gx + gy * gy
+    return np.where(steep > 0, np.minimum(0.5 + (k - rho) * 2.0 * rho / np.sqrt(steep), 1.0), 1.0)
+
+
 def _ellipse(stamp: _Stamp, shape: Doubles, k: float) -> tuple[_Light, bool]:
     cxx, cyy, cxy = (float(one) for one in shape)
     det = cxx * cyy - 0.25 * cxy * cxy
@@ -277,10 +291,7 @@ def _ellipse(stamp: _Stamp, shape: Doubles, k: float) -> tuple[_Light, bool]:
     dx = np.arange(columns.start, columns.stop, dtype=np.float64)[None, :] - stamp.x
     dy = np.arange(rows.start, rows.stop, dtype=np.float64)[:, None] - stamp.y
     rho = np.sqrt(cxx * dx * dx + cyy * dy * dy + cxy * dx * dy)
-    gx, gy = 2.0 * cxx * dx + cxy * dy, 2.0 * cyy * dy + cxy * dx
-    steep = gx * gx + gy * gy
-    cover = np.where(steep > 0, 0.5 + (k - rho) * 2.0 * rho / np.sqrt(steep), 1.0)
-    return _light(stamp, (rows, columns), np.minimum(cover, 1.0), 0.0), cut_x or cut_y
+    return _light(stamp, (rows, columns), _covered(shape, k, dx, dy, rho), 0.0), cut_x or cut_y
 
 
 def _arc(r: float, t: Doubles) -> Doubles:
@@ -388,8 +399,17 @@ def _find_centre(stamp: _Stamp, sigma: float, limit: float) -> tuple[bool, float
     return lost
 
 
-def _profile(stamp: _Stamp, shape: Doubles, level: float) -> tuple[float, float]:
-    """Kron's first moment and the Petrosian radius in units of the ellipse; -1 where there is none."""
+class _Profile(NamedTuple):
+    """Light within each ring; Kron's radius, the light it is the moment of, Petrosian's radius (-1: none)."""
+
+    light: Doubles
+    kron: float
+    within: float
+    petro: float
+
+
+def _profile(stamp: _Stamp, shape: Doubles, level: float) -> _Profile:
+    """The growth of the light along ellipses, and Kron and Petrosian radii in units of these."""
     dx = np.arange(stamp.width, dtype=np.float64)[None, :] - stamp.x
     dy = np.arange(stamp.width, dtype=np.float64)[:, None] - stamp.y
     rho2 = shape[0] * dx * dx + shape[1] * dy * dy + shape[2] * dx * dy
@@ -401,6 +421,10 @@ def _profile(stamp: _Stamp, shape: Doubles, level: float) -> tuple[float, float]
     near = rho <= _KRON_REACH
     first, total = _total((rho * value)[near]), _total(value[near])
     kron = first / total if total > 0 and first > 0 else -1.0
+    return _Profile(light, kron, total, _petrosian(light, pixels, level))
+
+
+def _petrosian(light: Doubles, pixels: Doubles, level: float) -> float:
     before = 1.0
     for m in _PETRO_MULTIPLES:
         number, within = float(pixels[6 * m - 1] - pixels[4 * m - 1]), float(light[5 * m - 1])
@@ -409,20 +433,64 @@ def _profile(stamp: _Stamp, shape: Doubles, level: float) -> tuple[float, float]
         part = float(light[6 * m - 1] - light[4 * m - 1]) / number / (within / float(pixels[5 * m - 1]))
         if part < level:
             share = (before - level) / (before - part) if before > part else 1.0
-            return kron, 0.5 * (m - 1.0 + max(min(share, 1.0), 0.0))
+            return 0.5 * (m - 1.0 + max(min(share, 1.0), 0.0))
         before = part
-    return kron, -1.0
+    return -1.0
+
+
+def _own_variance(
+    stamp: _Stamp, shape: Doubles, k: float, profile: _Profile, own: _Light, edge: float, how: Measuring
+) -> float:
+    """Variance of the light F in an ellipse of radius R, which the same pixels tell.
+
+    To first order a pixel's noise n adds c n + (dF/dlnR) u n: c is its part within the ellipse,
+    u how ln R answers to it. With Kron's radius, sum(rho v) / sum(v), u is (rho / kron - 1) /
+    sum(v). With the least radius R is a multiple of the isophotal axes, the second moments X of
+    the light M within the isophote: d ln sqrt(ab) = tr(X^-1 dX) / 4, so u is (rho^2 - 2) / 4 M
+    there. The isophote moves too: where the light is more by n than its level t the area grows by
+    n |dA/dt|, and that area holds t |dA/dt| = `edge` of light, at the isophote's rho.
+    """
+    first = min(math.floor(_RING_LOW * k + 0.5), _RINGS - 1)
+    last = min(math.floor(_RING_HIGH * k + 0.5), _RINGS)
+    by_kron = how.kron_factor * profile.kron > how.kron_least
+    scale, slope = profile.within if by_kron else 4.0 * own.flux, 0.0
+    if first >= 1 and last > first and scale > 0:
+        growth = float(profile.light[last - 1]) - float(profile.light[first - 1])
+        slope = growth * 0.5 * (last + first) / (last - first)
+    cxx, cyy, cxy = (float(one) for one in shape)
+    area, width = math.sqrt(cxx * cyy - 0.25 * cxy * cxy), float(how.row()[9])
+    limit2 = own.whole / math.pi * area
+    limit, narrow, height = math.sqrt(limit2), 0.5 / (width * width * area), 0.0
+    if limit > 0:
+        height = (limit2 - 2.0) * edge / (2.0 * math.pi * limit / math.sqrt(area) * _ROOT_TWO_PI * width)
+    dx = np.arange(stamp.width, dtype=np.float64)[None, :] - stamp.x
+    dy = np.arange(stamp.width, dtype=np.float64)[:, None] - stamp.y
+    rho2 = cxx * dx * dx + cyy * dy * dy + cxy * dx * dy
+    rho = np.sqrt(rho2)
+    if by_kron:
+        grows = np.where(rho <= _KRON_REACH, rho / profile.kron - 1.0, 0.0)
+    else:
+        away = rho - limit
+        grows = np.where(stamp.state & _OWN, rho2 - 2.0, 0.0) + height * decay(narrow * away * away)
+    part = np.maximum(_covered(shape, k, dx, dy, rho), 0.0)
+    part = part + (slope * grows / scale if slope != 0 else 0.0)
+    return _total(part * part * stamp.noise.astype(np.float64))
 
 
 def _measure_one(field: Field, place: Doubles, name: int, radii: Doubles, how: Measuring) -> list[float]:
     """The kernel's numpy twin: the same operations in the same order."""
-    shape, x, y = place[3:], float(place[0]), float(place[1])
+    shape, x, y, edge = place[3:6], float(place[0]), float(place[1]), float(place[6])
     stamp = _fill(field, x, y, int(place[2]), name, how)
     everywhere = (slice(None), slice(None))
     own = _light(stamp, everywhere, ((stamp.state & _OWN) > 0).astype(np.float64), 0.0)
     core, cut = _ellipse(stamp, shape, _CORE)
-    kron, petro = _profile(stamp, shape, how.petrosian_level)
-    automatic, cut_auto = _ellipse(stamp, shape, max(how.kron_factor * kron, how.kron_least))
+    profile = _profile(stamp, shape, how.petrosian_level)
+    kron, petro = profile.kron, profile.petro
+    kron_k = max(how.kron_factor * kron, how.kron_least)
+    automatic, cut_auto = _ellipse(stamp, shape, kron_k)
+    if edge >= 0:
+        variance = _own_variance(stamp, shape, kron_k, profile, own, edge, how)
+        automatic = automatic._replace(variance=variance)
     petrosian, cut_petro = _ellipse(stamp, shape, max(how.petrosian_factor * petro, how.kron_least))
     half = _half_light(stamp, automatic.flux)
 

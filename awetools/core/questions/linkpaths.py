@@ -16,7 +16,7 @@ from functools import cached_property
 from ..errors import UnknownName, UsageError, nearest
 from ..expressions.sqlexpression import EXISTS, Bound
 from ..indexing.index import QUERY_COLUMNS, Index, path_sql
-from ..kind import Kind
+from ..kind import Kind, is_outside
 from ..meta import ALIASES, FIELDS, FRAME_TYPES
 from ..quality import measure_names
 from ..store import Store
@@ -481,8 +481,8 @@ class PathsSql:
 
 
 def _is_raw(kind: str) -> bool:
-    # What is imported is made from files of others, which are known by their content too.
-    return kind in FRAME_TYPES or kind == "foreign"
+    # Files of others and catalogues are known by their content too.
+    return kind in FRAME_TYPES or is_outside(kind)
 
 
 def _identity(table: str, kinds: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..catalogues.refinput import place_of_content
 from ..errors import (
     AweError,
     Integrity,
@@ -23,6 +24,7 @@ from ..indexing.index import Index, absolute, open_index
 from ..indexing.indexfile import may_write
 from ..indexing.indexrows import relative
 from ..journal import Event, events_on, nearest_words, newest_events, now, read_events, words
+from ..kind import REFCAT, is_outside
 from ..planning.plan import refuse_foreign
 from ..products import file_sha256, state_of
 from ..publish import kept_name, read_record_or_none
@@ -296,7 +298,8 @@ class _Planner:
     # What goes up
 
     def _take(self, node: Node, is_asked: bool) -> None:
-        if node.kind == "foreign":
+        if is_outside(node.kind):
+            self._say_what_stays(node)
             return
         if _is_raw(node):
             self._take_raw(node)
@@ -308,6 +311,11 @@ class _Planner:
             self._take_product(node, ASKED if is_asked else ANCESTOR)
         else:
             self._take_record(node)
+
+    def _say_what_stays(self, node: Node) -> None:
+        """A catalogue is no part of a lineage; it is said where those above have none of its content."""
+        if node.kind == REFCAT and place_of_content(node.content, [self._store]) is None:
+            self._found.notes.append(f"{node.path}: the reference catalogue stays where it is")
 
     def _there(self, node: Node) -> Path | None:
         """Where the upper store holds a product already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -38,8 +39,17 @@ class Placed(Protocol):
     def refraction_arcsec(self) -> float: ...
 
 
-def started(frames: Sequence[Placed], degree: int, most_arcsec: float) -> tuple[Mosaic, dict[int, str]]:
-    """The mosaic of frames that have coordinate systems, and which of these are far off what the others say.
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A mosaic to begin with, and how far off it the frames' own coordinate systems are; lost: which have no sky."""
+
+    model: Mosaic
+    apart_arcsec: Doubles
+    lost: Places
+
+
+def started(frames: Sequence[Placed], degree: int) -> Start:
+    """The mosaic of frames that have coordinate systems.
 
     Detectors and exposures are numbered by their first place. Each detector is the median
     of its frames, each exposure the turn of the sphere that fits its frames best, by
@@ -53,7 +63,7 @@ def started(frames: Sequence[Placed], degree: int, most_arcsec: float) -> tuple[
     lost = np.flatnonzero(~np.isfinite(sky).all(axis=(1, 2)))
     if len(lost):
         nothing = Mosaic(degree, np.empty((0, 0), np.complex128), np.empty((0, 3, 3)), np.empty(0))
-        return nothing, {int(k): "its coordinate system has no sky over all of the frame" for k in lost}
+        return Start(nothing, np.empty(0), lost)
     planes, axes = _first(detector, exposure, sky)
     of_detector, of_exposure = _members(detector), _members(exposure)
     away = np.zeros(len(frames))
@@ -73,12 +83,18 @@ def started(frames: Sequence[Placed], degree: int, most_arcsec: float) -> tuple[
             for e, d, vectors in zip(exposure, detector, sky, strict=True)
         ]
     )
-    away *= ARCSEC_PER_RAD
     model = Mosaic(degree, _terms(frames, detector, planes, degree), axes, np.ones(len(axes)))
-    worst = int(np.argmax(away))
-    if away[worst] <= most_arcsec:
-        return model, {}
-    return model, {worst: f"its own coordinate system is {away[worst]:.3g} arcsec off what the others say"}
+    return Start(model, away * ARCSEC_PER_RAD, lost)
+
+
+def seen_at_start(frames: Sequence[Placed]) -> tuple[Doubles, Doubles, Doubles]:
+    """A grid of each frame where its own coordinate system puts it: unit vectors (f, g, 3), pixels x, y (f, g)."""
+    pixels = [_pixels(one.shape) for one in frames]
+    return (
+        np.stack([_sky(one) for one in frames]),
+        np.stack([x for x, _ in pixels]),
+        np.stack([y for _, y in pixels]),
+    )
 
 
 def numbered(names: Sequence[str]) -> Places:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..fitsheader import HeaderValue
-from .local import Columns, LocalSettings, chosen_sources, epoch_of
+from .local import Columns, LocalSettings, chosen_sources, epoch_of, shape_of
 from .match import Places, as_points, matched
 from .polynomial import Doubles
 from .readwcs import read_wcs
-from .refcat import Catalogue
+from .refcat import Catalogue, Stars
 from .sphere import ARCSEC_PER_DEG, to_tangent
 from .wcs import Wcs
 
 # Sources and reference stars are the same within this at first; then within so many times their scatter.
 FIRST_RADIUS_ARCSEC, RADIUS_SIGMA = 3.0, 5.0
 LEAST_RADIUS_ARCSEC = 0.3
+# Of the diagonal, with a margin for distortion.
+HALF = 0.55
 MEDIAN_TO_SIGMA = 1 / math.sqrt(2 * math.log(2))
 
 
@@ -61,18 +63,23 @@ def known_solution(
     sources = chosen_sources(columns, how.signal_to_noise)
     x, y = np.asarray(sources.x, np.float64), np.asarray(sources.y, np.float64)
     good = np.isfinite(x) if sources.good is None else np.asarray(sources.good, bool)
-    ny, nx = int(meta.get("ny") or np.nanmax(y, initial=1)), int(meta.get("nx") or np.nanmax(x, initial=1))
-    middle = tuple(float(one) for one in wcs.to_sky(0.5 * (1 + nx), 0.5 * (1 + ny)))
     rows = np.flatnonzero(good)
-    stars, star = _stars(wcs, x[rows], y[rows], catalogue, middle, math.hypot(nx, ny), epoch_of(meta))
-    if catalogue is not None:
-        rows, star = rows[star >= 0], star[star >= 0]
+    shape = shape_of(meta, columns)
     nothing = np.full(len(rows), np.nan)
-    ra_ref, dec_ref, mag = (stars[name][star] if catalogue else nothing for name in ("ra", "dec", "mag"))
-    here = to_tangent(*wcs.to_sky(x[rows], y[rows]), *middle)
-    there = to_tangent(ra_ref, dec_ref, *middle) if catalogue else (nothing, nothing)
-    dra, ddec = ((one - other) * ARCSEC_PER_DEG for one, other in zip(here, there, strict=True))
-    measures = _measures(dra, ddec, int(good.sum()), len(stars["ra"])) if catalogue else {}
+    ra_ref, dec_ref, mag, dra, ddec = (nothing,) * 5
+    number = 0
+    if catalogue is not None:
+        stars, star = stars_beside(wcs, x[rows], y[rows], shape, catalogue, epoch_of(meta))
+        number = len(stars["ra_deg"])
+        rows, star = rows[star >= 0], star[star >= 0]
+        ra_ref, dec_ref = stars["ra_deg"][star], stars["dec_deg"][star]
+        mag = _magnitudes(stars, catalogue.bands)[star]
+        nothing = np.full(len(rows), np.nan)
+        middle = _middle(wcs, shape)
+        here = to_tangent(*wcs.to_sky(x[rows], y[rows]), *middle)
+        there = to_tangent(ra_ref, dec_ref, *middle)
+        dra, ddec = ((one - other) * ARCSEC_PER_DEG for one, other in zip(here, there, strict=True))
+    measures = _measures(dra, ddec, int(good.sum()), number) if catalogue is not None else {}
     measures |= {
         "n_sources": float(good.sum()),
         "pixel_scale_arcsec": wcs.pixel_scale_arcsec,
@@ -97,34 +104,45 @@ def known_solution(
     )
 
 
-def _stars(
+def stars_beside(
     wcs: Wcs,
     x: Doubles,
     y: Doubles,
-    catalogue: Catalogue | None,
-    middle: tuple[float, ...],
-    diagonal_px: float,
+    shape: tuple[int, int],
+    catalogue: Catalogue,
     epoch_yr: float | None,
-) -> tuple[dict[str, Doubles], Places]:
-    """The stars of a frame's field, and of each source the place of its star, or -1."""
-    if catalogue is None:
-        return {"ra": np.empty(0)}, np.full(len(x), -1)
-    radius_deg = (0.55 * diagonal_px * wcs.pixel_scale_arcsec + FIRST_RADIUS_ARCSEC) / ARCSEC_PER_DEG
-    found = catalogue.cone(middle[0], middle[1], radius_deg, epoch_yr=epoch_yr)
-    counts = {band: int(np.isfinite(found[f"mag_{band}"]).sum()) for band in catalogue.bands}
-    band = max(counts, key=lambda one: counts[one], default="")
-    mag = found[f"mag_{band}"] if band else np.full(len(found["ra_deg"]), np.nan)
-    stars = {"ra": found["ra_deg"], "dec": found["dec_deg"], "mag": np.asarray(mag, np.float64)}
-    here = as_points(*to_tangent(*wcs.to_sky(x, y), middle[0], middle[1])) * ARCSEC_PER_DEG
-    there = as_points(*to_tangent(stars["ra"], stars["dec"], middle[0], middle[1])) * ARCSEC_PER_DEG
+) -> tuple[Stars, Places]:
+    """The stars of a frame's field at an epoch, and for each position the place of its star, or -1.
+
+    x, y: FITS pixels, (n,). A star is that of a position if they are nearest to each other,
+    within FIRST_RADIUS_ARCSEC and RADIUS_SIGMA times their common scatter.
+    """
+    middle = _middle(wcs, shape)
+    radius_deg = (HALF * math.hypot(*shape) * wcs.pixel_scale_arcsec + FIRST_RADIUS_ARCSEC) / ARCSEC_PER_DEG
+    stars = catalogue.cone(*middle, radius_deg, epoch_yr=epoch_yr)
+    here = as_points(*to_tangent(*wcs.to_sky(x, y), *middle)) * ARCSEC_PER_DEG
+    there = as_points(*to_tangent(stars["ra_deg"], stars["dec_deg"], *middle)) * ARCSEC_PER_DEG
     i, j = matched(here, there, FIRST_RADIUS_ARCSEC)
     if len(i):
-        sigma = float(np.median(np.abs(here[i] - there[j]))) * MEDIAN_TO_SIGMA
-        near = np.abs(here[i] - there[j]) <= max(LEAST_RADIUS_ARCSEC, RADIUS_SIGMA * sigma)
+        away = np.abs(here[i] - there[j])
+        near = away <= max(LEAST_RADIUS_ARCSEC, RADIUS_SIGMA * MEDIAN_TO_SIGMA * float(np.median(away)))
         i, j = i[near], j[near]
     star = np.full(len(x), -1)
     star[i] = j
     return stars, star
+
+
+def _middle(wcs: Wcs, shape: tuple[int, int]) -> tuple[float, float]:
+    ra, dec = wcs.to_sky(0.5 * (1 + shape[1]), 0.5 * (1 + shape[0]))
+    return float(ra), float(dec)
+
+
+def _magnitudes(stars: Stars, bands: Sequence[str]) -> Doubles:
+    """The magnitudes of the band that most stars have; nan without any."""
+    counts = {band: int(np.isfinite(stars[f"mag_{band}"]).sum()) for band in bands}
+    band = max(counts, key=lambda one: counts[one], default="")
+    mag = stars[f"mag_{band}"] if band else np.full(len(stars["ra_deg"]), np.nan)
+    return np.asarray(mag, np.float64)
 
 
 def _measures(dra: Doubles, ddec: Doubles, n_sources: int, n_catalogue: int) -> dict[str, float]:

@@ -124,7 +124,7 @@ def local_solution(
     """
     how = how or LocalSettings()
     _check(how)
-    shape = _shape(meta, columns)
+    shape = shape_of(meta, columns)
     sources = chosen_sources(columns, how.signal_to_noise)
     epoch = epoch_of(meta)
     starts = starts_of(meta, shape, how)
@@ -186,7 +186,7 @@ def chosen_sources(columns: Columns, signal_to_noise: float = 10.0) -> Sources:
     return Sources(np.where(usable, x, np.nan), y, order, error, good)
 
 
-def _shape(meta: Mapping[str, Any], columns: Columns) -> tuple[int, int]:
+def shape_of(meta: Mapping[str, Any], columns: Columns) -> tuple[int, int]:
     """(ny, nx) of the image, or as far as its sources reach."""
     nx, ny = meta.get("nx"), meta.get("ny")
     if nx and ny:

@@ -22,7 +22,11 @@ LEAST_HEIGHT, LEAST_SIDE = 0.15, 0.25
 MIDDLE = 0.03
 # Neighbours of so many points are sought at once.
 BLOCK = 512
+# With more points than this a tree finds them sooner.
+MANY = 3000
 MOST_CELLS = 4_000_000
+# Of the maps to a wide field, those that most others say too are looked at: within such a turn and shift.
+VOTED, VOTE_TURN_RAD, VOTE_SHIFT = 2000, 0.05, 0.2
 SCORED_AT_ONCE = 1 << 19
 
 
@@ -163,6 +167,8 @@ def _standing(points: Points, corners: npt.NDArray[np.int64], both_ends: bool) -
 
 def _neighbours(points: Points, number: int) -> npt.NDArray[np.int64]:
     """The nearest other points of each point, in no order."""
+    if len(points) > MANY:
+        return _neighbours_by_tree(points, number)
     found = np.empty((len(points), number), np.int64)
     for start in range(0, len(points), BLOCK):
         some = points[start : start + BLOCK]
@@ -170,6 +176,18 @@ def _neighbours(points: Points, number: int) -> npt.NDArray[np.int64]:
         away[np.arange(len(some)), start + np.arange(len(some))] = np.inf
         found[start : start + BLOCK] = np.argpartition(away, number - 1, axis=1)[:, :number]
     return found
+
+
+def _neighbours_by_tree(points: Points, number: int) -> npt.NDArray[np.int64]:
+    from scipy.spatial import cKDTree
+
+    there = np.stack([points.real, points.imag], axis=1)
+    near = np.asarray(cKDTree(there).query(there, number + 1)[1], np.int64)
+    # Points in one place come in any order: the point itself may not be the first.
+    own = near == np.arange(len(points))[:, None]
+    own[~own.any(axis=1), number] = True
+    others: npt.NDArray[np.int64] = near[~own].reshape(len(points), number)
+    return others
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +256,12 @@ class Raster:
     marked: npt.NDArray[np.bool_]
 
     @staticmethod
+    def fits(points: Points, radius: float) -> bool:
+        """Whether the raster of some points has no more cells than it may."""
+        wide, high = float(np.ptp(points.real)), float(np.ptp(points.imag))
+        return (wide + 8 * radius) * (high + 8 * radius) <= MOST_CELLS * (radius / 2) ** 2
+
+    @staticmethod
     def of(points: Points, radius: float) -> Raster:
         """The raster of some points; where they are spread over very many cells, the radius grows."""
         corner = complex(points.real.min(), points.imag.min())
@@ -266,6 +290,41 @@ class Raster:
             row = np.clip(where.imag, 0, rows - 1).astype(np.int64)
             found[part] = flat[row * columns + column].sum(axis=1)
         return found
+
+
+def counts_of(maps: Maps, points: Points, stars: Points, radius: float, half: float) -> npt.NDArray[np.int64]:
+    """How many of some points each map brings within a radius of a star; of a wide field, only for likely maps.
+
+    half: the size of the image, from its middle. Maps of triangles of the image that is sought
+    agree in place and turn; those of chance lie all over.
+    """
+    if Raster.fits(stars, radius):
+        return Raster.of(stars, radius).counts(maps, points)
+    from scipy.spatial import cKDTree
+
+    some = _voted(maps, half)
+    chosen = maps.chosen(some)
+    placed = chosen.factor[:, None] * points + chosen.offset[:, None]
+    tree = cKDTree(np.stack([stars.real, stars.imag], axis=1))
+    away = tree.query(np.stack([placed.real, placed.imag], axis=-1), distance_upper_bound=radius)[0]
+    found = np.zeros(len(maps), np.int64)
+    found[some] = np.isfinite(away).sum(axis=1)
+    return found
+
+
+def _voted(maps: Maps, half: float) -> Places:
+    """Places of the maps that most others are much like."""
+    if len(maps) <= VOTED:
+        return np.arange(len(maps))
+    turn = np.floor(np.angle(maps.factor) / VOTE_TURN_RAD).astype(np.int64)
+    corner = complex(maps.offset.real.min(), maps.offset.imag.min())
+    column, row = _cells(maps.offset, corner, VOTE_SHIFT * half)
+    order = np.lexsort((turn, column, row))
+    step = np.diff(np.stack([turn, column, row])[:, order], axis=1).any(axis=0)
+    number = np.cumsum(np.r_[0, step])
+    votes = np.empty(len(maps), np.int64)
+    votes[order] = np.bincount(number)[number]
+    return np.argsort(-votes, kind="stable")[:VOTED]
 
 
 def spread_order(points: Points, cell: float) -> Places:

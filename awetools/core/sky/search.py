@@ -14,9 +14,9 @@ from .match import (
     Maps,
     Places,
     Points,
-    Raster,
     apart,
     as_points,
+    counts_of,
     matched,
     spread_order,
     suggested,
@@ -34,7 +34,7 @@ LOG10_CHOICES = 1.0
 # A pattern, and the map it makes, takes up three stars.
 TAKEN = 3
 LEAST_STARS = 4
-MOST_REFERENCE = 4000
+MOST_REFERENCE = 40_000
 SCORED_STARS = 80
 MOST_CANDIDATES = 12
 # A map that shears more than this is no image of the sky.
@@ -177,7 +177,7 @@ def _at_level(
         return None
     half = 0.5 * math.hypot(float(np.ptp(view.z.real)), float(np.ptp(view.z.imag)))
     radius = max(2.5 * view.scale, 0.5 * level.tolerance * half)
-    counts = Raster.of(w, radius).counts(maps, z[:SCORED_STARS])
+    counts = counts_of(maps, z[:SCORED_STARS], w, radius, half)
     found: list[Found] = []
     for place in _distinct(maps, counts, half, 2 * radius):
         if found and counts[place] < RIVAL * found[0].count:

@@ -159,6 +159,9 @@ def without_role(pair: Pair, role: str, there: Sequence[Reference], lacks_one: b
 def of_raw_frames(pair: Pair, one: Reference, other: Reference, lookup: Lookup) -> Iterator[Cause]:
     """How two raw frames in one place differ: other pixels, another frame, or meta that was read otherwise."""
     name = os.path.basename(one.path)
+    if one.kind == REFCAT == other.kind:
+        yield _other_catalogue(pair, one, other)
+        return
     if one.content != other.content and frame_name(one) == frame_name(other):
         text = f"the raw frame {name} holds other pixels ({one.content[:8]}, {other.content[:8]})"
         yield Cause("pixels", text, pair.chain, one.content, other.content)
@@ -168,6 +171,16 @@ def of_raw_frames(pair: Pair, one: Reference, other: Reference, lookup: Lookup) 
         yield Cause("input", text, pair.chain, one.path, other.path)
         return
     yield from _read_otherwise(pair, one, other, {**_overrides(one, lookup), **_overrides(other, lookup)})
+
+
+def _other_catalogue(pair: Pair, one: Reference, other: Reference) -> Cause:
+    names = [os.path.basename(each.path) for each in (one, other)]
+    contents = one.content[:8], other.content[:8]
+    if names[0] == names[1]:
+        text = f"the reference catalogue {names[0]} holds other stars ({', '.join(contents)})"
+        return Cause("pixels", text, pair.chain, one.content, other.content)
+    told = (f"{name} ({content})" for name, content in zip(names, contents, strict=True))
+    return Cause("input", f"the reference catalogue is {both(*told)}", pair.chain, one.path, other.path)
 
 
 def _frames_told(one: Reference, other: Reference, lookup: Lookup) -> Iterator[str]:
@@ -212,7 +225,7 @@ def left_out(
 ) -> Cause:
     """Inputs that only one of two products has; side: that of the other one, which is without them."""
     lacks = pair.sides[side]
-    what = "raw frame" if is_raw(gone[0]) else gone[0].kind
+    what = "raw frame" if is_raw(gone[0]) and not is_outside(gone[0].kind) else gone[0].kind
     verb = "was" if len(gone) == 1 else "were"
     text = f"the {what}{'' if len(gone) == 1 else 's'} {_few(gone)} {verb} left out of {lacks.called}"
     why = _why_left_out(lacks, gone[0], lookup, stores)

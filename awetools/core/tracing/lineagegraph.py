@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..kind import is_outside
 from .lineage import Line, Node
 
 Identity = tuple[str, str]
@@ -96,7 +97,7 @@ def texts_of(box: Box) -> list[str]:
 def _state_of(node: Node) -> list[str]:
     if node.state == "present":
         return ["no record"] if node.lacks_record else []
-    return [node.state if node.record_path else f"{node.state}, no record"]
+    return [node.state if node.record_path or is_outside(node.kind) else f"{node.state}, no record"]
 
 
 def to_dot(graph: Graph) -> str:
@@ -128,7 +129,7 @@ def role_says_more(role: str, node: Node) -> bool:
 
 def colour_of(kind: str) -> str:
     """The light colour of a kind: raw frames, calibrations, and what is made of the sky."""
-    if kind.startswith("raw") or kind == "foreign":
+    if kind.startswith("raw") or is_outside(kind):
         return "#ececec"
     return "#fdf0cf" if kind == "reduced" else "#dcebf7"
 

@@ -16,10 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..catalogues.refinput import content_at, named_catalogue, place_of_content
 from ..errors import AweError, NoRecord, NoSuchExtension, NoSuchFile, Unreadable
 from ..files import Address, Stamp, parse_address, stamp_of
 from ..indexing.index import BATCH, Index, absolute, open_index
 from ..indexing.kept import KEPT_BESIDE, removed_from, was_at
+from ..kind import FOREIGN, REFCAT
 from ..products import refuse_other_detectors, says_it_is_product, state_of
 from ..record import Record, read_record, sidecar
 from ..store import Store, raw_record_at, read_raw_record, store_of
@@ -75,10 +77,14 @@ class Lookup:
     # What a person names
 
     def named(self, text: str) -> list[Node]:
-        """The nodes at an address: a product, also a deleted one, or the detectors of a raw frame.
+        """The nodes at an address: a product, also a deleted one, the detectors of a raw frame, or a catalogue.
 
-        Raises NoSuchFile, NoRecord, and what reading a raw frame raises.
+        A catalogue may be named by its name, too, where no file has it. Raises NoSuchFile, NoRecord,
+        and what reading a raw frame raises.
         """
+        catalogue = self._catalogue(text)
+        if catalogue is not None:
+            return [catalogue]
         address = parse_address(text)
         self._add_store_of(address.path)
         path = address.path
@@ -89,6 +95,15 @@ class Lookup:
         if not os.path.lexists(path):
             return self._deleted(address)
         return self._without_record(path) or self._raw_frames(address)
+
+    def _catalogue(self, text: str) -> Node | None:
+        """The reference catalogue of a directory or, in the stores, of a name."""
+        place = named_catalogue(text, self._stores)
+        content = content_at(place) if place else None
+        if place is None or content is None:
+            return None
+        self._add_store_of(place)
+        return Node(content, content, REFCAT, str(place), "present", None, {})
 
     def _add_store_of(self, path: Path) -> None:
         folder = os.path.dirname(path)
@@ -207,8 +222,10 @@ class Lookup:
         """The node that an input was: where it is now, or what is known of it."""
         name = (wanted.id, wanted.content, wanted.path)
         if name not in self._resolved:
-            if wanted.kind == "foreign":
+            if wanted.kind == FOREIGN:
                 self._resolved[name] = _resolve_foreign(wanted)
+            elif wanted.kind == REFCAT:
+                self._resolved[name] = self._resolve_refcat(wanted)
             else:
                 is_raw = wanted.key is None
                 self._resolved[name] = self._resolve_raw(wanted) if is_raw else self._resolve_product(wanted)
@@ -268,6 +285,19 @@ class Lookup:
         if not _holds(record, address, wanted.content):
             return self._raw_elsewhere(wanted, "changed", record)
         return self._raw_with_record(wanted, wanted.path, "present", record)
+
+    def _resolve_refcat(self, wanted: Reference) -> Node:
+        """A reference catalogue: where it was, or where the stores have one of the same content."""
+        path = Path(wanted.path)
+        self._add_store_of(path)
+        there = content_at(path)
+        if there == wanted.content:
+            return _raw_node(wanted, wanted.path, "present", None, wanted.meta)
+        elsewhere = place_of_content(wanted.content, self._stores)
+        if elsewhere is not None:
+            return _raw_node(wanted, str(elsewhere), "moved", None, wanted.meta)
+        state: State = "changed" if os.path.lexists(path) else "deleted"
+        return _raw_node(wanted, wanted.path, state, None, wanted.meta)
 
     def _raw_elsewhere(self, wanted: Reference, state: State, record: Mapping[str, Any] | None) -> Node:
         for address in self._rows("content = ? AND kind LIKE 'raw%'", [wanted.content]):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AweError, BadValue, NoRecord, NoSuchFile, UsageError
 from ..files import parse_address
 from ..journal import Interval, nearest_words, stores_heard
-from ..kind import REFCAT, Kind
+from ..kind import FOREIGN, REFCAT, Kind
 from ..params import Param, params_of
 from ..record import Record, read_record
 from ..settings import home_directory
@@ -87,6 +87,7 @@ class _Found:
     lookup: Lookup
     products: dict[str, tuple[Node, Record]] = field(default_factory=dict)
     raws: dict[str, Node] = field(default_factory=dict)
+    catalogues: dict[str, Node] = field(default_factory=dict)
     read: dict[str, list[Reference]] = field(default_factory=dict)
 
 
@@ -147,7 +148,9 @@ def _gather(target: Node, found: _Found) -> None:
             continue
         for one in node.inputs:
             above = found.lookup.resolve(one)
-            if _is_raw(one):
+            if one.kind == REFCAT:
+                found.catalogues[one.content] = above
+            elif _is_raw(one):
                 found.raws.setdefault(one.content, above)
                 found.read.setdefault(one.content, []).append(one)
             elif one.id not in found.products:
@@ -163,19 +166,27 @@ def _record(node: Node) -> Record:
 
 
 def _is_imported(node: Node) -> bool:
-    return any(one.kind == "foreign" for one in node.inputs)
+    return any(one.kind == FOREIGN for one in node.inputs)
 
 
 def _refuse_lost(found: _Found) -> None:
     """Raise NoSuchFile, naming every raw frame and imported product that is gone or not what it was."""
     lost = [f"{node.path}: {why}" for node in found.raws.values() if (why := _lost(node))]
+    catalogues = [
+        f"{node.path}: the reference catalogue is {'gone' if node.state == 'deleted' else 'another now'}"
+        for node in found.catalogues.values()
+        if node.state not in ("present", "moved")
+    ]
     for node, _ in found.products.values():
         if _is_imported(node) and node.state not in ("present", "moved"):
             lost.append(f"{node.path}: imported, and {node.state}")
+    hints = ["awe-ingest DIR registers frames that were moved; they are found by their content"] if lost else []
+    hints += ["awe-refcat import NAME FILES makes the same one of the same tables"] if catalogues else []
+    lost += catalogues
     if lost:
         raise NoSuchFile(
             f"{len(lost)} of the files that it was made of cannot be used: {'; '.join(lost)}",
-            hint="awe-ingest DIR registers frames that were moved; they are found by their content",
+            hint="; ".join(hints),
         )
 
 
@@ -252,12 +263,22 @@ def _product(
             f"{record['recipe']['revision']}"
         )
     needs = [files[one.id] for one in node.inputs if not _is_raw(one)]
-    argv = [kind.command, "-q", "-o", file, *_parameters(kind, record, notes)]
+    argv = [kind.command, "-q", "-o", file, *(["--alone"] if kind.shared_by else [])]
+    argv += _parameters(kind, record, _catalogues(kind, node, found), notes)
     argv += _inputs(kind, node, record, found, files, kinds)
     return Product(node, record, file, tuple(argv), tuple(dict.fromkeys(needs)), interval)
 
 
-def _parameters(kind: Kind, record: Record, notes: list[str]) -> Iterator[str]:
+def _catalogues(kind: Kind, node: Node, found: _Found) -> dict[str, str]:
+    """Where the reference catalogue of each role is, which a script does not make."""
+    roles = [need.role for need in kind.catalogues]
+    inputs = [one for one in node.inputs if one.role in roles]
+    return {one.role: os.path.abspath(found.catalogues[one.content].path) for one in inputs}
+
+
+def _parameters(
+    kind: Kind, record: Record, catalogues: Mapping[str, str], notes: list[str]
+) -> Iterator[str]:
     """Every recorded parameter as an option, so that no setting of whoever runs it counts."""
     recorded = record["recipe"]["parameters"]
     known = {one.name: one for one in params_of(kind.params)}
@@ -266,7 +287,7 @@ def _parameters(kind: Kind, record: Record, notes: list[str]) -> Iterator[str]:
         notes.append(f"{kind.command}: the parameter {name} {when}")
     for name, one in known.items():
         if name in recorded:
-            yield option_of(one, recorded[name]["value"])
+            yield option_of(one, catalogues.get(name, recorded[name]["value"]))
 
 
 def option_of(one: Param, value: object) -> str:

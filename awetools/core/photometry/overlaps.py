@@ -1,0 +1,475 @@
+"""Zero points of many frames from the stars they share: relative, and absolute where some stars are known.
+
+Not solved: an error of a flat field is taken as scatter; extinction and colour terms of the frames
+are not told apart from their zero points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadValue, EmptyInput, Mixture, NoSolution
+from ..sky.match import Places
+from ..sky.polynomial import Doubles
+from .normal import Ties
+from .robustfit import ASSUMED_SCATTER_MAG, LEAST_VARIANCE, MEDIAN_DEVIATION, Mask, kept_variance, student
+
+# Rounds in which values weigh the less the farther they are off, and then those in which they are clipped.
+SOFT_ROUNDS, HARD_ROUNDS = 12, 8
+# Where a value's weight is half of what its error says.
+SOFT_SIGMA = 2.0
+# What is left of the variance of one that has nearly all the weight of its star says nothing.
+LEAST_FREE = 0.05
+# A frame's own scatter is told by so many stars, and is taken where it is so much larger than that of all.
+LEAST_OWN, OWN_RATIO = 10, 1.5
+LEAST_SCATTER_MAG = 1e-4
+BISECTIONS = 28
+# With so many degrees of freedom Student's distribution is the normal one.
+MANY = 500
+# What makes a frame doubtful.
+FAINT_SIGMA, LEAST_FAINT_MAG = 6.0, 0.1
+FEW_STARS, MOST_CLIPPED = 3, 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class FrameStars:
+    """A frame: the numbers of its stars, their instrumental magnitudes (`zeropoint.instrumental`) and errors, (n,)."""
+
+    name: str
+    star: npt.ArrayLike
+    mag: npt.ArrayLike
+    error_mag: npt.ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Stars whose magnitudes are known: numbers, magnitudes and errors, (n,) each; errors may be nan."""
+
+    star: npt.ArrayLike
+    mag: npt.ArrayLike
+    error_mag: npt.ArrayLike
+
+
+@dataclass(frozen=True)
+class TiedFrame:
+    """The zero point of a frame, and its error.
+
+    group: a number; absolute: whether its zero points are magnitudes, else they have the mean 0 in
+    the group. stars: used, of those that tie it; rms_mag: of their residuals; scatter_mag:
+    beyond their errors; below_median_mag: how much fainter it sees than the median of its group.
+    """
+
+    name: str
+    zeropoint_mag: float
+    error_mag: float
+    group: int
+    absolute: bool
+    stars: int
+    clipped: int
+    rms_mag: float
+    scatter_mag: float
+    below_median_mag: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tied:
+    """Frames in their order; the names of each group; what is doubtful of which frames; measures of all."""
+
+    frames: tuple[TiedFrame, ...]
+    groups: tuple[tuple[str, ...], ...]
+    doubtful: Mapping[str, str]
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """All measures: frame, star, magnitude, variance (n,); of stars: anchor and its variance, held out."""
+
+    frame: Places
+    star: Places
+    mag: Doubles
+    variance: Doubles
+    anchor: Doubles
+    anchor_variance: Doubles
+    known: Mask
+    held: Mask
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Zero points; variance beyond the errors by frame, and of the anchors; parts of the weights that count."""
+
+    zero: Doubles
+    extra: Doubles
+    anchor_extra: float
+    part: Doubles
+    anchor_part: Doubles
+
+
+def tie(
+    frames: Sequence[FrameStars],
+    anchors: Anchors | None = None,
+    *,
+    clip_sigma: float = 4.0,
+    hold_out: int = 10,
+) -> Tied:
+    """The zero points of frames by one weighted least-squares fit of all stars that two frames share.
+
+    magnitude of a star = instrumental magnitude + zero point of the frame. Robust: begins with
+    weights that fall with the residual, then clips. Errors are those of the fit, with the
+    scatter beyond the errors of the magnitudes, and larger where few stars tell that; of a group of
+    more than 1200 frames they are drawn, each right to 4%. One in
+    hold_out stars takes no part in the fit that the held-out residuals are of; the last
+    fit has all. Stars twice in a frame are not used there. Raises EmptyInput, BadValue, Mixture
+    (names or columns), NoSolution where no two frames share a star and no anchor is seen.
+    """
+    _check(frames, clip_sigma, hold_out)
+    table = _table(frames, anchors, hold_out)
+    if not len(table.star):
+        raise NoSolution(
+            f"the {len(frames)} frames share no star with each other, nor with known stars",
+            hint="frames that overlap, or a reference catalogue with magnitudes",
+        )
+    state = _begun(table)
+    tried = _fitted(table, state, table.held, clip_sigma, SOFT_ROUNDS)
+    held = _held(table, tried, clip_sigma)
+    state = _fitted(table, tried, np.zeros_like(table.held), clip_sigma, 0)
+    return _result(frames, table, state, held)
+
+
+def _check(frames: Sequence[FrameStars], clip_sigma: float, hold_out: int) -> None:
+    if not frames:
+        raise EmptyInput("zero points of no frames")
+    if not clip_sigma >= 2:
+        raise BadValue(f"clipping at {clip_sigma} sigma would take good stars: at least 2")
+    if hold_out < 2:
+        raise BadValue(f"one in {hold_out} stars held out: at least 2")
+    names: set[str] = set()
+    for one in frames:
+        if one.name in names:
+            raise Mixture(f"two frames have the name {one.name}")
+        names.add(one.name)
+
+
+# The table
+
+
+def _table(frames: Sequence[FrameStars], anchors: Anchors | None, hold_out: int) -> _Table:
+    columns = [_columns(one.name, one.star, one.mag, one.error_mag) for one in frames]
+    number = np.array([len(one[0]) for one in columns])
+    frame = np.repeat(np.arange(len(frames)), number)
+    star = np.concatenate([one[0] for one in columns])
+    mag, error = (np.concatenate([one[k] for one in columns]) for k in (1, 2))
+    with np.errstate(invalid="ignore"):
+        use = np.isfinite(mag) & (error > 0)
+    frame, star, mag, error = _once(frame[use], star[use], mag[use], error[use])
+    names, place = np.unique(star, return_inverse=True)
+    star = place.astype(np.int64)
+    anchor, anchor_error = _known(names, anchors)
+    known = np.isfinite(anchor)
+    common = (np.bincount(star, minlength=len(names)) >= 2) | known
+    tell = common[star]
+    kept, place = np.unique(star[tell], return_inverse=True)
+    return _Table(
+        frame[tell],
+        place.astype(np.int64),
+        mag[tell],
+        np.maximum(error[tell] ** 2, LEAST_VARIANCE),
+        np.nan_to_num(anchor[kept]),
+        np.nan_to_num(anchor_error[kept]) ** 2,
+        known[kept],
+        _chosen(names[kept], hold_out),
+        len(frames),
+    )
+
+
+def _columns(
+    name: str, star: npt.ArrayLike, mag: npt.ArrayLike, error: npt.ArrayLike
+) -> tuple[Places, Doubles, Doubles]:
+    stars = np.asarray(star).astype(np.int64).ravel()
+    mags, errors = (np.asarray(one, np.float64).ravel() for one in (mag, error))
+    if not len(stars) == len(mags) == len(errors):
+        raise Mixture(f"{name}: columns of stars of {len(stars)}, {len(mags)} and {len(errors)} rows")
+    return stars, mags, errors
+
+
+def _once(
+    frame: Places, star: Places, mag: Doubles, error: Doubles
+) -> tuple[Places, Places, Doubles, Doubles]:
+    """Without stars that a frame has twice: blended, or split."""
+    order = np.lexsort((star, frame))
+    frame, star = frame[order], star[order]
+    mag, error = mag[order], error[order]
+    twice = (np.diff(frame) == 0) & (np.diff(star) == 0)
+    good = np.ones(len(star), np.bool_)
+    good[1:][twice] = False
+    good[:-1][twice] = False
+    return frame[good], star[good], mag[good], error[good]
+
+
+def _known(names: Places, anchors: Anchors | None) -> tuple[Doubles, Doubles]:
+    """The anchors' magnitudes and errors by the frames' stars; nan for none."""
+    mag, error = np.full(len(names), np.nan), np.full(len(names), np.nan)
+    if anchors is None or not len(names):
+        return mag, error
+    star, mags, errors = _columns("anchors", anchors.star, anchors.mag, anchors.error_mag)
+    place = np.minimum(np.searchsorted(names, star), len(names) - 1)
+    seen = (names[place] == star) & np.isfinite(mags)
+    mag[place[seen]], error[place[seen]] = mags[seen], errors[seen]
+    return mag, error
+
+
+def _chosen(names: Places, every: int) -> Mask:
+    """Whether a star is held out, by a hash of its number alone."""
+    mixed = names.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray((mixed ^ (mixed >> np.uint64(31))) % np.uint64(every) == 0, np.bool_)
+
+
+# The fit
+
+
+def _begun(table: _Table) -> _State:
+    ones = np.ones(len(table.star))
+    return _State(np.zeros(table.frames), np.zeros(table.frames), 0.0, ones, table.known.astype(np.float64))
+
+
+def _ties(table: _Table, state: _State, held: Mask) -> Ties:
+    weight = state.part / (table.variance + state.extra[table.frame])
+    total = np.maximum(table.anchor_variance + state.anchor_extra, LEAST_VARIANCE)
+    anchor = np.where(held, 0.0, state.anchor_part / total)
+    return Ties(table.frame, table.star, np.where(held[table.star], 0.0, weight), anchor, table.frames)
+
+
+def _fitted(table: _Table, state: _State, held: Mask, clip_sigma: float, soft_rounds: int) -> _State:
+    """The fit without the stars that are held out."""
+    for turn in range(soft_rounds + HARD_ROUNDS):
+        zero = _ties(table, state, held).zero_points(table.mag, table.anchor)
+        state = replace(state, zero=zero)
+        if turn < soft_rounds:
+            state = _softened(table, state)
+            continue
+        before = state
+        state = _clipped(table, _weighed(table, state, clip_sigma), clip_sigma)
+        if np.array_equal(before.part, state.part) and np.allclose(
+            before.extra, state.extra, rtol=1e-3, atol=0
+        ):
+            break
+    zero = _ties(table, state, held).zero_points(table.mag, table.anchor)
+    return replace(state, zero=zero)
+
+
+def _residuals(table: _Table, state: _State) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    """Of each measure about its star: residual, and what part of its variance is left; the same of the anchors.
+
+    The star's mean is that of all its measures and its anchor, held out or not.
+    """
+    nothing = np.zeros_like(table.known)
+    ties = _ties(table, state, nothing)
+    values = table.mag + state.zero[table.frame]
+    mean = ties.means(values, table.anchor)
+    total = np.where(ties.total > 0, ties.total, np.inf)
+    away, left = values - mean[table.star], 1 - ties.weight / total[table.star]
+    return away, left, table.anchor - mean, 1 - ties.anchor / total
+
+
+def _softened(table: _Table, state: _State) -> _State:
+    """Weights that fall with the residual, by the scale that the median residual tells."""
+    away, left, anchor_away, anchor_left = _residuals(table, state)
+    variance = table.variance + state.extra[table.frame]
+    tell = left > LEAST_FREE
+    square = away**2 / (np.maximum(left, LEAST_FREE) * variance)
+    scale = max(float(np.median(square[tell])) / MEDIAN_DEVIATION**2, 1.0) if tell.any() else 1.0
+    part = 1 / (1 + square / (scale * SOFT_SIGMA**2))
+    total = np.maximum(table.anchor_variance + state.anchor_extra, LEAST_VARIANCE)
+    anchor_square = anchor_away**2 / (np.maximum(anchor_left, LEAST_FREE) * total)
+    pinned = table.known & (anchor_left > LEAST_FREE)
+    anchor_scale = (
+        max(float(np.median(anchor_square[pinned])) / MEDIAN_DEVIATION**2, 1.0) if pinned.any() else 1.0
+    )
+    anchor_part = table.known / (1 + anchor_square / (anchor_scale * SOFT_SIGMA**2))
+    return replace(state, part=part, anchor_part=anchor_part)
+
+
+def _weighed(table: _Table, state: _State, clip_sigma: float) -> _State:
+    """Scatter beyond the errors, of all frames together, of frames that have more, and of the anchors."""
+    away, left, anchor_away, anchor_left = _residuals(table, state)
+    hard = (state.part > 0.2).astype(np.float64)
+    tell = np.flatnonzero((left > LEAST_FREE) & (hard > 0))
+    square, frame = away[tell] ** 2 / left[tell], table.frame[tell]
+    size = table.frames
+    middle = _level(square, table.variance[tell], np.zeros(len(tell), np.int64), 1, clip_sigma)[0]
+    own = _level(square, table.variance[tell], frame, size, clip_sigma)
+    many = np.bincount(frame, minlength=size) >= LEAST_OWN
+    extra = np.where(many & (own > OWN_RATIO**2 * max(middle, LEAST_SCATTER_MAG**2)), own, middle)
+    pinned = np.flatnonzero(table.known & (anchor_left > LEAST_FREE) & (state.anchor_part > 0.2))
+    anchor_extra = state.anchor_extra
+    if len(pinned) >= LEAST_OWN:
+        anchor_square = anchor_away[pinned] ** 2 / anchor_left[pinned]
+        nothing = np.zeros(len(pinned), np.int64)
+        anchor_extra = float(_level(anchor_square, table.anchor_variance[pinned], nothing, 1, clip_sigma)[0])
+    return replace(state, extra=extra, anchor_extra=anchor_extra)
+
+
+def _level(square: Doubles, variance: Doubles, which: Places, size: int, clip_sigma: float) -> Doubles:
+    """The extra variance, by group, at which the mean of squares over variances is what clipping leaves."""
+    number = np.maximum(np.bincount(which, minlength=size), 1) * kept_variance(clip_sigma)
+    high = np.bincount(which, square, size) / number + LEAST_SCATTER_MAG**2
+    low = np.zeros(size)
+    enough = np.bincount(which, square / variance, size) <= number
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        over = np.bincount(which, square / (variance + middle[which]), size) > number
+        low, high = np.where(over, middle, low), np.where(over, high, middle)
+    return np.where(enough, 0.0, high)
+
+
+def _clipped(table: _Table, state: _State, clip_sigma: float) -> _State:
+    """Which measures and anchors fit; a first fit of those decides again on all."""
+    away, left, anchor_away, anchor_left = _residuals(table, state)
+    limit = clip_sigma**2
+    variance = table.variance + state.extra[table.frame]
+    part = (away**2 <= limit * np.maximum(left, LEAST_FREE) * variance).astype(np.float64)
+    total = np.maximum(table.anchor_variance + state.anchor_extra, LEAST_VARIANCE)
+    near = anchor_away**2 <= limit * np.maximum(anchor_left, LEAST_FREE) * total
+    return replace(state, part=part, anchor_part=(near & table.known).astype(np.float64))
+
+
+# What is said of it
+
+
+def _held(table: _Table, state: _State, clip_sigma: float) -> dict[str, float]:
+    """Residuals of held-out stars about their means, where the fit without them joins the frames."""
+    group = _ties(table, state, table.held).group[table.frame]
+    some = np.flatnonzero(table.held[table.star])
+    if not len(some):
+        return {
+            "held_stars": 0.0,
+            "held_rms_mag": math.nan,
+            "held_pull": math.nan,
+            "held_clipped_fraction": math.nan,
+        }
+    key = np.unique(table.star[some] * (int(group.max()) + 1) + group[some], return_inverse=True)[1]
+    values = (table.mag + state.zero[table.frame])[some]
+    variance = (table.variance + state.extra[table.frame])[some]
+    good = np.ones(len(some), np.bool_)
+    away, left = values, variance
+    for _ in range(3):
+        weight = good / variance
+        total = np.bincount(key, weight)
+        mean = np.bincount(key, weight * values) / np.where(total > 0, total, 1.0)
+        away, left = values - mean[key], 1 - weight / np.where(total > 0, total, np.inf)[key]
+        good = away**2 <= clip_sigma**2 * np.maximum(left, LEAST_FREE) * variance
+    tell = good & (left > LEAST_FREE) & (np.bincount(key, good)[key] >= 2)
+    square = away[tell] ** 2 / left[tell]
+    some_told = bool(tell.any())
+    return {
+        "held_stars": float(len(np.unique(key[tell]))),
+        "held_rms_mag": math.sqrt(float(square.mean())) if some_told else math.nan,
+        "held_pull": math.sqrt(float((square / variance[tell]).mean())) if some_told else math.nan,
+        "held_clipped_fraction": 1 - float(good.mean()),
+    }
+
+
+def _result(frames: Sequence[FrameStars], table: _Table, state: _State, held: Mapping[str, float]) -> Tied:
+    ties = _ties(table, state, np.zeros_like(table.held))
+    away, left, _, _ = _residuals(table, state)
+    used = state.part > 0
+    error = _errors(ties, left * used)
+    number = np.bincount(table.frame, used, table.frames)
+    clipped = np.bincount(table.frame, ~used, table.frames)
+    free = np.bincount(table.frame, used * left, table.frames)
+    square = np.bincount(table.frame, used * away**2, table.frames)
+    rms = np.sqrt(square / np.where(free > 0, free, np.nan))
+    group, below = ties.group, _below(state.zero, ties.group)
+    made = tuple(
+        TiedFrame(
+            one.name,
+            float(state.zero[k]),
+            float(error[k]),
+            int(group[k]),
+            bool(ties.anchored[group[k]]),
+            int(number[k]),
+            int(clipped[k]),
+            float(rms[k]),
+            math.sqrt(float(state.extra[k])),
+            float(below[k]),
+        )
+        for k, one in enumerate(frames)
+    )
+    tell = used & (left > LEAST_FREE)
+    scatter = away[tell] ** 2 / left[tell]
+    measures = {
+        "frames": float(len(frames)),
+        "groups": float(len(ties.anchored)),
+        "stars": float(len(np.unique(table.star[used]))),
+        "anchors": float((state.anchor_part > 0).sum()),
+        "measurements": float(used.sum()),
+        "clipped_fraction": 1 - float(used.mean()),
+        "rms_mag": math.sqrt(float(scatter.mean())) if len(scatter) else math.nan,
+        "scatter_mag": math.sqrt(float(np.median(state.extra))),
+        "anchor_scatter_mag": math.sqrt(state.anchor_extra) if table.known.any() else math.nan,
+        **held,
+    }
+    groups = _grouped(made, len(ties.anchored))
+    return Tied(made, groups, _doubtful(made, measures["scatter_mag"]), measures)
+
+
+def _errors(ties: Ties, free: Doubles) -> Doubles:
+    """The errors by frame; from few stars larger, by Student's factor, and where no star is left over, by a guess."""
+    found = np.sqrt(ties.variances)
+    number = np.bincount(ties.group[ties.frame], free, len(ties.anchored))
+    freedom = np.floor(number - np.bincount(ties.group) + ~ties.anchored + 1e-6).astype(np.int64)
+    few = np.unique(np.clip(freedom, 0, MANY))
+    factor = np.array([student(int(one)) for one in few])[np.searchsorted(few, np.clip(freedom, 0, MANY))]
+    alone = np.where(freedom < 1, ASSUMED_SCATTER_MAG, 0.0)
+    return np.asarray(np.hypot(found * factor[ties.group], alone[ties.group]), np.float64)
+
+
+def _grouped(frames: Sequence[TiedFrame], size: int) -> tuple[tuple[str, ...], ...]:
+    found: list[list[str]] = [[] for _ in range(size)]
+    for one in frames:
+        found[one.group].append(one.name)
+    return tuple(tuple(names) for names in found)
+
+
+def _below(zero: Doubles, group: Places) -> Doubles:
+    """How much fainter than the median of its group each frame sees."""
+    found = np.empty(len(zero))
+    order = np.argsort(group, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        found[members] = np.median(zero[members]) - zero[members]
+    return found
+
+
+def _doubtful(frames: Sequence[TiedFrame], scatter_mag: float) -> dict[str, str]:
+    """What is to be looked at: clouds, frames that scatter, and frames that hardly anything ties."""
+    spread: dict[int, list[float]] = {}
+    for one in frames:
+        spread.setdefault(one.group, []).append(abs(one.below_median_mag))
+    found: dict[str, str] = {}
+    for one in frames:
+        typical = float(np.median(spread[one.group])) / MEDIAN_DEVIATION
+        reasons = []
+        if len(spread[one.group]) == 1 and not one.absolute:
+            reasons.append("shares no star with any other frame")
+        elif one.stars < FEW_STARS:
+            reasons.append(f"{one.stars} stars alone tie it")
+        if one.below_median_mag > max(FAINT_SIGMA * typical, LEAST_FAINT_MAG):
+            reasons.append(f"sees {one.below_median_mag:.2f} mag fainter than the median: clouds?")
+        if one.scatter_mag > OWN_RATIO * max(scatter_mag, LEAST_SCATTER_MAG):
+            reasons.append(
+                f"its stars scatter by {one.scatter_mag:.3f} mag, in all frames by {scatter_mag:.3f}"
+            )
+        if one.clipped > MOST_CLIPPED * (one.stars + one.clipped):
+            reasons.append(f"{one.clipped} of {one.stars + one.clipped} stars do not fit")
+        if reasons:
+            found[one.name] = "; ".join(reasons)
+    return found

@@ -1,0 +1,188 @@
+"""Which frames do not belong into a global solution, and which of two that disagree is the wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .adjustfit import Fit, Stars, scatter
+from .adjustframe import Frame
+from .adjusttable import Catalogue, Table
+from .match import Places
+from .polynomial import Doubles
+from .starmatch import ARCSEC_PER_RAD, cells_of, stars_of
+
+# A frame is bad if it scatters so many times as the others do, and by so much, or most of it is clipped.
+BAD_RATIO, BAD_ARCSEC, BAD_CLIPPED = 5.0, 0.03, 0.5
+# Others that are nearly as bad, in other exposures, are left out with it.
+AS_BAD = 0.5
+# Of the sources that others should have too so many are found, as a part of what is usual.
+STRANGE = 0.3
+LEAST_EXPECTED = 10.0
+# What lies together in a field is in one of these cells.
+FIELD_ARCSEC = 60.0
+REWEIGHTINGS = 4
+LEAST_DOUBT_ARCSEC = 0.05
+# Of two frames that disagree the one is wrong that fits its own coordinate system so much worse.
+CLEARLY = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """How frames fit those around them where their own coordinate systems put them; the last is the reference.
+
+    matched: sources that another exposure has; expected: that it could have, if it has as
+    many as it has; doubt: arcsec that sources are off the same star in others, the median.
+    fields: numbers of cells of the sky, and of the frame (each once) that lies in it.
+    """
+
+    matched: Doubles
+    expected: Doubles
+    doubt: Doubles
+    fields: tuple[Places, Places]
+
+
+def evidence_of(table: Table, catalogue: Catalogue, frames: int, radius_arcsec: float) -> Evidence:
+    """What the frames' own coordinate systems say, before any fit."""
+    own = np.isfinite(table.own).all(axis=1)
+    vectors = np.concatenate([table.own[own], catalogue.place])
+    extra = np.full(len(catalogue.place), frames)
+    frame = np.concatenate([table.frame[own], extra])
+    last = int(table.exposure.max(initial=-1)) + 1
+    exposure = np.concatenate([table.exposure[own], np.full(len(extra), last)])
+    star = stars_of(vectors, exposure, radius_arcsec)
+    size = int(star.max(initial=-1)) + 1
+    members = np.bincount(star[star >= 0], minlength=size)
+    pairs = np.flatnonzero((star >= 0) & (members[star] >= 2))
+    matched = np.bincount(frame[pairs], minlength=frames + 1).astype(np.float64)
+    doubt = _doubts(vectors[pairs], star[pairs], frame[pairs], frames + 1)
+    expected, fields = _expected(vectors, frame, exposure, frames + 1)
+    return Evidence(matched, expected, doubt, fields)
+
+
+def _doubts(vectors: Doubles, star: Places, frame: Places, frames: int) -> Doubles:
+    """By how much each frame's sources are off the others of their stars, the others weighed by the same."""
+    made = np.full(frames, LEAST_DOUBT_ARCSEC)
+    if not len(star):
+        return np.full(frames, np.inf)
+    order = np.argsort(frame, kind="stable")
+    ends = np.flatnonzero(np.diff(frame[order])) + 1
+    size = int(star.max()) + 1
+    for _ in range(REWEIGHTINGS):
+        weight = 1 / np.maximum(made[frame], LEAST_DOUBT_ARCSEC) ** 2
+        total = np.bincount(star, weight, size)[star]
+        rest = total - weight
+        summed = np.stack([np.bincount(star, weight * vectors[:, k], size)[star] for k in range(3)], axis=1)
+        others = (summed - weight[:, None] * vectors) / rest[:, None]
+        away = np.linalg.norm(vectors - others, axis=1) * ARCSEC_PER_RAD
+        made = np.full(frames, np.inf)
+        for part in np.split(order, ends):
+            made[frame[part[0]]] = np.median(away[part])
+    return made
+
+
+def _expected(
+    vectors: Doubles, frame: Places, exposure: Places, frames: int
+) -> tuple[Doubles, tuple[Places, Places]]:
+    """How many sources of each frame another exposure could have: cell by cell no more than it has there."""
+    cell = np.unique(cells_of(vectors, FIELD_ARCSEC), return_inverse=True)[1]
+    last = int(exposure.max(initial=0)) + 1
+    of_exposure, number = np.unique(cell * last + exposure, return_counts=True)
+    there = of_exposure // last
+    order = np.lexsort((-number, there))
+    first = np.flatnonzero(np.r_[True, np.diff(there[order]) != 0])
+    size = int(cell.max(initial=-1)) + 1
+    most, whose, second = np.zeros(size), np.full(size, -1), np.zeros(size)
+    most[there[order[first]]] = number[order[first]]
+    whose[there[order[first]]] = of_exposure[order[first]] % last
+    behind = first + 1
+    behind = behind[behind < len(order)]
+    behind = behind[there[order[behind]] == there[order[behind - 1]]]
+    second[there[order[behind]]] = number[order[behind]]
+    of_frame, own = np.unique(cell * frames + frame, return_counts=True)
+    where, which = of_frame // frames, of_frame % frames
+    its_exposure = np.zeros(frames, np.int64)
+    its_exposure[frame] = exposure
+    others = np.where(whose[where] == its_exposure[which], second[where], most[where])
+    expected = np.bincount(which, np.minimum(own, others), frames).astype(np.float64)
+    return expected, (where.astype(np.int64), which.astype(np.int64))
+
+
+def strangers(frames: Sequence[Frame], seen: Evidence) -> dict[int, str]:
+    """Frames that have next to none of the stars that others have there; of those in one field the worst.
+
+    The number of frames stands for the reference.
+    """
+    judged = seen.expected >= LEAST_EXPECTED
+    part = np.where(judged, seen.matched / np.maximum(seen.expected, 1), np.inf)
+    if judged.sum() < 2:
+        return {}
+    usual = float(np.median(part[judged]))
+    found: dict[int, str] = {}
+    taken: set[int] = set()
+    where, which = seen.fields
+    order = np.argsort(which, kind="stable")
+    bounds = np.searchsorted(which[order], np.arange(len(part) + 1))
+    for k in np.argsort(part, kind="stable").tolist():
+        if not part[k] < STRANGE * usual:
+            break
+        cells = set(where[order[bounds[k] : bounds[k + 1]]].tolist())
+        if cells & taken:
+            continue
+        taken |= cells
+        found[k] = (
+            f"{seen.matched[k]:.0f} of its sources are where others have theirs,"
+            f" of {seen.expected[k]:.0f} that could be"
+        )
+    return found
+
+
+def wrong_one(worst: int, amount: Doubles, exposure: Places, doubt: Doubles) -> int:
+    """Which frame is to blame if one is far off: of its exposure, and nearly as far off, one with clearly more doubt."""
+    mates = np.flatnonzero((exposure == exposure[worst]) & (amount >= AS_BAD * amount[worst]))
+    other = int(mates[np.argmax(doubt[mates])])
+    return other if doubt[other] > CLEARLY * doubt[worst] else worst
+
+
+def lonely(frames: Sequence[Frame], table: Table, stars: Stars) -> dict[int, str]:
+    """Frames without a star that another exposure or the reference has."""
+    common = np.bincount(table.frame[stars.source], minlength=len(frames))
+    has = np.bincount(table.frame, minlength=len(frames))
+    return {
+        int(k): f"none of its {has[k]} sources is in another exposure or the reference"
+        for k in np.flatnonzero(common == 0)
+    }
+
+
+def misfits(
+    frames: Sequence[Frame], table: Table, exposure: Places, fit: Fit, doubt: Doubles
+) -> dict[int, str]:
+    """The frames that fit worst, if they are bad, one of an exposure: with them gone others may be good."""
+    square, _ = scatter(fit.given, fit.used)
+    frame, used = table.frame[fit.stars.source], fit.used
+    size = len(frames)
+    if size <= 2:
+        return {}
+    number = np.maximum(np.bincount(frame, minlength=size), 1)
+    kept = np.maximum(np.bincount(frame, used, size), 1)
+    rms = np.sqrt(np.bincount(frame, used * square, size) / kept / 2)
+    clipped = 1 - np.bincount(frame, used, size) / number
+    typical = float(np.median(rms))
+    amount, least = rms, max(BAD_RATIO * typical, BAD_ARCSEC)
+    said = "residuals of {0:.3g} arcsec rms, of all frames " + f"{typical:.3g}"
+    if rms.max() <= least:
+        amount, least, said = clipped, BAD_CLIPPED, "{0:.0%} of its stars in common do not fit"
+    found: dict[int, str] = {}
+    seen: set[int] = set()
+    top = float(amount.max())
+    for worst in np.argsort(-amount, kind="stable").tolist():
+        if amount[worst] <= max(least, AS_BAD * top):
+            break
+        if int(exposure[worst]) in seen:
+            continue
+        seen.add(int(exposure[worst]))
+        blamed = wrong_one(worst, amount, exposure, doubt)
+        found[blamed] = said.format(amount[blamed])
+    return found

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ def test_nickel(cameras: Cameras) -> None:
     assert meta["gain_e_adu"] == [1.77] and meta["read_noise_adu"] is None
     assert meta["saturation_adu"] == [65000]
     assert meta["gain_setting"] == "1"
+    assert (meta["site_longitude_deg"], meta["site_latitude_deg"]) == (pytest.approx(-121.6429), 37.3413)
     assert meta["ra_deg"] == pytest.approx(202.49, abs=0.001)
     assert meta["dec_deg"] == pytest.approx(47.19525, abs=1e-4)
     assert meta["pixel_scale_arcsec"] == pytest.approx(0.370, abs=0.001)
@@ -687,6 +689,48 @@ def test_longitudes(cameras: Cameras, cards: list[Any], east: float | None) -> N
 
 
 @pytest.mark.parametrize(
+    ("cards", "north"),
+    [
+        ([("SITELAT", "31:57.8", "Latitude (degrees N)")], 31.963333),
+        ([("LATITUDE", -32.3473417, "[deg North] Telescope Latitude")], -32.3473417),
+        ([("OBS-LAT", "24 37 38 S")], -24.627222),
+        ([("GEOLAT", "S24d37m38s")], -24.627222),
+        ([("LAT-OBS", "37.3413 N"), ("OBSLAT", 1.0)], 37.3413),
+        ([("SITELAT", "30:10:10.78", "Latitude (degrees S)")], -30.169661),
+        ([("SITELAT", 30.169, "[deg] south")], -30.169),
+        ([("SITELAT", "-30:10:10.78", "Latitude (degrees S)")], -30.169661),
+        ([("SITELAT", "30:10:10.78 S", "Latitude (degrees S)")], -30.169661),
+        ([("SITELAT", 31.9, "[deg] north positive, south negative")], 31.9),
+        ([("LATITUDE", 19.825252, "the telescope's latitude")], 19.825252),
+        ([("ESO TEL GEOLAT", -24.6276), ("SITELAT", 3.0)], -24.6276),
+        ([("OBS-LAT", -70.749417, "the longitude"), ("ORIGIN", "IMSIM")], -30.245),
+        ([("LATITUDE", "unknown"), ("SITELAT", "")], None),
+        ([("LATITUDE", "north")], None),
+        ([], None),
+    ],
+)
+def test_latitudes(cameras: Cameras, cards: list[Any], north: float | None) -> None:
+    translation = generic(cameras, made(*BASE, *cards))
+    assert translation.meta["site_latitude_deg"] == (north if north is None else pytest.approx(north))
+    assert not any("latitude" in one for one in translation.problems)
+
+
+def test_a_latitude_beyond_the_pole_is_told_and_not_taken(cameras: Cameras) -> None:
+    translation = generic(cameras, made(*BASE, ("LATITUDE", 203.2)))
+    assert translation.meta["site_latitude_deg"] is None
+    assert any("latitude is 203.2 degrees" in one for one in translation.problems)
+    taken = generic(cameras, made(*BASE, ("LATITUDE", 203.2)), site_latitude_deg="-30.2")
+    assert taken.meta["site_latitude_deg"] == -30.2
+
+
+def test_sites_that_are_known_by_name_have_both_coordinates(cameras: Cameras) -> None:
+    site = cameras.get("generic").raw["site"]
+    east, north = (site[name][0]["map"] for name in ("longitude_deg", "latitude_deg"))
+    assert all(any(fnmatch(name, known) for known in north) for name in east)
+    assert all(-31 < value < 38 for value in north.values())
+
+
+@pytest.mark.parametrize(
     ("cards", "start"),
     [
         ([("DATE-OBS", "2017-12-19T18:33:43.317-0700")], "2017-12-20T01:33:43.317"),
@@ -790,6 +834,8 @@ def test_what_follows_from_an_override_follows(cameras: Cameras) -> None:
         ("night", "2017-3-2", BadValue, "2017-03-02"),
         ("night", "2017-02-30", BadValue, "night=2017-02-30"),
         ("obs_start", "noon", BadValue, "obs_start=noon"),
+        ("site_latitude_deg", "91", BadValue, "from -90 to 90"),
+        ("site_latitude_deg", "north", BadValue, "a number is needed"),
         ("binning", "2", BadValue, "2x2"),
         ("nx", "10", BadValue, "follows from the sections"),
         ("detector", "a/b", BadValue, "only letters"),
@@ -839,6 +885,7 @@ def test_the_example_of_the_manual_works(tmp_path: Path) -> None:
     assert meta["camera"] == "microobservatory" and meta["detector"] == "cecilia"
     assert meta["exposure"] == "171220013343" and meta["night"] == "2017-12-19"
     assert meta["saturation_adu"] == [4095] and meta["site_longitude_deg"] == pytest.approx(-110.88)
+    assert meta["site_latitude_deg"] == 31.68
     assert translation.problems == []
     assert cameras.settings("microobservatory")["bias"]["limits"] == {"level_adu": [100, 600]}
 
@@ -1069,6 +1116,7 @@ def test_date_rules(raw: Any, pairs: list[Any], expected: str | None) -> None:
         ("+03h40m14.59s", "ra", 55.0607917),
         ("110 52 39 W", "degrees", -110.8775),
         ("W 17.5", "degrees", -17.5),
+        ("-24:37:38 S", "degrees", -24.627222),
         ("31.3", "ra", 31.3),
         (31.3, "hours", 469.5),
         ("12:61:00", "ra", None),

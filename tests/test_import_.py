@@ -17,13 +17,8 @@ from awetools.core.camera_imports import compile_import, mapping_of
 from awetools.core.errors import BadPixels, BadSettings
 from awetools.core.fits import open_fits
 from awetools.core.frame import Frame, Table
-from awetools.core.kinds.foreign import (
-    ImportParams,
-    SourcesParams,
-    import_coadd,
-    import_reduced,
-    import_sources,
-)
+from awetools.core.kinds.foreign import ImportParams, import_coadd, import_reduced
+from awetools.core.kinds.foreignlist import SourcesParams, import_sources
 from awetools.core.pixels.foreign import inverse_variance, mapped_mask
 from awetools.core.pixels.mask import Bit
 from awetools.core.products import open_product

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AweError, UsageError, worst
+from ..core.kind import is_outside
 from . import options
 from .messages import Messenger
 from .tables import print_table

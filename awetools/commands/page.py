@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import click
 
 from ..core.errors import AweError, all_errors
-from ..core.kind import Kind, Limit, Need
+from ..core.kind import REFCAT, Kind, Limit, Need, holding, named
 from ..core.kinds import KINDS
 from ..core.params import Param, params_of
 from ..core.quality import COMMON_MEASURES, IMSTAT
@@ -127,7 +127,9 @@ def inputs_of(kind: Kind) -> Iterator[Block]:
     yield Items(
         tuple((f"{need.role} ({' or '.join(need.kinds)})", _need_text(kind, need)) for need in kind.needs)
     )
-    if kind.primary.many:
+    if kind.primary.many and not (kind.match or kind.group):
+        yield "All inputs together make one product."
+    elif kind.primary.many:
         yield f"Inputs that agree in {_names((*kind.match, *kind.group))} make one product."
     yield from _match_text(kind)
     yield f"Besides the pixels, these fields of the inputs decide the product: {_names((*kind.match, *kind.reads))}."
@@ -142,22 +144,33 @@ def _need_text(kind: Kind, need: Need) -> str:
             return " ".join(parts)
         parts.append("Else:")
     option = need.role.replace("_", "-")
+    if need.kind == REFCAT:
+        return " ".join([*parts, _catalogue_text(need, option)])
+    if need.select == named():
+        return " ".join([*parts, f"Used where it is named by `--{option}`, and only there."])
+    how = "the newest that was made with the input" if need.select == holding() else "chosen from the stores"
     missing = (
         "without one the product is made all the same"
         if need.optional
         else "that there is none is an error (5)"
     )
-    parts.append(
-        f"Named by `--{option}`, else chosen from the stores; {missing}. `--no-{option}` goes without."
-    )
+    parts.append(f"Named by `--{option}`, else {how}; {missing}. `--no-{option}` goes without.")
     return " ".join(parts)
+
+
+def _catalogue_text(need: Need, option: str) -> str:
+    missing = "an error (5)" if not need.optional else "no error"
+    if need.optional_with:
+        missing += f", but not where there is a {need.optional_with}"
+    return (
+        f"`--{option}` says which: a name (awe-refcat list), a directory with a / in it, `auto` for the only one "
+        f"or the only one with stars in the field, `none` to go without; that there is none is {missing}."
+    )
 
 
 def _match_text(kind: Kind) -> Iterator[str]:
     """In what calibrations agree with the frame: what is common to all, then what is a kind's own."""
-    sources = [
-        one for one in KINDS if one.name in {name for need in kind.calibrations for name in need.kinds}
-    ]
+    sources = [one for one in KINDS if one.name in {name for need in kind.ranked for name in need.kinds}]
     if not sources:
         return
     common = [name for name in sources[0].match if all(name in one.match for one in sources)]

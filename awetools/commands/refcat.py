@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..core.catalogues.refstore import Shelf
     from ..core.questions.querytables import Column
     from ..core.sky.refcat import Catalogue, Stars
+    from ..core.store import Store
 
 ACTIONS = ("import", "list", "show", "cone", "verify", "remove")
 # Which options go with which action, besides those of all.
@@ -35,7 +36,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "show": ("as_json",),
     "cone": ("epoch", "faintest", "columns", "form", "output", "as_json"),
     "verify": ("as_json",),
-    "remove": ("dry_run", "as_json"),
+    "remove": ("force", "dry_run", "as_json"),
 }
 SPELLED = {"null": "-0", "dry_run": "-n", "as_json": "--json", "columns": "--get", "form": "--format"}
 CONE_FORMATS = tuple(form for form in FORMATS if form != "paths")
@@ -138,6 +139,7 @@ class _Word(click.ParamType[str]):
     help="cone: how to print. [default: table or tsv; with -o the end of its name says it]",
 )
 @options.path_option("-o", "--output", help="cone: write the stars here: .csv .tsv .json .vot .fits")
+@click.option("--force", is_flag=True, help="remove: also what products were made with.")
 @click.option("-n", "--dry-run", is_flag=True, help="import, remove: say what would be done, and do nothing.")
 @click.option("-0", "--null", "null", is_flag=True, help="import: names on standard input end in NUL.")
 @options.json_output
@@ -164,7 +166,8 @@ def command(
                                  and 47:11:43 (RA in hours); RADIUS in degrees, or as
                                  10arcmin. No star is exit code 5.
       verify [NAME...]           compute all hashes again: a line per problem
-      remove NAME...             remove it, of the first store
+      remove NAME...             remove it, of the first store; not while products of
+                                 the stores were made with it and no other is the same
 
     The columns of Gaia, PS1, 2MASS, Tycho-2, SDSS, UCAC4, PPMXL and Landolt are known,
     and names as are usual; --column and --unit name others. -n says what would be
@@ -197,11 +200,9 @@ def _check_options(action: str, given: Mapping[str, Any]) -> None:
 
 def _shelves(given: Mapping[str, Any]) -> list[Shelf]:
     from ..core.catalogues.refstore import shelves_of
-    from ..core.store import search_path
-    from ..core.workspace import working_directory
 
     directory = given.get("directory")
-    return shelves_of([] if directory else search_path(working_directory()), directory)
+    return shelves_of([] if directory else _stores(), directory)
 
 
 # import
@@ -288,12 +289,30 @@ def _make(
     _say_stars(messenger, made)
     for other in shelves[1:]:
         if other.place(place.name).is_dir():
-            messenger.note(f"it comes before {other.place(place.name)}, of the same name")
+            _say_replaced(messenger, other.place(place.name), made)
+            break
     if given["as_json"]:
         options.print_line(json.dumps(_about(made.path, made, True)))
     else:
         options.print_line(str(made.path), given["null"])
     return 0
+
+
+def _say_replaced(messenger: Messenger, other: Path, made: Catalogue) -> None:
+    """What the name of a new catalogue stood for so far, and what that outdates."""
+    from ..core.catalogues.refinput import content_at, in_words, made_with
+
+    messenger.note(f"it comes before {other}, of the same name")
+    count = made_with(other, _stores())
+    if count and content_at(other) != made.content:
+        messenger.note(f"{in_words(count)}, made with that one, are outdated: awe-make makes them again")
+
+
+def _stores() -> Sequence[Store]:
+    from ..core.store import search_path
+    from ..core.workspace import working_directory
+
+    return search_path(working_directory())
 
 
 def _say_columns(messenger: Messenger, place: Path, tables: Sequence[str], told: Told, as_json: bool) -> int:
@@ -578,14 +597,18 @@ def _verify(
 def _remove(
     messenger: Messenger, words: Sequence[str], shelves: Sequence[Shelf], given: Mapping[str, Any]
 ) -> int:
+    from ..core.catalogues.refinput import refuse_needed
     from ..core.catalogues.refstore import remove, to_remove
 
     if not words:
         raise UsageError("remove what?", hint="awe-refcat list")
+    stores = _stores()
     codes = []
     for name in dict.fromkeys(words):
         try:
             place = to_remove(name, shelves)
+            if not given["force"]:
+                refuse_needed(place, stores)
             size = None if given["dry_run"] else remove(place)
         except AweError as error:
             messenger.error(error)

@@ -114,9 +114,7 @@ def command(
     for missing, frames in unserved.items():
         more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
         then = f" as of {instant[:16]}" if instant else ""
-        messenger.error(
-            NoMatch(f"no {missing} serves {frames[0]}{more}{then}", hint=f"awe-query {_kind_of(missing)}")
-        )
+        messenger.error(NoMatch(f"no {missing} serves {frames[0]}{more}{then}", hint=_lists(missing)))
         codes.append(NoMatch.exit_code)
     return worst(codes)
 
@@ -127,12 +125,13 @@ def _serves(line: Line) -> bool:
     return line.verdict in (CHOSEN, NOT_NEEDED)
 
 
-def _kind_of(role: str) -> str:
-    """The kind that fills a role first."""
+def _lists(role: str) -> str:
+    """The command that lists what can fill a role."""
+    from ..core.kind import REFCAT
     from ..core.kinds import KINDS
 
-    names = [need.kind for kind in reversed(KINDS) for need in kind.ranked if need.role == role]
-    return names[0]
+    kind = next(need.kind for kind in reversed(KINDS) for need in kind.chosen if need.role == role)
+    return "awe-refcat list" if kind == REFCAT else f"awe-query {kind}"
 
 
 def _rows(frame: str, answer: Answer) -> list[dict[str, Any]]:

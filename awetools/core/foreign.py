@@ -325,7 +325,8 @@ def _table_meta(
     infos = infos_of(fits)
     image = next((one for one in fits.hdus if one.is_image), None)
     if image is None:
-        header = _ldac_header(fits) or hdu.header
+        ldac = _ldac_header(fits)
+        header = ldac or hdu.header
         infos = [
             replace(one, shape=(1, 1), header=header) if one.index == hdu.index else one for one in infos
         ]
@@ -340,7 +341,7 @@ def _table_meta(
     translation = translate(camera, infos, address, overrides, str(fits.path))
     meta = dict(translation.meta)
     if image is None:
-        meta |= {"nx": None, "ny": None}
+        meta |= {name: (ldac or {}).get(card) for name, card in (("nx", "NAXIS1"), ("ny", "NAXIS2"))}
     return meta, [
         text for text in _open_questions(translation.problems, meta) if "coordinate system" not in text
     ]

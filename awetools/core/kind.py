@@ -244,6 +244,11 @@ class Kind:
         """The needs that reference catalogues fill."""
         return [need for need in self.needs if need.kind == REFCAT]
 
+    @property
+    def chosen(self) -> Sequence[Need]:
+        """The needs that are filled by a choice, whichever way it is made."""
+        return [need for need in self.needs if need in self.calibrations or need.kind == REFCAT]
+
     def lead_of(self, kind: str) -> Need | None:
         """The need that an argument of a kind fills; None if the command takes no such thing."""
         return next((need for need in self.leads if kind in need.kinds), None)

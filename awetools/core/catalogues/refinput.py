@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AweError, NoMatch, NoSuchFile, Unavailable, UsageError
+from ..errors import AweError, NoMatch, NoSuchFile, Protected, Unavailable, UsageError
 from ..files import Address
 from ..kind import REFCAT
 from ..store import Store
@@ -68,7 +69,7 @@ def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -
         if not stores:
             raise NoMatch(f"--refcat {value}: there is no store here", hint="--refcat DIRECTORY/NAME")
         return _input(find(value, shelves_of(stores))), ""
-    found = _all(stores)
+    found = all_catalogues(stores)
     if not found:
         raise NoMatch(
             "there is no reference catalogue",
@@ -110,6 +111,41 @@ def place_of_content(content: str, stores: Sequence[Store]) -> Path | None:
     return next((place for place in places if content_at(place) == content), None)
 
 
+def made_with(place: Path, stores: Sequence[Store]) -> Counter[str]:
+    """How many products of the stores, by kind, were made with the catalogue at a place."""
+    from ..indexing.index import open_index
+
+    sql = (
+        "SELECT objects.recipe_key, objects.kind FROM inputs CROSS JOIN links ON links.input = inputs.number "
+        "CROSS JOIN objects ON objects.number = links.child WHERE inputs.recipe_key IS NULL AND inputs.content = ?"
+    )
+    found: dict[str, str] = {}
+    for store in stores:
+        with open_index(store) as index:
+            found |= dict(index.select(sql, [content_at(place)]))
+    return Counter(found.values())
+
+
+def in_words(count: Counter[str]) -> str:
+    """How many of which kinds."""
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(count.items()))
+
+
+def refuse_needed(place: Path, stores: Sequence[Store]) -> None:
+    """Raise Protected for the only catalogue of its content, if products were made with it."""
+    count = made_with(place, stores)
+    if not count:
+        return
+    content = content_at(place)
+    others = (one.path for one in all_catalogues(stores) if one.content == content)
+    if any(os.path.realpath(one) != os.path.realpath(place) for one in others):
+        return
+    raise Protected(
+        f"{place}: {in_words(count)} were made with it, and could not be made again",
+        hint=f"awe-lineage --impact {place} lists them; --force removes it all the same",
+    )
+
+
 def named_catalogue(text: str, stores: Sequence[Store]) -> Path | None:
     """The catalogue that a person names by its directory or, where no file has that name, by its own."""
     path = Path(text)
@@ -132,12 +168,19 @@ def _input(path: Path) -> RefcatInput:
     return RefcatInput(Path(os.path.abspath(path)), catalogue.name, catalogue.content)
 
 
-def _all(stores: Sequence[Store]) -> list[RefcatInput]:
+def all_catalogues(stores: Sequence[Store]) -> list[RefcatInput]:
+    """The catalogues of the stores, those that stand for their names. Raises as `open_catalogue`."""
     from .refstore import catalogues, shelves_of
 
     if not stores:
         return []
     return [_input(path) for path, is_first in catalogues(shelves_of(stores)) if is_first]
+
+
+def far_from(one: RefcatInput, meta: Mapping[str, Any]) -> str:
+    """Why a catalogue does not serve a field; empty if it has stars there."""
+    where = f"RA {meta.get('ra_deg')}, Dec {meta.get('dec_deg')}"
+    return "" if _has_stars_near(one, meta) else f"it has no stars within {NEAR_DEG:g} deg of {where}"
 
 
 def _has_stars_near(one: RefcatInput, meta: Mapping[str, Any]) -> bool:

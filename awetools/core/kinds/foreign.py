@@ -11,11 +11,12 @@ from ..foreignnames import COADD_ZERO_POINT_MAG, UNITS, UNKNOWN, WEIGHT_TYPES
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, raw
 from ..masknames import MASK_NAMES
 from ..params import param
+from .foreignlist import SOURCES
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..frame import Frame, Table
+    from ..frame import Frame
 
 # Weights whose pulls scatter by more than this, either way, are no inverse variances; nor are those
 # beyond the closer bound, if the plane fits the noise when it is read in another way.
@@ -35,11 +36,6 @@ class ImportParams:
     mask_bits: str = param("", "What the bits of the foreign mask mean, as 1:hot,2:saturated.")
     mask_codes: str = param("", "What the codes of the foreign mask mean, as 1:hot,3:saturated.")
     sky_mesh: int = param(64, "Size of the cells in which the smooth sky is measured.", unit="px", low=8)
-
-
-@dataclass(frozen=True)
-class SourcesParams:
-    """Source lists are taken as they are; there is nothing to choose."""
 
 
 @dataclass(frozen=True)
@@ -69,86 +65,6 @@ def import_coadd(foreign: Frame, weight: Frame | None, mask: Frame | None, param
     as `import_reduced`.
     """
     return _import_image(foreign, weight, mask, params, _scale_of_rate(foreign.meta, params), coadd=True)
-
-
-def import_sources(foreign: Table, params: SourcesParams) -> Result:
-    """A source list of another pipeline, its columns as they are behind positions under our names.
-
-    foreign: the table. Returns it with X_PX and Y_PX (FITS pixels, from 1), or RA_DEG and
-    DEC_DEG, in front. Raises BadHeader where no column is a position, BadPixels where no row
-    has one.
-    """
-    import numpy as np
-
-    columns = dict(foreign.columns)
-    first: dict[str, np.ndarray] = {}
-    for ours, theirs in POSITION_COLUMNS:
-        found = _first_pair(columns, theirs)
-        if found is not None:
-            for name, column in zip(ours, found, strict=True):
-                first[name] = np.asarray(columns[column], dtype=np.float64)
-    if not first:
-        raise BadHeader(
-            f"no columns of positions among {', '.join(list(columns)[:12])}",
-            hint="X_IMAGE and Y_IMAGE, x and y, ALPHA_J2000 and DELTA_J2000, or ra and dec are known",
-        )
-    usable = np.logical_and.reduce([np.abs(values) <= FARTHEST[name] for name, values in first.items()])
-    if not usable.any():
-        raise BadPixels("no source has a position that is a number")
-    kept = {name: values[usable] for name, values in {**first, **columns}.items()}
-    return Result(
-        table=kept,
-        units={"X_PX": "pix", "Y_PX": "pix", "RA_DEG": "deg", "DEC_DEG": "deg"},
-        measures={"sources": int(np.count_nonzero(usable)), "left_out": int(np.count_nonzero(~usable))},
-    )
-
-
-# Beyond these a number is no position; declinations have an end, and right ascensions may go round.
-FARTHEST = {"X_PX": 1e9, "Y_PX": 1e9, "RA_DEG": 720.0, "DEC_DEG": 90.0}
-# Our names, and the pairs of columns that other programs use, the more accurate first; case does not matter.
-POSITION_COLUMNS = (
-    (
-        ("X_PX", "Y_PX"),
-        (
-            ("x_px", "y_px"),
-            ("xwin_image", "ywin_image"),
-            ("xpsf_image", "ypsf_image"),
-            ("x_image", "y_image"),
-            ("xwin", "ywin"),
-            ("x", "y"),
-            ("xcentroid", "ycentroid"),
-            ("x_fit", "y_fit"),
-        ),
-    ),
-    (
-        ("RA_DEG", "DEC_DEG"),
-        (
-            ("ra_deg", "dec_deg"),
-            ("alphawin_j2000", "deltawin_j2000"),
-            ("alpha_j2000", "delta_j2000"),
-            ("alphawin_sky", "deltawin_sky"),
-            ("alpha_sky", "delta_sky"),
-            ("raj2000", "dej2000"),
-            ("ra_icrs", "de_icrs"),
-            ("ra", "dec"),
-        ),
-    ),
-)
-
-
-def _first_pair(columns: Mapping[str, Any], pairs: Any) -> tuple[str, str] | None:
-    named = {name.lower(): name for name in reversed(list(columns))}
-    for one, other in pairs:
-        if (
-            one in named
-            and other in named
-            and all(
-                columns[named[name]].dtype.kind in "fiu" and columns[named[name]].ndim == 1
-                for name in (one, other)
-            )
-        ):
-            return named[one], named[other]
-    return None
 
 
 def _scale_of_exposure(meta: Mapping[str, Any], params: ImportParams) -> Scale:
@@ -445,28 +361,6 @@ COADD = Kind(
     recipe=import_coadd,
     revision=1,
     unit="adu/s",
-)
-
-SOURCES = Kind(
-    name="sources",
-    command="awe-import",
-    class_name="Sources",
-    summary="A source list of another pipeline.",
-    description="Its columns as they are, with positions under our names.",
-    needs=(Need("foreign", "foreign", raw(), help="Binary table of another pipeline."),),
-    match=("instrument", "detector", "filter"),
-    group=["exposure"],
-    reads=[],
-    validity=None,
-    params=SourcesParams,
-    measures=(
-        Measure("sources", "Number of sources."),
-        Measure("left_out", "Number of rows without a position."),
-    ),
-    limits=[Limit("sources", low=1)],
-    recipe=import_sources,
-    revision=1,
-    unit="",
 )
 
 # What awe-import makes; its kinds share their names with what awetools makes itself.

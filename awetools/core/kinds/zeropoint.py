@@ -131,7 +131,8 @@ LEAST_STAR = 0.05
 
 def usable(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Which sources are single, whole, unsaturated stars, as a boolean column."""
-    good: np.ndarray = ((columns["FLAGS"] & (SPOILED & ~SATURATED)) == 0) & (columns["STAR"] >= LEAST_STAR)
+    # Lists of other programs may not say what is a star.
+    good: np.ndarray = ((columns["FLAGS"] & (SPOILED & ~SATURATED)) == 0) & ~(columns["STAR"] < LEAST_STAR)
     return good
 
 

@@ -283,7 +283,8 @@ def _column(stars: Mapping[str, npt.NDArray[Any]], name: str) -> Doubles:
 def _errors(stars: Mapping[str, npt.NDArray[Any]], band: str) -> Doubles:
     name = f"mag_error_{band}"
     if name in stars:
-        return np.asarray(stars[name], np.float64)
+        error = np.asarray(stars[name], np.float64)
+        return np.where(np.isfinite(error) & (error >= 0), error, np.nan)
     return np.full(len(_column(stars, f"mag_{band}")), np.nan)
 
 

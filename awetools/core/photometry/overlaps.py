@@ -26,7 +26,9 @@ SOFT_SIGMA = 2.0
 # What is left of the variance of one that has nearly all the weight of its star says nothing.
 LEAST_FREE = 0.05
 # A frame's own scatter is told by so many stars, and is taken where it is so much larger than that of all.
-LEAST_OWN, OWN_RATIO = 10, 1.5
+LEAST_OWN, OWN_RATIO, CLEARLY = 10, 1.5, 5.0
+# A value of less weight than this part of what its error says takes no part in the scatter.
+HALF = 0.5
 LEAST_SCATTER_MAG = 1e-4
 BISECTIONS = 28
 # With so many degrees of freedom Student's distribution is the normal one.
@@ -257,7 +259,7 @@ def _fitted(table: _Table, state: _State, held: Mask, clip_sigma: float, soft_ro
             state = _softened(table, state)
             continue
         before = state
-        state = _clipped(table, _weighed(table, state, clip_sigma), clip_sigma)
+        state = _clipped(table, _weighed(table, state, clip_sigma, turn == soft_rounds > 0), clip_sigma)
         if np.array_equal(before.part, state.part) and np.allclose(
             before.extra, state.extra, rtol=1e-3, atol=0
         ):
@@ -298,24 +300,44 @@ def _softened(table: _Table, state: _State) -> _State:
     return replace(state, part=part, anchor_part=anchor_part)
 
 
-def _weighed(table: _Table, state: _State, clip_sigma: float) -> _State:
-    """Scatter beyond the errors, of all frames together, of frames that have more, and of the anchors."""
+def _weighed(table: _Table, state: _State, clip_sigma: float, first: bool) -> _State:
+    """Scatter beyond the errors, of all frames together, of frames that have more, and of the anchors.
+
+    first: nothing is clipped yet, so that medians tell it.
+    """
     away, left, anchor_away, anchor_left = _residuals(table, state)
-    hard = (state.part > 0.2).astype(np.float64)
-    tell = np.flatnonzero((left > LEAST_FREE) & (hard > 0))
-    square, frame = away[tell] ** 2 / left[tell], table.frame[tell]
-    size = table.frames
-    middle = _level(square, table.variance[tell], np.zeros(len(tell), np.int64), 1, clip_sigma)[0]
-    own = _level(square, table.variance[tell], frame, size, clip_sigma)
-    many = np.bincount(frame, minlength=size) >= LEAST_OWN
-    extra = np.where(many & (own > OWN_RATIO**2 * max(middle, LEAST_SCATTER_MAG**2)), own, middle)
-    pinned = np.flatnonzero(table.known & (anchor_left > LEAST_FREE) & (state.anchor_part > 0.2))
+    tell = np.flatnonzero((left > LEAST_FREE) & (state.part > (0 if first else HALF)))
+    square, frame, variance = away[tell] ** 2 / left[tell], table.frame[tell], table.variance[tell]
+    size, whole = table.frames, np.zeros(len(tell), np.int64)
+    number = np.maximum(np.bincount(frame, minlength=size), 1)
+    if first:
+        middle = max(0.0, float(_medians(square / MEDIAN_DEVIATION**2 - variance, whole, 1)[0]))
+        own = _medians(square / MEDIAN_DEVIATION**2 - variance, frame, size)
+        chi2 = _medians(square / (variance + middle), frame, size) / MEDIAN_DEVIATION**2
+    else:
+        middle = float(_level(square, variance, whole, 1, clip_sigma)[0])
+        own = _level(square, variance, frame, size, clip_sigma)
+        chi2 = np.bincount(frame, square / (variance + middle), size) / number
+    # Some frames have more by chance: of many that is allowed for.
+    clear = (number >= LEAST_OWN) & (chi2 > 1 + CLEARLY * np.sqrt(2 / number))
+    extra = np.where(clear & (own > OWN_RATIO**2 * max(middle, LEAST_SCATTER_MAG**2)), own, middle)
+    pinned = np.flatnonzero(table.known & (anchor_left > LEAST_FREE) & (state.anchor_part > HALF))
     anchor_extra = state.anchor_extra
     if len(pinned) >= LEAST_OWN:
         anchor_square = anchor_away[pinned] ** 2 / anchor_left[pinned]
         nothing = np.zeros(len(pinned), np.int64)
         anchor_extra = float(_level(anchor_square, table.anchor_variance[pinned], nothing, 1, clip_sigma)[0])
     return replace(state, extra=extra, anchor_extra=anchor_extra)
+
+
+def _medians(values: Doubles, which: Places, size: int) -> Doubles:
+    """The median of each group of values; 0 of none."""
+    order = np.lexsort((values, which))
+    number = np.bincount(which, minlength=size)
+    middle = np.cumsum(number) - number + number // 2
+    found = np.zeros(size)
+    found[number > 0] = values[order[middle[number > 0]]]
+    return found
 
 
 def _level(square: Doubles, variance: Doubles, which: Places, size: int, clip_sigma: float) -> Doubles:
@@ -458,7 +480,9 @@ def _doubtful(frames: Sequence[TiedFrame], scatter_mag: float) -> dict[str, str]
     for one in frames:
         typical = float(np.median(spread[one.group])) / MEDIAN_DEVIATION
         reasons = []
-        if len(spread[one.group]) == 1 and not one.absolute:
+        if not one.stars and one.clipped:
+            reasons.append("none of its stars fits")
+        elif len(spread[one.group]) == 1 and not one.absolute:
             reasons.append("shares no star with any other frame")
         elif one.stars < FEW_STARS:
             reasons.append(f"{one.stars} stars alone tie it")
@@ -468,7 +492,7 @@ def _doubtful(frames: Sequence[TiedFrame], scatter_mag: float) -> dict[str, str]
             reasons.append(
                 f"its stars scatter by {one.scatter_mag:.3f} mag, in all frames by {scatter_mag:.3f}"
             )
-        if one.clipped > MOST_CLIPPED * (one.stars + one.clipped):
+        if one.stars and one.clipped > MOST_CLIPPED * (one.stars + one.clipped):
             reasons.append(f"{one.clipped} of {one.stars + one.clipped} stars do not fit")
         if reasons:
             found[one.name] = "; ".join(reasons)

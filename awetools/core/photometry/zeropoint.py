@@ -110,7 +110,8 @@ def zero_point(
     if not good.any():
         raise _nothing(left_out, len(mag))
     values = reference - mag - aperture_correction_mag
-    variance = error**2 + np.nan_to_num(reference_error) ** 2
+    told = np.isfinite(reference_error) & (reference_error > 0)
+    variance = error**2 + np.where(told, reference_error, 0.0) ** 2
     middle = None
     if origin in ("given", "fitted"):
         middle = float(np.median(index[good])) if colour_reference_mag is None else colour_reference_mag

@@ -23,6 +23,8 @@ _SAMPLE = 360
 # Error of the smooth sky, in noise of a pixel / sqrt(pixels of a block): the mode, 2.5 median - 1.5 mean, has the
 # variance 6.25 pi / 2 + 2.25 - 7.5 = 4.57 of a mean's, and the median of nine of them 0.166 of that.
 _LEVEL_ERROR = 0.87
+# Where mean and median are closer, in sigma, they give the mode; so far below it are pixels of the sky.
+_MODE_REACH, _BELOW = 0.3, 4.0
 # Rows that stay in the processor's cache.
 _BLOCK_ROWS = 64
 
@@ -86,9 +88,20 @@ def make_ready(
 
 
 def scatter(values: Floats, flags: Bytes) -> float:
-    """Clipped standard deviation of the pixels of an image that can be used, from a sample; nan without any."""
+    """Scatter of the sky of an image, from a sample of its pixels; nan where none can be used.
+
+    That of the pixels below the mode, about it: sources, found or not, lie above.
+    """
     at = (slice(None, None, _step(values.shape[0])), slice(None, None, _step(values.shape[1])))
-    return clipped(values[at][flags[at] == 0]).stdev
+    sample = values[at][flags[at] == 0].astype(np.float64)
+    if not sample.size:
+        return float("nan")
+    whole = clipped(sample)
+    mode = whole.median
+    if abs(whole.mean - whole.median) < _MODE_REACH * whole.stdev:
+        mode = 2.5 * whole.median - 1.5 * whole.mean
+    below = mode - sample[(sample < mode) & (sample > mode - _BELOW * whole.stdev)]
+    return float(np.sqrt(np.mean(below * below))) if below.size else 0.0
 
 
 def _step(length: int) -> int:

@@ -240,10 +240,14 @@ def no_match(
     """The error where none serves, naming the nearest of the candidates, in their order."""
     match = question["match"]
     what = f"no {kind.name} for {match['detector']} valid at {question['at']}"
+    hint = f"awe-query {kind.name} {conditions_of(kind, match)}"
+    if "exposure" in match:
+        what, hint = f"no {kind.name} of {match['exposure']} and {match['detector']}", kind.command
+        found = [one for one in found if _field(one.row, "exposure") == match["exposure"]]
     near = f" (nearest: {found[0].path.name}, {found[0].reason})" if found else ""
     return NoMatch(
         f"{what}{near}" if there_are_stores else f"{what}: there is no store to look in",
-        hint=f"awe-query {kind.name} {conditions_of(kind, match)}",
+        hint=hint,
     )
 
 

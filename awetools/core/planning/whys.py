@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnknownName, WrongKind, nearest
-from ..kind import Kind, Need, kind_named, needed_last
+from ..kind import Kind, Need, kind_named, needed_last, of_frame
 from ..products import ProductInput
 from ..settings import resolve_params
 from ..workspace import Workspace
 from .choose import SERVES, Candidate, candidates, lost_to, question_of
 from .plan import Source, product_meta, with_overscan_mode
+from .whyothers import looked_at
 
 CHOSEN, ECLIPSED, UNFIT = "chosen", "eclipsed", "unfit"
 NOT_NEEDED, WITHOUT, NONE = "not needed", "without", "none"
@@ -48,7 +49,7 @@ class Answer:
 
 def roles_of(kinds: Sequence[Kind]) -> list[str]:
     """Every role that is chosen for."""
-    return sorted({need.role for kind in kinds for need in kind.ranked})
+    return sorted({need.role for kind in kinds for need in kind.chosen})
 
 
 def answers(
@@ -69,13 +70,19 @@ def answers(
     own = next(
         (kind for kind in kinds if isinstance(source, ProductInput) and kind.name == source.kind), None
     )
-    if isinstance(source, ProductInput) and own and (role is None or _has(own, role)):
+    has_roles = own and (own.chosen or not any(_asks(kind, source) for kind in kinds))
+    if isinstance(source, ProductInput) and own and (has_roles if role is None else _has(own, role)):
         return _of_product(source, own, role, workspace, kinds, as_of)
     return _of_frame(source, role, workspace, kinds, as_of)
 
 
+def _asks(kind: Kind, source: Source) -> bool:
+    """Whether a kind is made of such frames, and chooses something else."""
+    return bool(kind.chosen) and kind.lead_of(source.kind) is not None
+
+
 def _has(kind: Kind, role: str) -> bool:
-    return any(need.role == role for need in kind.ranked)
+    return any(need.role == role for need in kind.chosen)
 
 
 # What is made of a frame
@@ -101,7 +108,7 @@ def _made_of(source: Source, role: str | None, kinds: Sequence[Kind]) -> list[Ki
     asking = [
         (kind.lead_of(source.kind) is None, kind.primary.many, number, kind)
         for number, kind in enumerate(kinds)
-        if kind.ranked and (role is None or _has(kind, role))
+        if kind.chosen and (role is None or _has(kind, role))
     ]
     if role is None:
         asking = [one for one in asking if not one[0]]
@@ -120,12 +127,19 @@ def _for_kind(
     lead = kind.lead_of(source.kind)
     meta = _asked_meta(source, kind, workspace)
     filled: dict[str, Mapping[str, Any]] = {lead.role: meta} if lead else {}
-    for need in needed_last(kind.ranked):
+    for need in needed_last(kind.chosen):
         if need is lead:
             continue
         reason = need.unless(filled) if need.unless else ""
         if reason:
             yield Answer(need.role, (Line(need.role, need.kind, NOT_NEEDED, reason),), False)
+            continue
+        if need not in kind.ranked:
+            lines = _otherwise(kind, need, source, source.content, workspace)
+            if lines[0].verdict == CHOSEN:
+                filled[need.role] = {}
+            missing = lines[0].verdict != CHOSEN and not need.is_optional(filled)
+            yield Answer(need.role, tuple(lines), missing)
             continue
         looked_at = _looked_at(need, {}, meta, workspace, kinds, as_of)
         if looked_at and looked_at[0].reason == SERVES:
@@ -154,15 +168,18 @@ def _of_product(
 ) -> list[Answer]:
     recipe = product.record["recipe"]
     found = []
-    for need in kind.ranked:
+    for need in kind.chosen:
         if role not in (None, need.role):
             continue
         used = [one for one in recipe["inputs"] if one["role"] == need.role]
-        questions = {one["question"]["kind"]: one["question"] for one in used if one.get("question")}
-        looked_at = _looked_at(need, questions, product.meta, workspace, kinds, as_of)
-        lines = list(_answer(need, looked_at, {str(one["recipe_key"]) for one in used}).lines)
-        known = {str(line.candidate.row["recipe_key"]) for line in lines if line.candidate}
-        lines += [_gone(need, one, product) for one in used if str(one["recipe_key"]) not in known]
+        if need in kind.ranked:
+            lines = _compared(product, need, used, workspace, kinds, as_of)
+        else:
+            lead = next(str(one["content"]) for one in recipe["inputs"] if one["role"] == kind.primary.role)
+            contents = {str(one["content"]) for one in used}
+            lines = _otherwise(kind, need, product, lead, workspace, contents)
+            if not any(line.used for line in lines):
+                lines += [_gone(need, one, product) for one in used]
         if not used and need.role in recipe.get("without", ()):
             reason = recipe.get("instead", {}).get(
                 need.role, "it was made without, by request or for want of one"
@@ -170,6 +187,33 @@ def _of_product(
             lines.insert(0, Line(need.role, need.kind, WITHOUT, reason, used=True))
         found.append(Answer(need.role, tuple(lines), False))
     return found
+
+
+def _compared(
+    product: ProductInput,
+    need: Need,
+    used: Sequence[Mapping[str, Any]],
+    workspace: Workspace,
+    kinds: Sequence[Kind],
+    as_of: str | None,
+) -> list[Line]:
+    questions = {one["question"]["kind"]: one["question"] for one in used if one.get("question")}
+    looked_at = _looked_at(need, questions, product.meta, workspace, kinds, as_of)
+    lines = list(_answer(need, looked_at, {str(one["recipe_key"]) for one in used}).lines)
+    known = {str(line.candidate.row["recipe_key"]) for line in lines if line.candidate}
+    return lines + [_gone(need, one, product) for one in used if str(one["recipe_key"]) not in known]
+
+
+def _otherwise(
+    kind: Kind, need: Need, source: Source, content: str, workspace: Workspace, used: set[str] | None = None
+) -> list[Line]:
+    """The lines of a role in which nothing is compared; used: the contents that the product was made with."""
+    lines = []
+    for one in looked_at(kind, need, source.meta, content, workspace):
+        verdict = CHOSEN if one.serves else UNFIT if one.path else NONE
+        is_used = used is not None and one.content in used
+        lines.append(Line(need.role, need.kind, verdict, one.reason, None, is_used, one.path))
+    return lines
 
 
 def _gone(need: Need, block: Mapping[str, Any], product: ProductInput) -> Line:
@@ -195,8 +239,14 @@ def _looked_at(
     found: list[Candidate] = []
     for kind in (kind_named(kinds, name) for name in need.kinds):
         question = questions.get(kind.name) or question_of(kind, meta)
-        found += candidates(kind, question, workspace.stores, meta, as_of)
+        there = candidates(kind, question, workspace.stores, meta, as_of)
+        # What belongs to another exposure was never in question.
+        found += [one for one in there if need.select != of_frame() or _is_of_frame(one, meta)]
     return sorted(found, key=lambda one: one.reason != SERVES)
+
+
+def _is_of_frame(one: Candidate, meta: Mapping[str, Any]) -> bool:
+    return bool(one.meta.get("exposure") == meta.get("exposure"))
 
 
 def _answer(need: Need, looked_at: Sequence[Candidate], used: set[str] | None = None) -> Answer:

@@ -9,7 +9,7 @@ content), so a path may lead from one store into another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -115,8 +115,11 @@ class Declared:
             dict.fromkeys(name for one in self.kinds if one.name in wanted for name in measure_names(one))
         )
 
-    def fields(self, kinds: Iterable[str]) -> list[str]:
+    def fields(self, kinds: Collection[str]) -> list[str]:
         """Every name that an object of some kinds has a value for."""
+        if all(map(is_outside, kinds)):
+            # The index knows nothing else of it.
+            return ["content"]
         return list(
             dict.fromkeys(
                 [*QUERY_COLUMNS, *(one.name for one in FIELDS), *ALIASES, "flag_names", *self.measures(kinds)]
@@ -185,7 +188,8 @@ class Declared:
         owner = " or ".join(kinds)
         there = ", ".join([*links][:_LISTED]) + (", ..." if len(links) > _LISTED else "")
         leads = f"; its links: {there}" if there else "; it has no links"
-        return UnknownName(f"{_short(text)!r}: no {what} {_short(left)!r} of {owner}{near}{leads}", hint=hint)
+        message = f"{_short(text)!r}: no {what} {_short(left)!r} of {owner}{near}{leads}"
+        return UnknownName(message, hint="" if all(map(is_outside, kinds)) else hint)
 
     def _beyond(self, links: Mapping[str, Link], left: str) -> Iterator[str]:
         """Names one link further, for the nearest one of a path that is nearly right."""
@@ -403,11 +407,15 @@ class PathsSql:
         return f"EXISTS (SELECT 1 FROM {' CROSS JOIN '.join(chain.tables)}{where})"
 
     def _is_there(self, path: LinkPath, key: str) -> str:
+        if all(map(is_outside, path.end)):
+            return f"({key}) IS NOT NULL"
         return self._any(f"SELECT 1 FROM {{}}.objects AS t WHERE {_is(key, 't', path.end)}")
 
     def _value(self, path: LinkPath, key: str, shown: bool = False) -> tuple[str, str]:
         """A field of the object of an identity, in the nearest store that has it, and its type."""
         kind = self._field(path, "t", self.schemas[0])[1]
+        if all(map(is_outside, path.end)):
+            return f"({key})", kind
         where = _is(key, "t", path.end)
         selects = []
         for rank, schema in enumerate(self.schemas):
@@ -441,6 +449,9 @@ class PathsSql:
 
     def _ends(self, link: Link, where: str, rank: int) -> str:
         """The identities of the objects at the end that meet a condition, less those of nearer stores."""
+        if all(map(is_outside, link.kinds)):
+            inputs = f"(SELECT content FROM {self.schemas[rank]}.inputs WHERE recipe_key IS NULL)"
+            return f"SELECT t.content FROM {inputs} AS t WHERE ({where})"
         identity = _identity("t", link.kinds)
         known = _is(identity, "y", link.kinds)
         nearer = "".join(

@@ -140,7 +140,7 @@ def strangers(frames: Sequence[Frame], seen: Evidence) -> dict[int, str]:
 
 
 def wrong_one(worst: int, amount: Doubles, exposure: Places, doubt: Doubles) -> int:
-    """Which frame is to blame if one is far off: of its exposure, and nearly as far off, one with clearly more doubt."""
+    """Which frame is to blame if one is far off: of its exposure, nearly as far off, one with clearly more doubt."""
     mates = np.flatnonzero((exposure == exposure[worst]) & (amount >= AS_BAD * amount[worst]))
     other = int(mates[np.argmax(doubt[mates])])
     return other if doubt[other] > CLEARLY * doubt[worst] else worst

@@ -133,6 +133,10 @@ def fitted(problem: Problem, state: State, radius_arcsec: float) -> Fit:
         now = matched(problem, state.model, radius)
         if stars is not None and settled and _same(now, stars):
             break
+        if stars is None:
+            # Else what the frames are off by at first would be clipped.
+            given = equations_of(problem, state, now)
+            state = _learnt(problem, state, now, given, np.ones(len(now.source), np.bool_))
         stars = now
         state, used, given, settled = improved(problem, state, stars, stars.held)
         sigma = 1 / np.sqrt(given.weight) if len(given.weight) else np.array([math.inf])
@@ -267,7 +271,7 @@ def scatter(given: Equations, used: Mask) -> tuple[Doubles, Doubles]:
 
 
 def improved(problem: Problem, state: State, stars: Stars, held: Mask) -> tuple[State, Mask, Equations, bool]:
-    """A state that fits better without stars that are held out, the sources not clipped, their equations; whether it is settled."""
+    """A state that fits better without stars held out, sources not clipped, the equations; whether it is settled."""
     used = np.ones(len(stars.source), np.bool_)
     given = equations_of(problem, state, stars)
     for _ in range(STEPS):

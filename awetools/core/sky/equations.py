@@ -1,4 +1,4 @@
-"""One step of a global solution: the normal equations of detectors and pointings, dense or sparse, and their solution."""
+"""One step of a global solution: the normal equations of detectors and pointings, and their solution."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ..errors import AweError, NoRecord
 from ..files import parse_address
 from ..ingest import FITS_ENDINGS
 from ..journal import Words, nearest_words, stores_heard
-from ..kind import SAME_PRODUCT
+from ..kind import REFCAT, SAME_PRODUCT, is_outside
 from ..record import Record
 from .lineage import Node, Reference
 from .lookup import overrides_of, unreadable_record

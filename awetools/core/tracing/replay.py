@@ -180,7 +180,9 @@ def _refuse_lost(found: _Found) -> None:
     for node, _ in found.products.values():
         if _is_imported(node) and node.state not in ("present", "moved"):
             lost.append(f"{node.path}: imported, and {node.state}")
-    hints = ["awe-ingest DIR registers frames that were moved; they are found by their content"] if lost else []
+    hints = (
+        ["awe-ingest DIR registers frames that were moved; they are found by their content"] if lost else []
+    )
     hints += ["awe-refcat import NAME FILES makes the same one of the same tables"] if catalogues else []
     lost += catalogues
     if lost:
@@ -276,9 +278,7 @@ def _catalogues(kind: Kind, node: Node, found: _Found) -> dict[str, str]:
     return {one.role: os.path.abspath(found.catalogues[one.content].path) for one in inputs}
 
 
-def _parameters(
-    kind: Kind, record: Record, catalogues: Mapping[str, str], notes: list[str]
-) -> Iterator[str]:
+def _parameters(kind: Kind, record: Record, catalogues: Mapping[str, str], notes: list[str]) -> Iterator[str]:
     """Every recorded parameter as an option, so that no setting of whoever runs it counts."""
     recorded = record["recipe"]["parameters"]
     known = {one.name: one for one in params_of(kind.params)}

@@ -105,7 +105,7 @@ def _kind(kind: Kind) -> str:
     lines += _table(
         ("parameter", "default", "unit", "range", ""),
         [
-            (f"``{one.name}``", f"``{one.default}``", _text(one.unit), _text(one.range_text), _text(one.help))
+            (f"``{one.name}``", f"``{one.default_text}``", _text(one.unit), _text(one.range_text), _text(one.help))
             for one in params_of(kind.params)
         ],
     )

@@ -32,6 +32,22 @@ SMALL_NIGHT = NightSpec(
 )
 
 
+# Few of the small night's frames have the stars for an astrometric solution.
+SKY_NIGHT = NightSpec(
+    detectors=2,
+    exposures=2,
+    biases=3,
+    flats=4,
+    twilights=0,
+    darks=0,
+    shape=(256, 256),
+    filters=("R",),
+    stars_per_arcmin2=120,
+    galaxies_per_arcmin2=5,
+    seed=5,
+)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No settings of the person who runs the tests, and no store above them, take part."""
@@ -113,6 +129,50 @@ def _reduced(_ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def sky_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated night of a field full of stars, with `reference.fits`; read only."""
+    from awetools.core.simulate.night import simulate_night
+
+    directory = tmp_path_factory.mktemp("simulated-sky") / "night"
+    simulate_night(directory, SKY_NIGHT)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def _sky_sources(sky_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sky-sources") / "store"
+    init_store(root)
+    awe_here("ingest", "-q", sky_night / "raw", cwd=root)
+    _make_each(
+        root,
+        ("readnoise", "raw_bias"),
+        ("bias", "raw_bias"),
+        ("gain", "raw_domeflat"),
+        ("hotpix", "bias"),
+        ("domeflat", "raw_domeflat"),
+        ("coldpix", "domeflat"),
+        ("flat", "domeflat"),
+        ("reduce", "raw_science"),
+        ("sources", "reduced"),
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def _sky(_sky_sources: Path, sky_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sky") / "store"
+    shutil.copytree(_sky_sources, root)
+    awe_here("refcat", "import", "-q", "truth", sky_night / "reference.fits", cwd=root)
+    _make_each(root, *((kind, "sources") for kind in ("gastrom", "gphot", "sourcelist")))
+    return root
+
+
+def _make_each(root: Path, *steps: tuple[str, str]) -> None:
+    for command, source in steps:
+        awe_here(command, "-q", *awe_here("query", source, cwd=root), cwd=root)
+
+
 @pytest.fixture
 def store(_ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of its own with the raw frames registered and no products; the working directory."""
@@ -130,6 +190,18 @@ def shared_store(_reduced: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store with every product that tests share, which they only read; the working directory."""
     monkeypatch.chdir(_reduced)
     return Store(_reduced.resolve())
+
+
+@pytest.fixture
+def source_store(_sky_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of its own with the source lists of a field full of stars; the working directory."""
+    return _copy(_sky_sources, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def sky_store(_sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of its own with the field's solutions and their catalogue `truth`, too; the working directory."""
+    return _copy(_sky, tmp_path, monkeypatch)
 
 
 def _copy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:

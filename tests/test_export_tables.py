@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awetools.core.ellipses import error_ellipses, kron_ellipses
+from awetools.core.exportldac import ldac_columns
 from awetools.core.exporttables import FORMS
 from awetools.core.exporttexts import csv_lines, ecsv_lines, region_lines, votable_lines
 from awetools.core.store import Store
@@ -190,6 +192,19 @@ def test_vectors_texts_and_what_is_no_number() -> None:
     assert np.array_equal(vo["V"][1], [-2, 3]) and np.isnan(np.ma.getdata(vo["V"])[0, 1])
 
 
+def test_a_table_without_rows_has_its_columns() -> None:
+    from astropy.table import Table
+
+    none = {name: values[:0] for name, values in ODD.items()}
+    assert list(csv_lines(none)) == ["NAME,V_1,V_2,N,F"]
+    assert len(Table.read(list(ecsv_lines(none, {}, {})), format="ascii.ecsv")) == 0
+    content = "\n".join(votable_lines(none, {}, {})).encode()
+    assert Table.read(io.BytesIO(content), format="votable").colnames == list(ODD)
+    nowhere = {"X_PX": np.zeros(0), "Y_PX": np.zeros(0)}
+    assert list(region_lines(nowhere, {}, None, False, "x"))[-1] == "image"
+    assert all(len(one) == 0 for one in ldac_columns(nowhere)[0].values())
+
+
 def test_regions_are_the_kron_ellipses(run: InProcess) -> None:
     assert run("export", "--for", "ds9", "sources.fits", "-o", "x.reg").code == 0
     lines = Path("x.reg").read_text().splitlines()
@@ -222,6 +237,21 @@ def test_regions_of_the_sky_lie_where_those_of_the_image_do() -> None:
     ends = np.array(read_wcs(cards).to_pixel(*end)).ravel() - (70, 20)
     expected = 10.5 * np.array([np.cos(np.radians(20)), np.sin(np.radians(20))])
     assert min(np.hypot(*(ends - expected)), np.hypot(*(ends + expected))) < 0.05
+
+
+def test_lists_on_the_sky_have_their_ellipses_and_are_references_for_scamp() -> None:
+    columns = {"RA_DEG": np.array([10.0]), "DEC_DEG": np.array([-5.0]), "A_ARCSEC": np.array([1.0]),
+               "B_ARCSEC": np.array([0.5]), "THETA_SKY_DEG": np.array([30.0]), "SID": np.array([7]),
+               "RA_ERROR_ARCSEC": np.array([0.036]), "DEC_ERROR_ARCSEC": np.array([0.018]),
+               "RA_DEC_COVARIANCE_ARCSEC2": np.zeros(1), "MAG_AUTO": np.array([np.nan])}  # fmt: skip
+    *_, frame, line = region_lines(columns, {}, {"RADESYS": "FK5"}, False, "x")
+    assert frame == "fk5" and line == 'ellipse(10.0000000,-5.0000000,3.000",1.500",120.0) # text={7}'
+    del columns["A_ARCSEC"]
+    assert list(region_lines(columns, {}, None, False, "x"))[-1].startswith("point(10.0000000,-5.0000000)")
+    found, units = ldac_columns(columns)
+    assert (found["X_WORLD"], found["Y_WORLD"], units["X_WORLD"]) == (10, -5, "deg")
+    assert (found["ERRA_WORLD"][0], found["ERRB_WORLD"][0]) == pytest.approx((1e-5, 5e-6))
+    assert found["ERRTHETA_WORLD"][0] == 0 and found["MAG_AUTO"][0] == 0
 
 
 @given(st.floats(0.01, 10), st.floats(0.01, 10), st.floats(-0.99, 0.99))
@@ -262,6 +292,18 @@ def test_swarp_puts_the_frame_where_the_head_says(run: InProcess) -> None:
         box = image[row - 5 : row + 6, column - 5 : column + 6]
         assert abs((box * xs).sum() / box.sum() + 1 - x) < 0.1
         assert abs((box * ys).sum() / box.sum() + 1 - y) < 0.1
+
+
+def test_the_head_of_a_zero_point_has_the_flux_scale(sky_store: Store, run: InProcess) -> None:
+    names = awe("query", "zeropoint", cwd=sky_store.root).split()
+    (line, *_) = run("export", "--to", "head", *names, "--out-dir", "out").lines
+    record = json.loads(Path(f"{names[0]}.json").read_text())
+    cards = dict(re.findall(r"^(\w+) *= *([-+.\dE]+)", Path(line).read_text(), re.MULTILINE))
+    zero_point = record["meta"]["zeropoint_mag"] + 2.5 * np.log10(record["meta"]["exptime_s"])
+    assert float(cards["FLXSCALE"]) == pytest.approx(10 ** (-0.4 * (zero_point - 30)), rel=1e-6)
+    solution = next(one for one in record["recipe"]["inputs"] if one["role"] == "astrom")
+    solved = json.loads((Path(names[0]).parent / f"{solution['path']}.json").read_text())["meta"]["wcs"]
+    assert float(cards["CRVAL1"]) == solved["CRVAL1"] != record["meta"]["wcs"]["CRVAL1"]
 
 
 # What is refused

@@ -82,6 +82,8 @@ SKY_MAY = (
     *PIXELS_MAY,
     *(f"awetools.core.{one}" for one in ("sky", "wcscards", "distortion", "fitsheader", "units")),
 )
+# Magnitudes: above the sky, of which they take numbers and flags.
+PHOTOMETRY_MAY = ("awetools.core.errors", *(f"awetools.core.{one}" for one in ("photometry", "sky")))
 # All others of the core are handed the kinds, and do not import them.
 WITH_KINDS = ("images", "changes")
 
@@ -97,6 +99,9 @@ def test_imports_point_down(path: Path) -> None:
     if area(path) == "core.sky":
         ours = [one for one in modules if one.startswith("awetools.") and one != "awetools.core"]
         assert all(one.startswith(SKY_MAY) for one in ours), ours
+    if area(path) == "core.photometry":
+        ours = [one for one in modules if one.startswith("awetools.") and one != "awetools.core"]
+        assert all(one.startswith(PHOTOMETRY_MAY) for one in ours), ours
     storey = area(path).removeprefix("core.")
     if storey in STOREYS:
         above = STOREYS[STOREYS.index(storey) + 1 :]

@@ -183,7 +183,13 @@ def test_auto_errors_are_those_of_their_ellipse() -> None:
         [(c / a) ** 2 + (s / b) ** 2, (s / a) ** 2 + (c / b) ** 2, 2 * c * s * (a**-2.0 - b**-2.0)]
     )
     place = np.column_stack(
-        [objects["x_px"], objects["y_px"], np.full(len(a), 24), shape * (3.5 / radius[:, None]) ** 2, np.full(len(a), -1)]
+        [
+            objects["x_px"],
+            objects["y_px"],
+            np.full(len(a), 24),
+            shape * (3.5 / radius[:, None]) ** 2,
+            np.full(len(a), -1),
+        ]
     )
     how = sourcestamp.Measuring(FWHM / 2.3548, GAIN, kron_factor=1e-9, kron_least=3.5)
     nothing = np.zeros(light.shape, np.uint8)

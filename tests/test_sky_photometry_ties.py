@@ -7,7 +7,10 @@ import pytest
 
 from awetools.core.errors import BadValue, EmptyInput, Mixture, NoSolution
 from awetools.core.photometry import normal
-from awetools.core.photometry.overlaps import Anchors, FrameStars, Tied, tie
+from awetools.core.photometry.framestars import Anchors, FrameStars
+from awetools.core.photometry.overlaps import Tied, tie
+
+from .support import data_path
 
 SCATTER_MAG = 0.005
 
@@ -131,6 +134,15 @@ def test_groups_that_share_no_star_are_named() -> None:
     assert made.doubtful["lone"] == "shares no star with any other frame"
 
 
+def test_frames_that_one_star_alone_joins_stay_joined() -> None:
+    # Held out, it leaves two groups, each with its own level; that must not clip it.
+    frames = [FrameStars(f"f{k}", [k, k + 1], [k / 10, (k + 1) / 10 + 0.1], [0.01, 0.01]) for k in range(40)]
+    made = tie(frames)
+    assert len(made.groups) == 1
+    assert made.measures["clipped_fraction"] == 0
+    assert np.diff(of(made, "zeropoint_mag")) == pytest.approx(np.full(39, 0.1))
+
+
 def test_few_stars_have_large_errors() -> None:
     two = [FrameStars(name, [1], [mag], [0.001]) for name, mag in (("a", -8.0), ("b", -7.9))]
     made = tie(two)
@@ -214,3 +226,43 @@ def test_what_cannot_be_tied_is_said() -> None:
         tie(frames, hold_out=1)
     with pytest.raises(BadValue):
         tie(frames, clip_sigma=1)
+
+
+@pytest.mark.parametrize("band", "grz")
+def test_real_exposures_of_decam_agree_with_the_survey(band: str) -> None:
+    from astropy.io import fits
+
+    from awetools.core.photometry.zeropoint import instrumental
+    from awetools.core.pixels.sources import SourceSettings, find_sources
+    from awetools.core.sky.readwcs import read_wcs
+    from awetools.core.sky.starmatch import stars_of
+
+    folder = data_path("legacysurvey-cutouts/virgo-186.74+25.46")
+    truth = {
+        (int(one["expnum"]), one["ccdname"].strip()): float(one["ccdzpt"])
+        for one in fits.getdata(folder / "survey-ccds-1.fits.gz", 1)
+    }
+    names, seen, zero = [], [], []
+    for path in sorted(folder.glob(f"*ooi_{band}_ls9*")):
+        with fits.open(path) as image:
+            exposure, header = image[0].header, image[1].header
+            data = np.asarray(image[1].data, np.float32)
+        weight = np.asarray(fits.getdata(str(path).replace("_ooi_", "_oow_"), 1), np.float32)
+        mask = np.where(fits.getdata(str(path).replace("_ooi_", "_ood_"), 1) > 0, 128, 0).astype(np.int16)
+        made = find_sources(data, weight, mask, 4.0, SourceSettings(apertures_px=(14.0,))).columns
+        size = len(made["x_px"])
+        flux, error = (made[f"flux_aperture_{end}"].reshape(size, -1)[:, 0] for end in ("adu", "error_adu"))
+        good = ((made["flags"] & (1 | 2 | 4 | 8 | 16 | 64)) == 0) & (flux > 10 * error)
+        vectors = read_wcs(header).vectors(made["x_px"][good] + 1, made["y_px"][good] + 1)
+        seen.append((vectors, *instrumental(flux[good], error[good], exposure["EXPTIME"])))
+        names.append(path.name)
+        zero.append(truth[int(exposure["EXPNUM"]), header["EXTNAME"].strip()])
+    number = np.repeat(np.arange(len(seen)), [len(one[1]) for one in seen])
+    star = stars_of(np.concatenate([one[0] for one in seen]), number, 1.0)
+    frames = []
+    for k, (name, (_, mag, error)) in enumerate(zip(names, seen, strict=True)):
+        one = star[number == k]
+        frames.append(FrameStars(name, one[one >= 0], mag[one >= 0], error[one >= 0]))
+    tied = tie(frames)
+    # A handful of stars in a minute of arc, without an aperture correction.
+    assert of(tied, "zeropoint_mag") == pytest.approx(np.array(zero) - np.mean(zero), abs=0.035)

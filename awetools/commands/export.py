@@ -179,7 +179,7 @@ def _run(
     as_json: bool,
 ) -> list[int]:
     from ..core.export import command_of, export
-    from ..core.exporttables import command_of_table, export_tables, image_of
+    from ..core.exporttables import command_of_table, export_tables
     from ..core.parallel import run_forked
     from ..core.workspace import here
     from .progress import progress
@@ -190,7 +190,7 @@ def _run(
         target, members = groups[number]
         table = forms[members[0].path]
         if table is not None:
-            return export_tables(members, target, table, lambda one: image_of(one, stores))
+            return export_tables(members, target, table, stores)
         return export(members, target, form)
 
     codes = []

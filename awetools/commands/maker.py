@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,8 @@ from .messages import Messenger
 from .warm import checked_workspace, loader
 
 OUT_DIR_HELP = (
-    "Write each product here: named as its raw frame, else KIND_NIGHT_DETECTOR[_FILTER][_TEMPERATURE].fits."
+    "Write each product here: named as its raw frame, else "
+    "KIND_NIGHT_DETECTOR[_FILTER][_EXPOSURE][_TEMPERATURE].fits."
 )
 
 # How many products of a run came to what.
@@ -162,8 +164,7 @@ def _need_options(need: Need) -> list[Any]:
 
 
 def _param_option(one: Param) -> Any:
-    default = one.default if one.type is not bool else "yes" if one.default else "no"
-    parts = [f"default: {default}", one.range_text]
+    parts = [f"default: {one.default_text}", one.range_text]
     unit = f" ({one.unit})" if one.unit else ""
     text = f"{one.help.rstrip('.')}{unit}. [{'; '.join(part for part in parts if part)}]"
     if one.type is bool:
@@ -187,10 +188,13 @@ def make(kind: Kind, messenger: Messenger, given: dict[str, Any]) -> int:
         return show_params(kind, given["names"], parameters, given["as_json"])
     names = options.read_names(given["names"], given["null"])
     request = _request(kind, names, parameters, workspace, given)
-    code, made = _report(request, messenger, given)
-    if kind.shared_by and not given["alone"] and not code:
-        code, _ = _report(_of_each(request, made), messenger, given)
-    return code
+    code, outcomes = _report(request, messenger, given)
+    if not kind.shared_by or given["alone"] or code:
+        return code
+    if any(one.action == "would-make" for one in outcomes):
+        messenger.note(f"and then {kind.shared_by} of each frame")
+        return code
+    return _report(_of_each(request, [one for one in outcomes if one.record]), messenger, given)[0]
 
 
 def _of_each(request: Any, made: Sequence[Any]) -> Any:
@@ -204,12 +208,12 @@ def _of_each(request: Any, made: Sequence[Any]) -> Any:
     kind = request.kind
     each = kind_named(KINDS, kind.shared_by)
     known = {one.name for one in params_of(each.params)}
-    left_out = {one["path"] for outcome in made for one in outcome.record["recipe"]["left_out"]}
+    left_out = {path for outcome in made for path in _left_out(outcome)}
     beside = None if request.output is None or store_of(request.output) else request.output.parent
     return replace(
         request,
         kind=each,
-        addresses=[name for name in request.addresses if name not in left_out],
+        addresses=[name for name in request.addresses if os.path.realpath(name) not in left_out],
         output=None,
         out_dir=request.out_dir or beside,
         named={kind.name: [str(outcome.target) for outcome in made]},
@@ -217,6 +221,15 @@ def _of_each(request: Any, made: Sequence[Any]) -> Any:
         parameters={name: value for name, value in request.parameters.items() if name in known},
         how=replace(request.how, depfile=None),
     )
+
+
+def _left_out(outcome: Any) -> Iterator[str]:
+    """Where the frames are that a product was made without, wherever it was made."""
+    recipe = outcome.record["recipe"]
+    contents = {one["content"] for one in recipe["left_out"] if "content" in one}
+    for one in recipe["inputs"]:
+        if one["content"] in contents:
+            yield os.path.realpath(os.path.join(outcome.target.parent, one["path"]))
 
 
 def _request(
@@ -293,7 +306,7 @@ def _report(request: Any, messenger: Messenger, given: dict[str, Any]) -> tuple[
     if len(codes) > 1 or actions["up-to-date"] or actions["would-make"]:
         counts = [WORDS[action].format(count) for action, count in actions.items()]
         messenger.note(", ".join([*counts, *([f"{failed} of {len(codes)} failed"] if failed else [])]))
-    return worst(codes), [outcome for outcome in outcomes if outcome.record]
+    return worst(codes), outcomes
 
 
 def _say_notes(notes: Sequence[str], said: Counter[str], messenger: Messenger) -> None:

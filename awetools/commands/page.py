@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import click
 
 from ..core.errors import AweError, all_errors
-from ..core.kind import REFCAT, Kind, Limit, Need, holding, named
+from ..core.kind import REFCAT, Kind, Limit, Need, holding, named, of_frame
 from ..core.kinds import KINDS
 from ..core.params import Param, params_of
 from ..core.quality import COMMON_MEASURES, IMSTAT
@@ -136,6 +136,13 @@ def inputs_of(kind: Kind) -> Iterator[Block]:
     yield f"{validity_text(kind)} Revision of the recipe: {kind.revision}."
 
 
+# How what is not named is found, where it is not chosen by its interval.
+HOW = {
+    holding(): "the newest that was made with the input",
+    of_frame(): "that of the same exposure and detector, from the stores",
+}
+
+
 def _need_text(kind: Kind, need: Need) -> str:
     parts = [need.help]
     if need in kind.leads:
@@ -148,7 +155,7 @@ def _need_text(kind: Kind, need: Need) -> str:
         return " ".join([*parts, _catalogue_text(need, option)])
     if need.select == named():
         return " ".join([*parts, f"Used where it is named by `--{option}`, and only there."])
-    how = "the newest that was made with the input" if need.select == holding() else "chosen from the stores"
+    how = HOW.get(need.select, "chosen from the stores")
     missing = (
         "without one the product is made all the same"
         if need.optional
@@ -170,7 +177,8 @@ def _catalogue_text(need: Need, option: str) -> str:
 
 def _match_text(kind: Kind) -> Iterator[str]:
     """In what calibrations agree with the frame: what is common to all, then what is a kind's own."""
-    sources = [one for one in KINDS if one.name in {name for need in kind.ranked for name in need.kinds}]
+    needs = [need for need in kind.ranked if need.select != of_frame()]
+    sources = [one for one in KINDS if one.name in {name for need in needs for name in need.kinds}]
     if not sources:
         return
     common = [name for name in sources[0].match if all(name in one.match for one in sources)]
@@ -268,7 +276,7 @@ def limit_text(limit: Limit) -> str:
 
 def param_text(param: Param) -> str:
     """A parameter in words: what it does, its unit, default and range."""
-    about = [f"default: {param.default}", param.range_text]
+    about = [f"default: {param.default_text}", param.range_text]
     unit = f" ({param.unit})" if param.unit else ""
     return f"{param.help.rstrip('.')}{unit}. [{'; '.join(part for part in about if part)}]"
 

@@ -20,6 +20,7 @@ WHATS = (
     "linearity",
     "amplifiers",
     "astrometry",
+    "frames",
     "overscan",
     "profile",
     "histogram",
@@ -84,6 +85,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
       linearity        deviation from linear against level (a gain)
       amplifiers       every number of each amplifier (a table)
       astrometry       five panels of the residuals of its stars (an astrom)
+      frames           frames on the sky, their rms and stars (a gastrom)
       overscan         level of each row, and what is subtracted (a raw frame)
       profile          medians of the columns and of the rows (an image)
       histogram        pixel values, with their Gaussian (an image)

@@ -127,14 +127,15 @@ def _check(listed: Sequence[str], given: dict[str, Any]) -> None:
 def _pictures(
     address: Any, workspace: Workspace, given: dict[str, Any]
 ) -> Iterator[tuple[Path, Image, Drawn]]:
+    from ..core.batch import open_sources
     from ..core.images import load_images
     from .preview import check_target, write_picture
 
-    for number, image in enumerate(load_images(address, workspace, None, overscan=True)):
-        if given["output"] and number:
-            raise UsageError(
-                f"{address}: has several detectors, and -o names one PNG", hint=f"'{address.path}[DETECTOR]'"
-            )
+    if given["output"] and len(open_sources(address, workspace)) > 1:
+        raise UsageError(
+            f"{address}: has several detectors, and -o names one PNG", hint=f"'{address.path}[DETECTOR]'"
+        )
+    for image in load_images(address, workspace, None, overscan=True):
         path = given["output"] or Path(given["out_dir"]) / _file_name(image)
         check_target(path)
         content, drawn = _drawn(image, workspace, given)
@@ -158,15 +159,16 @@ def _drawn(image: Image, workspace: Workspace, given: dict[str, Any]) -> tuple[b
     drawn = show.Drawn()
     sources = _belonging(image, "sources", workspace, given, drawn)
     astrom = _belonging(image, "astrom", workspace, given, drawn)
-    wcs = None
-    for product in (astrom, image.source):
-        if product is not None and wcs is None:
-            wcs = show.wcs_of(product.meta, str(product.address))
+    wcs = _coordinates(image, astrom, drawn)
     picture, view = _background(image, wcs, given)
     if sources is not None:
         columns = show.table_of(sources, ("X_PX", "Y_PX"), "positions in pixels")
         shown = show.draw_sources(picture, view, columns, show.parameters_of(sources), given["label"])
         drawn.counts["sources"] = shown
+        if given["label"] and shown > show.MOST_LABELS:
+            drawn.notes.append(
+                f"{show.MOST_LABELS} of {shown} sources have labels: --at and --box show fewer"
+            )
     if astrom is not None:
         columns = show.table_of(astrom, ("X_PX", "Y_PX"), "matched stars")
         drawn.counts["matched"] = show.draw_pairs(picture, view, columns, wcs)
@@ -175,6 +177,23 @@ def _drawn(image: Image, workspace: Workspace, given: dict[str, Any]) -> tuple[b
     if wcs is not None:
         show.draw_compass(picture, view, wcs)
     return encode_png(picture), drawn
+
+
+def _coordinates(image: Image, astrom: ProductInput | None, drawn: Drawn) -> Wcs | None:
+    """The coordinate system of the solution, else the image's own; a broken one is told, and not used."""
+    from ..core.show import wcs_of
+
+    for product in (astrom, image.source):
+        if product is None:
+            continue
+        try:
+            wcs = wcs_of(product.meta, str(product.address))
+        except BadHeader as error:
+            drawn.notes.append(error.message)
+            continue
+        if wcs is not None:
+            return wcs
+    return None
 
 
 def _belonging(

@@ -31,7 +31,7 @@ from .planning.plan import (
     target_of,
 )
 from .products import ProductInput, is_product, open_product
-from .publish import check_depfile, finish_rename, set_time, write_depfile
+from .publish import check_depfile, finish_rename, set_time, watched, write_depfile
 from .raws import RawInput, open_raw, stat_of
 from .record import Record, read_record, sidecar
 from .workspace import Workspace
@@ -294,7 +294,7 @@ def _answer(request: Request, target: Path, reasons: tuple[Reason, ...]) -> Outc
 
 
 def _settle(plan: Plan, target: Path, how: How) -> None:
-    paths = [one.source.address.path for one in plan.inputs]
+    paths = [watched(one) for one in plan.inputs]
     set_time(target, [path for path in paths if path.exists()])
     if how.depfile is not None:
         write_depfile(how.depfile, target, plan)
@@ -316,7 +316,7 @@ def _file_name(plan: Plan) -> str:
 
 
 def _product_name(kind: Kind, meta: Mapping[str, Any]) -> str:
-    """KIND_NIGHT_DETECTOR[_FILTER][_TEMPERATURE].fits, from the meta of the product or of any of its inputs."""
+    """KIND_NIGHT_DETECTOR[_FILTER][_EXPOSURE][_TEMPERATURE].fits, from the meta of the product or of any of its inputs."""
     keeps_filter = "filter" in kind.match or not kind.primary.many
     degrees = meta.get("temperature_set_c")
     parts = [
@@ -324,6 +324,7 @@ def _product_name(kind: Kind, meta: Mapping[str, Any]) -> str:
         meta.get("night"),
         meta.get("detector"),
         meta.get("filter") if keeps_filter else None,
+        meta.get("exposure") if "exposure" in kind.group else None,
         None if degrees is None else f"{degrees:g}C",
     ]
     return "_".join(str(part).replace("/", "-") for part in parts if part) + ".fits"

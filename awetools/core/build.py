@@ -274,8 +274,10 @@ HEADER_NAMES = (
 
 
 def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
+    sources = [(plan.given[one.number].source, one.reason) for one in result.left_out]
     return [
-        {"path": str(plan.given[one.number].source.address), "reason": one.reason} for one in result.left_out
+        {"path": str(source.address), "content": source.content, "reason": reason}
+        for source, reason in sources
     ]
 
 

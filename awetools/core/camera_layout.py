@@ -306,13 +306,18 @@ _CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
 
 
 def celestial_wcs(headers: Sequence[Header]) -> dict[str, HeaderValue] | None:
-    """The celestial WCS of two axes that headers give together, the first one before the others; or None."""
+    """The celestial WCS of two axes that headers give together, the first one before the others; or None.
+
+    Of the plate solution of the Digitized Sky Survey, where nothing else is given, the same as TPV.
+    """
     cards: dict[str, HeaderValue] = {}
     for header in headers:
         cards = wcs_cards(header) | cards
         if "CTYPE1" in cards:
             break
     types = [str(cards.get(f"CTYPE{axis}", "")).upper() for axis in (1, 2)]
+    if not any(types):
+        return _of_plate(headers)
     if not all(kind.startswith(_CELESTIAL) for kind in types):
         return None
     kept: dict[str, HeaderValue] = {
@@ -326,6 +331,20 @@ def celestial_wcs(headers: Sequence[Header]) -> dict[str, HeaderValue] | None:
         kept.pop("RADECSYS", None)
     kept.pop("WCSAXES", None)
     return kept
+
+
+def _of_plate(headers: Sequence[Header]) -> dict[str, HeaderValue] | None:
+    plates = [dict(header.items()) for header in headers if "PLTRAH" in header and "AMDX1" in header]
+    if not plates:
+        return None
+    # Needs numpy: no other header waits for it.
+    from .sky.readwcs import is_plate, read_plate
+    from .sky.writewcs import wcs_as_cards
+
+    try:
+        return wcs_as_cards(read_plate(plates[0])) if is_plate(plates[0]) else None
+    except BadHeader:
+        return None
 
 
 def _of_two_axes(key: str) -> bool:

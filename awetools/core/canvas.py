@@ -80,7 +80,9 @@ def draw_ellipses(
     width: int = 1,
 ) -> None:
     """Ellipses (n) of semi-axes in pixels, the longer one turned from x towards *up*; colours (n, 3)."""
-    longest = np.nan_to_num(np.maximum(np.abs(a), np.abs(b)))
+    known = np.isfinite(np.stack([x, y, a, b, theta_deg])).all(axis=0)
+    x, y, a, b, theta_deg, colours = (one[known] for one in (x, y, a, b, theta_deg, colours))
+    longest = np.minimum(np.maximum(np.abs(a), np.abs(b)), MOST)
     wanted = np.clip(POINTS_PX * 2 * math.pi * longest, FEWEST, MOST)
     # A few numbers of points, so that many ellipses are drawn at once.
     counts = 2 ** np.ceil(np.log2(wanted)).astype(np.int64)

@@ -14,11 +14,13 @@ Columns = Mapping[str, npt.NDArray[Any]]
 # What the aperture is where the record does not say: the defaults of the kind `sources`.
 KRON_FACTOR, KRON_LEAST = 2.5, 3.5
 # Of tables without a shape.
-PLAIN_RADIUS_PX = 5.0
+PLAIN_RADIUS_PX, PLAIN_RADIUS_ARCSEC = 5.0, 2.0
+# How many sigma wide the ellipses of lists on the sky are.
+SIGMAS = 3.0
 
 
 class Ellipses(NamedTuple):
-    """Semi-axes in pixels, and the angle of the longer one from x towards y in degrees."""
+    """Semi-axes in pixels, and the angle of the longer one from x towards y in degrees; see `sky_ellipses`."""
 
     a_px: Doubles
     b_px: Doubles
@@ -45,6 +47,19 @@ def kron_ellipses(columns: Columns, parameters: Mapping[str, Any]) -> Ellipses:
     return Ellipses(
         np.where(known, radius * a, PLAIN_RADIUS_PX),
         np.where(known, radius * b, PLAIN_RADIUS_PX),
+        np.nan_to_num(theta),
+    )
+
+
+def sky_ellipses(columns: Columns) -> Ellipses:
+    """The ellipses of 3 sigma of sources on the sky: semi-axes in arcsec, the angle from north through east."""
+    a, b, theta = (
+        np.asarray(columns[name], np.float64) for name in ("A_ARCSEC", "B_ARCSEC", "THETA_SKY_DEG")
+    )
+    known = np.isfinite(a) & np.isfinite(b)
+    return Ellipses(
+        np.where(known, SIGMAS * a, PLAIN_RADIUS_ARCSEC),
+        np.where(known, SIGMAS * b, PLAIN_RADIUS_ARCSEC),
         np.nan_to_num(theta),
     )
 

@@ -188,7 +188,9 @@ def _own_cards(product: ProductInput) -> list[CardTuple]:
 
 def flux_cards(product: ProductInput) -> list[CardTuple]:
     """The flux scale of a product; nothing where its zero point is not known."""
-    zero_point = product.record["quality"]["measures"].get("zero_point_mag")
+    zero_point = product.record["quality"]["measures"].get(
+        "zero_point_mag", product.meta.get("zeropoint_mag")
+    )
     if zero_point is None:
         return []
     of_pixel = zero_point + _exposure_mag(product)

@@ -47,36 +47,45 @@ SAME = (
     ("FLUXERR_APER", "FLUX_APERTURE_ERROR_ADU", "count"),
     ("BACKGROUND", "BACKGROUND_ADU", "count"),
     ("CLASS_STAR", "STAR", ""),
+    ("X_WORLD", "RA_DEG", "deg"),
+    ("Y_WORLD", "DEC_DEG", "deg"),
+    ("MAG_AUTO", "MAG_AUTO", "mag"),
+    ("MAGERR_AUTO", "MAG_AUTO_ERROR", "mag"),
 )
 ERRORS = ("X_WIN_ERROR_PX", "Y_WIN_ERROR_PX", "XY_WIN_COVARIANCE_PX2")
+SKY_ERRORS = ("RA_ERROR_ARCSEC", "DEC_ERROR_ARCSEC", "RA_DEC_COVARIANCE_ARCSEC2")
 # SExtractor's names, the columns of ours that they need, how they are made, and the unit.
 Made = tuple[tuple[str, ...], tuple[str, ...], Callable[..., Sequence[npt.NDArray[Any]]], str]
 MADE: tuple[Made, ...] = (
     (("ERRAWIN_IMAGE", "ERRBWIN_IMAGE"), ERRORS, lambda *errors: error_ellipses(*errors)[:2], "pixel"),
     (("ERRTHETAWIN_IMAGE",), ERRORS, lambda *errors: error_ellipses(*errors)[2:], "deg"),
+    (("ERRA_WORLD", "ERRB_WORLD"), SKY_ERRORS, lambda *errors: _degrees(error_ellipses(*errors)[:2]), "deg"),
+    # That of the axis from the east, as SCAMP has it.
+    (("ERRTHETA_WORLD",), SKY_ERRORS, lambda *errors: error_ellipses(*errors)[2:], "deg"),
     (("ELONGATION",), ("A_PX", "B_PX"), lambda a, b: [_ratio(a, b)], ""),
     (("SNR_WIN",), ("FLUX_AUTO_ADU", "FLUX_AUTO_ERROR_ADU"), lambda flux, error: [_ratio(flux, error)], ""),
     (("FLAGS",), ("FLAGS",), lambda flags: [_low_flags(flags)], ""),
 )
-NEEDED = ("X_PX", "Y_PX")
+PIXELS, SKY = ("X_PX", "Y_PX"), ("RA_DEG", "DEC_DEG")
 
 
 def ldac_units(product: ProductInput, columns: Columns, stamps: Frame | None, stamp_px: int) -> list[Plane]:
     """The two tables of a source list: LDAC_IMHEAD with the header of its image, LDAC_OBJECTS with the sources.
 
-    stamps: the image, where each source gets a stamp VIGNET of so many pixels a side, less its
-    sky; what is masked or outside is -1e30. Raises WrongKind for a table without positions
-    in pixels, BadHeader for a coordinate system that TPV cannot say.
+    A list on the sky has X_WORLD, Y_WORLD and magnitudes, so that SCAMP takes it as a
+    reference catalogue. stamps: the image, where each source gets a stamp VIGNET of so
+    many pixels a side, less its sky; what is masked or outside is -1e30. Raises WrongKind
+    for a table without positions, BadHeader for a WCS that TPV cannot say.
     """
     from .fits import Plane
 
-    missing = [name for name in NEEDED if name not in columns]
-    if missing:
+    if not any(all(name in columns for name in names) for names in (PIXELS, SKY)):
         raise WrongKind(
-            f"{product.path}: a table without {', '.join(missing)} cannot be LDAC", hint="--to csv or votable"
+            f"{product.path}: a table without {', '.join(PIXELS)} or {', '.join(SKY)} cannot be LDAC",
+            hint="--to csv or votable",
         )
     table, units = ldac_columns(columns)
-    if stamps is not None and stamp_px:
+    if stamps is not None and stamp_px and PIXELS[0] in columns:
         table["VIGNET"], units["VIGNET"] = vignets(stamps, columns, stamp_px), "count"
     header = {"Field Header Card": np.array([_header_lines(product)], f"S{CARD_BYTES}")}
     return [Plane("LDAC_IMHEAD", table=header), Plane("LDAC_OBJECTS", table=table, units=units)]
@@ -105,7 +114,7 @@ def vignets(image: Frame, columns: Columns, size: int) -> npt.NDArray[np.float32
     whole = np.pad(np.where(bad, np.float32(NO_PIXEL), data), half, constant_values=NO_PIXEL)
     sky = np.nan_to_num(columns.get("BACKGROUND_ADU", np.zeros(len(columns["X_PX"]))))
     # PSFEx takes the pixel that holds x, by rounding, as the middle.
-    x, y = (np.floor(np.nan_to_num(columns[name]) - 0.5).astype(np.int64) for name in NEEDED)
+    x, y = (np.floor(np.nan_to_num(columns[name]) - 0.5).astype(np.int64) for name in PIXELS)
     stamps = np.full((len(x), size, size), NO_PIXEL, np.float32)
     inside = (x >= 0) & (y >= 0) & (x < data.shape[1]) & (y < data.shape[0])
     for row in np.flatnonzero(inside):
@@ -148,8 +157,11 @@ def solution_cards(product: ProductInput) -> list[CardTuple]:
     return [(key, value, "") for key, value in sip_as_tpv(wcs).items()]
 
 
-def head_lines(product: ProductInput) -> list[str]:
-    """A `.head` file: the coordinate system, and the flux scale where it is known. Raises BadHeader without."""
+def head_lines(product: ProductInput, calibrated: ProductInput) -> list[str]:
+    """A `.head` file: the coordinate system of a product, and the flux scale of another, where it is known.
+
+    Raises BadHeader where there is no coordinate system.
+    """
     from .export import flux_cards
 
     cards = solution_cards(product)
@@ -158,7 +170,7 @@ def head_lines(product: ProductInput) -> list[str]:
             f"{product.path}: it has no coordinate system (WCS), so there is no .head to write",
             hint="awe-astrom finds one",
         )
-    return [*(line.rstrip() for line in _card_lines([*cards, *flux_cards(product)])), "END"]
+    return [*(line.rstrip() for line in _card_lines([*cards, *flux_cards(calibrated)])), "END"]
 
 
 def _card_lines(cards: Sequence[CardTuple]) -> list[str]:
@@ -193,6 +205,10 @@ def _finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _single(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.astype(np.float32) if values.dtype.kind == "f" else values
+
+
+def _degrees(arcsec: Sequence[Doubles]) -> list[Doubles]:
+    return [one / 3600 for one in arcsec]
 
 
 def _ratio(above: Doubles, below: Doubles) -> Doubles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .copies import refuse_others, write_copy, write_text_copy
 from .errors import Mixture, NoSuchFile, UsageError, WrongKind
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .ellipses import Columns
     from .fits import CardTuple, Plane
     from .frame import Frame
+    from .store import Store
 
 MAKER = "awe-export"
 # What VOTable and ECSV say of the product that a table is of.
@@ -47,7 +48,7 @@ class Writing:
     """
 
     endings: tuple[str, ...]
-    lines: Callable[[ProductInput, TableForm], Iterable[str]] | None = None
+    lines: Callable[[ProductInput, TableForm, Sequence[Store]], Iterable[str]] | None = None
     mark: str | None = None
     mark_at: int = 0
     many: bool = False
@@ -79,15 +80,13 @@ def table_target(product: Path, to: str) -> Path:
 
 
 def export_tables(
-    products: Sequence[ProductInput],
-    target: Path,
-    form: TableForm,
-    image: Callable[[ProductInput], Frame] | None = None,
+    products: Sequence[ProductInput], target: Path, form: TableForm, stores: Sequence[Store] = ()
 ) -> list[Path]:
     """Write the copy of one table, or the LDAC of the detectors of one exposure; returns its path.
 
-    image: finds the image that a source list was made of, for stamps. Raises UsageError (a name with
-    another ending), Mixture, WrongKind, NoSuchFile (no image for stamps), WouldOverwrite, BadHeader.
+    stores: where its inputs may be, if they were moved. Raises UsageError (a name with another
+    ending), Mixture, WrongKind, NoSuchFile (no image for stamps, no solution for a head),
+    WouldOverwrite, BadHeader.
     """
     writing = FORMS[form.to]
     if target.suffix.lower() not in writing.endings:
@@ -98,10 +97,10 @@ def export_tables(
             f"{target}: {form.to} holds one table, but there are {len(products)}", hint="--out-dir DIR"
         )
     if writing.lines is None:
-        planes = [plane for one in products for plane in _ldac(one, form, image)]
+        planes = [plane for one in products for plane in _ldac(one, form, stores)]
         write_copy(target, [_primary(), *planes], _primary_cards(products), MAKER, form.force)
         return [target]
-    lines = list(writing.lines(products[0], form))
+    lines = list(writing.lines(products[0], form, stores))
     write_text_copy(target, lines, MAKER, form.force, writing.mark, writing.mark_at)
     return [target]
 
@@ -115,35 +114,42 @@ def command_of_table(program: str, path: Path) -> str:
     return forms.get(program, "").format(name)
 
 
-def image_of(product: ProductInput, stores: Sequence[Any]) -> Frame:
-    """The image that a table was made of, as its record names it and wherever it is now. Raises NoSuchFile."""
-    from .frame import Frame
-    from .products import load_product, open_product
+def input_of(product: ProductInput, kinds: Sequence[str], stores: Sequence[Store]) -> ProductInput | None:
+    """The input of one of these kinds that a product was made of, wherever it is now; None if it is gone."""
+    from .products import open_product
     from .tracing.lookup import Lookup
 
     with Lookup(stores) as lookup:
         node = lookup.named(str(product.path))[0]
         for _, one in lookup.inputs(node):
-            if one.state in ("present", "moved") and one.kind in ("reduced", "coadd"):
-                loaded = load_product(open_product(Path(one.path)))
-                if isinstance(loaded, Frame):
-                    return loaded
-    raise NoSuchFile(
-        f"{product.path}: the image that it was made of is not at hand, so there are no stamps of its sources",
-        hint="--vignet 0 writes none",
-    )
+            if one.state in ("present", "moved") and one.kind in kinds:
+                return open_product(Path(one.path))
+    return None
+
+
+def image_of(product: ProductInput, stores: Sequence[Store]) -> Frame:
+    """The image that a source list was made of. Raises NoSuchFile."""
+    from .frame import Frame
+    from .products import load_product
+
+    found = input_of(product, ("reduced", "coadd"), stores)
+    loaded = load_product(found) if found is not None else None
+    if not isinstance(loaded, Frame):
+        raise NoSuchFile(
+            f"{product.path}: the image that it was made of is not at hand, so there are no stamps of its sources",
+            hint="--vignet 0 writes none",
+        )
+    return loaded
 
 
 # LDAC
 
 
-def _ldac(
-    product: ProductInput, form: TableForm, image: Callable[[ProductInput], Frame] | None
-) -> list[Plane]:
+def _ldac(product: ProductInput, form: TableForm, stores: Sequence[Store]) -> list[Plane]:
     from .exportldac import ldac_units
 
     columns = _content(product).columns
-    stamps = image(product) if image is not None and form.stamp_px else None
+    stamps = image_of(product, stores) if form.stamp_px else None
     return ldac_units(product, columns, stamps, form.stamp_px)
 
 
@@ -162,27 +168,27 @@ def _primary_cards(products: Sequence[ProductInput]) -> list[CardTuple]:
 # Texts
 
 
-def _csv(product: ProductInput, _form: TableForm) -> Iterable[str]:
+def _csv(product: ProductInput, _form: TableForm, _stores: Sequence[Store]) -> Iterable[str]:
     from .exporttexts import csv_lines
 
     return csv_lines(_content(product).columns)
 
 
-def _ecsv(product: ProductInput, _form: TableForm) -> Iterable[str]:
+def _ecsv(product: ProductInput, _form: TableForm, _stores: Sequence[Store]) -> Iterable[str]:
     from .exporttexts import ecsv_lines
 
     found = _content(product)
     return ecsv_lines(found.columns, found.units, found.meta)
 
 
-def _votable(product: ProductInput, _form: TableForm) -> Iterable[str]:
+def _votable(product: ProductInput, _form: TableForm, _stores: Sequence[Store]) -> Iterable[str]:
     from .exporttexts import votable_lines
 
     found = _content(product)
     return votable_lines(found.columns, found.units, found.meta)
 
 
-def _regions(product: ProductInput, form: TableForm) -> Iterable[str]:
+def _regions(product: ProductInput, form: TableForm, _stores: Sequence[Store]) -> Iterable[str]:
     from .exporttexts import region_lines
 
     parameters = product.record["recipe"]["parameters"]
@@ -191,10 +197,19 @@ def _regions(product: ProductInput, form: TableForm) -> Iterable[str]:
     return region_lines(columns, known, cards, form.sky, str(product.path))
 
 
-def _head(product: ProductInput, _form: TableForm) -> Iterable[str]:
+def _head(product: ProductInput, _form: TableForm, stores: Sequence[Store]) -> Iterable[str]:
+    """The coordinates of a product, which for a zero point are those of the solution that it was made with."""
     from .exportldac import head_lines
 
-    return head_lines(product)
+    if product.kind != "zeropoint":
+        return head_lines(product, product)
+    solution = input_of(product, ("astrom",), stores)
+    if solution is None:
+        raise NoSuchFile(
+            f"{product.path}: the astrometric solution that it was made with is not at hand",
+            hint="--to head of the astrom",
+        )
+    return head_lines(solution, product)
 
 
 def _content(product: ProductInput) -> _Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -9,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import numpy.typing as npt
 
-from .ellipses import Columns, Ellipses, kron_ellipses
+from .ellipses import Columns, Ellipses, kron_ellipses, sky_ellipses
 from .errors import BadHeader, WrongKind
 
 # Names of number types in VOTable, and in ECSV, by numpy's.
@@ -95,8 +96,8 @@ def region_lines(
     """DS9 regions: the Kron ellipse of each source with its number, red where it has flags.
 
     sky: in coordinates of the sky instead of pixels, by the cards of the WCS. Residuals of
-    a solution are circles, magenta where clipped. A table with RA_DEG and DEC_DEG alone
-    gives points of the sky. Raises WrongKind for a table without places, BadHeader where
+    a solution are circles, magenta where clipped. A list on the sky gives ellipses of 3
+    sigma there, or points. Raises WrongKind for a table without places, BadHeader where
     there is no WCS and the sky is asked for.
     """
     in_pixels = "X_PX" in columns and "Y_PX" in columns
@@ -105,10 +106,9 @@ def region_lines(
     yield "# Region file format: DS9 version 4.1"
     yield f"global color={GOOD} width=1"
     texts = _region_texts(columns)
-    if not in_pixels:
-        yield "icrs"
-        for ra, dec, text in zip(columns["RA_DEG"], columns["DEC_DEG"], texts, strict=True):
-            yield f"point({ra:.7f},{dec:.7f}) # point=circle{text}"
+    if "A_ARCSEC" in columns or not in_pixels:
+        yield FRAMES.get(str((cards or {}).get("RADESYS")), "icrs")
+        yield from _list_regions(columns, texts)
         return
     x, y = (np.asarray(columns[one], np.float64) for one in ("X_PX", "Y_PX"))
     found = kron_ellipses(columns, parameters)
@@ -122,6 +122,18 @@ def region_lines(
             f"{name}: it has no coordinate system (WCS)", hint="without --sky: pixels of the image"
         )
     yield from _sky_regions(x, y, found, texts, cards)
+
+
+def _list_regions(columns: Columns, texts: list[str]) -> Iterator[str]:
+    """What a list on the sky has: ellipses, or points where it has no shapes."""
+    places = (columns["RA_DEG"], columns["DEC_DEG"])
+    if "A_ARCSEC" not in columns:
+        for ra, dec, text in zip(*places, texts, strict=True):
+            yield f"point({ra:.7f},{dec:.7f}) # point=circle{text}"
+        return
+    found = sky_ellipses(columns)
+    for ra, dec, a, b, theta, text in zip(*places, *found, texts, strict=True):
+        yield f'ellipse({ra:.7f},{dec:.7f},{a:.3f}",{b:.3f}",{(theta + 90) % 180:.1f}) #{text}'
 
 
 def _image_region(x: float, y: float, a: float, b: float, theta: float, text: str) -> str:
@@ -155,7 +167,7 @@ def _region_texts(columns: Columns) -> list[str]:
     size = len(next(iter(columns.values())))
     flags = np.asarray(columns.get("FLAGS", np.zeros(size)))
     used = np.asarray(columns.get("USED", np.ones(size)))
-    number = columns.get("NUMBER")
+    number = columns.get("NUMBER", columns.get("SID"))
     texts = []
     for row in range(size):
         colour = CLIPPED if not used[row] else FLAGGED if flags[row] else ""
@@ -175,9 +187,14 @@ def flattened(columns: Columns) -> dict[str, npt.NDArray[Any]]:
         if values.ndim == 1:
             made[name] = values
             continue
-        parts = values.reshape(len(values), -1)
+        parts = _as_rows(values)
         made |= {f"{name}_{place}": parts[:, place - 1] for place in range(1, parts.shape[1] + 1)}
     return made
+
+
+def _as_rows(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """All elements of each cell in a row, also where there is no cell."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _stem(name: str, columns: Columns) -> str:
@@ -192,7 +209,7 @@ def _rows(columns: Columns, missing: str, quote: Any) -> Iterator[tuple[str, ...
 def _cells(values: npt.NDArray[Any], missing: str, quote: Any) -> list[str]:
     """Each value as a text that gives the same number again; elements of a vector are apart by blanks."""
     if values.ndim > 1:
-        parts = [_cells(one, missing, quote) for one in values.reshape(len(values), -1).T]
+        parts = [_cells(one, missing, quote) for one in _as_rows(values).T]
         return [" ".join(row) for row in zip(*parts, strict=True)]
     if values.dtype.kind in "US":
         texts = np.char.decode(values, "ascii", "replace") if values.dtype.kind == "S" else values

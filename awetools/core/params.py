@@ -43,6 +43,13 @@ class Param:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def default_text(self) -> str:
+        """The default as a command line has it."""
+        if self.type is bool:
+            return "yes" if self.default else "no"
+        return str(self.default)
+
+    @property
     def range_text(self) -> str:
         """What the value may be, in words; empty if anything."""
         if self.choices:

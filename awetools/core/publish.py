@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .catalogues.refinput import RefcatInput
 from .errors import Unavailable, UsageError, WouldOverwrite
 from .files import make_directory, sync_directory, write_whole
-from .planning.plan import Plan, key_part, refuse_foreign, validity_of
+from .planning.plan import Input, Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
 from .record import SCHEMA_VERSION, Record, read_record, sidecar, to_bytes
 from .store import Store, store_of, target_lock
@@ -191,8 +192,13 @@ def check_depfile(depfile: Path, target: Path, plan: Plan) -> None:
         raise WouldOverwrite(f"--depfile {depfile}: exists, and is not a rule that awetools wrote", hint=hint)
 
 
+def watched(one: Input) -> Path:
+    """The file whose time says when an input changed."""
+    return one.source.watched if isinstance(one.source, RefcatInput) else one.source.address.path
+
+
 def _rule(target: Path, plan: Plan) -> str:
-    inputs = list(dict.fromkeys(_make_name(str(one.source.address.path)) for one in plan.inputs))
+    inputs = list(dict.fromkeys(_make_name(str(watched(one))) for one in plan.inputs))
     lines = [f"{_make_name(str(target))}: {' '.join(inputs)}", *(f"{name}:" for name in inputs)]
     return "\n".join(lines) + "\n"
 

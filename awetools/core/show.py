@@ -21,7 +21,7 @@ from .canvas import (
     text_width,
 )
 from .ellipses import kron_ellipses
-from .errors import BadHeader, UsageError, WrongKind
+from .errors import BadHeader, NoRecord, UsageError, WrongKind
 from .planning.plan import Source
 from .products import ProductInput, load_product, open_product
 from .quality import unfit_for_use
@@ -113,7 +113,10 @@ def newest_of(source: Source, kind: str, stores: Sequence[Store]) -> ProductInpu
 def _is_made_of(path: Path, source: Source) -> bool:
     from .record import read_record, sidecar
 
-    inputs = read_record(sidecar(path))["recipe"]["inputs"]
+    try:
+        inputs = read_record(sidecar(path))["recipe"]["inputs"]
+    except NoRecord:
+        return False
     return any(one["content"] == source.content for one in inputs)
 
 

@@ -40,6 +40,13 @@ class RefcatInput:
         return Address(self.path)
 
     @property
+    def watched(self) -> Path:
+        """The file whose time is that of the catalogue; a directory's says nothing to Make."""
+        from ..sky.refcat import HEADER
+
+        return self.path / HEADER
+
+    @property
     def kind(self) -> str:
         """What the record calls it."""
         return REFCAT

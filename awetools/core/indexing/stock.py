@@ -7,15 +7,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import Unavailable
+from ..errors import NoRecord, Unavailable
 from ..expressions.expression import Node as Condition
 from ..expressions.sqlexpression import to_sql
 from ..journal import Words, happened_by, nearest_words
 from ..meta import VARYING
 from ..quality import unfit_for_use
-from ..record import Record
+from ..record import Record, read_record, sidecar
 from ..store import Store
 from .index import Index
 from .indexrows import KEPT, SURVEYED, setup_number, setup_text
@@ -120,14 +122,18 @@ class Stock:
         return self._select_each([(f"{where} AND ({sql})", [*kinds, *values]) for sql, values in asked])
 
     def holding(self, kinds: Sequence[str], content: str) -> Item | None:
-        """The newest product of some kinds, of the nearest store, with an input of that content, that may be used."""
+        """The newest product of some kinds, of the nearest store, with an input of that content, that may be used.
+
+        One that left the input out does not hold it.
+        """
         where = (
             f"kind IN ({', '.join('?' * len(kinds))}) AND number IN (SELECT child FROM links "
             "JOIN inputs ON inputs.number = links.input WHERE inputs.content = ?)"
         )
         found = self._select(where, [*kinds, content])
         fit = [one for one in found if not unfit_for_use(one.flags, self.verdict(one))]
-        return min(fit, key=lambda one: (one.rank, -(one.sequence or 0)), default=None)
+        fit.sort(key=lambda one: (one.rank, -(one.sequence or 0)))
+        return next((one for one in fit if content not in _left_out(one.address, one.record_mtime_ns)), None)
 
     def _meta_column(self, rank: int) -> Callable[[str], tuple[str, str]]:
         return lambda name: self._index(rank).column(name, [])
@@ -262,6 +268,17 @@ class Stock:
             return item if happened_by(item.obs_start, self.as_of) else None
         row = as_it_stood(self.stores[item.rank], item._asdict(), self.as_of)
         return None if row is None else Item(**row)
+
+
+# The frames of a night ask the same few products.
+@lru_cache(maxsize=64)
+def _left_out(address: str, _mtime_ns: int) -> frozenset[str]:
+    """The contents that a product's recipe did not use."""
+    try:
+        recipe = read_record(sidecar(Path(address)))["recipe"]
+    except NoRecord:
+        return frozenset()
+    return frozenset(one.get("content", "") for one in recipe.get("left_out", ()))
 
 
 def _in_order(item: Item) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class AstromParams:
     degree: int = param(3, "Highest degree of the distortion; less where stars are few.", low=1, high=7)
     wcs_form: str = param("SIP", "How the distortion is written in headers.", choices=("SIP", "TPV"))
     centre: str = param(
-        "", "RA,Dec of the field, in place of the header's: 202.47,47.2 or 13:29:53,+47:11:43."
+        "header", "Where the field is, in place of what the header says: 202.47,47.2 or 13:29:53,+47:11:43."
     )
     header: str = param(
         "wcs",
@@ -78,7 +78,7 @@ class AstromParams:
     parity: str = param(
         "either", "Sky as it is seen or its mirror image, where no WCS says it.", choices=tuple(PARITIES)
     )
-    band: str = param("", "Band whose magnitudes order the reference stars; empty: that of most stars.")
+    band: str = param("auto", "Band whose magnitudes order the reference stars; auto: that of most stars.")
     signal_to_noise: float = param(
         10.0, "Least signal-to-noise ratio of a source in the fit.", low=1, high=1e6
     )
@@ -136,16 +136,16 @@ def _settings(params: AstromParams) -> LocalSettings:
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         header=params.header,
-        band=params.band,
+        band="" if params.band == "auto" else params.band,
         signal_to_noise=params.signal_to_noise,
     )
 
 
 def _centre(text: str) -> tuple[float | None, float | None]:
-    """RA and Dec in degrees from a text with a comma; nothing from an empty one. Raises BadValue."""
+    """RA and Dec in degrees from a text with a comma; nothing from "header". Raises BadValue."""
     from ..units import angle_deg
 
-    if not text:
+    if text == "header":
         return None, None
     ra, _, dec = (part.strip() for part in text.partition(","))
     ra_deg = angle_deg(ra, "hours" if ":" in ra or "h" in ra.lower() else "degrees")

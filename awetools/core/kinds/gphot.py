@@ -38,7 +38,7 @@ class GphotParams:
     """Parameters of `make_gphot`."""
 
     refcat: str = refcat_param()
-    band: str = param("", "Band of the reference magnitudes; empty: as the filter's name says.")
+    band: str = param("auto", "Band of the reference magnitudes; auto: as the filter's name says.")
     match_arcsec: float = param(1.0, "Within which sources are one star.", unit="arcsec", low=0.01, high=60)
     clip_sigma: float = param(
         4.0, "Residual beyond which a star is clipped.", unit="sigma", low=1.5, high=100
@@ -106,7 +106,10 @@ def make_gphot(
         table=_table(found, sources, numbers, band),
         units={name: "mag" for name in BY_FRAME if name.endswith("_MAG")},
         measures=_measures(found),
-        left_out=[LeftOut(numbers[name], "it shares no star with any other frame") for name in lost],
+        left_out=[
+            LeftOut(numbers[name], found.doubtful.get(name, "it shares no star with any other frame"))
+            for name in lost
+        ],
         used={f"doubtful {name}": why for name, why in found.doubtful.items()}
         | ({"band": band} if band else {}),
     )

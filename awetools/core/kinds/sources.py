@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadValue
-from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, of_frame
+from ..errors import BadHeader, BadValue, Mixture
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, named, of_frame
 from ..params import param
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..frame import Frame
-    from ..pixels.sources import SourceSettings
+    from ..frame import Frame, Table
+    from ..pixels.sources import Sources, SourceSettings
 
 # The significance at which the depth is given.
 DEPTH_SIGMA = 5.0
 FWHM_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 # Whole pixels have whole numbers, from 1 on, in files.
 FIRST_PIXEL = 1
+# The same pixels of two images are the same place on the sky to so many pixels.
+OTHER_GRID_PX = 1.0
 POSITIONS = ("x_px", "y_px", "x_win_px", "y_win_px")
 # By the end of a column's name; the first that fits.
 COLUMN_UNITS = {"_px2": "pix2", "_px": "pix", "_adu": "adu", "_deg": "deg"}
@@ -69,13 +71,24 @@ class SourcesParams:
         low=0,
         high=100,
     )
+    recentre_sigma: float = param(
+        0.0,
+        "How far a given position may move to the centre of the light, in sigma of its window; 0: it is fixed.",
+        low=0,
+        high=5,
+    )
 
 
-def make_sources(reduced: Frame, params: SourcesParams) -> Result:
+def make_sources(
+    reduced: Frame, params: SourcesParams, detection: Frame | None = None, positions: Table | None = None
+) -> Result:
     """Find the sources of one frame and measure them (pixels.sources).
 
     reduced: SCI (ADU), weight (inverse variance of the background, ADU^-2) and MASK; its meta
     gives gain (e/ADU; without it errors lack the photon noise of sources) and pixel scale.
+    detection: an image of the same pixel grid to find them on; positions, shapes and apertures are its.
+    positions: a list to be measured instead of found: RA_DEG and DEC_DEG where it has them (the frame's
+    WCS makes pixels of them), else X_PX and Y_PX; NUMBER is that of the list.
     Returns a table of one row a source. Positions are FITS pixels: the centre of the
     first is 1. NUMBER, from 1. X_PX, Y_PX: isophotal centre; X_WIN_PX, Y_WIN_PX: windowed
     centre, with errors and covariance. Second moments of the Gaussian that has the
@@ -84,14 +97,17 @@ def make_sources(reduced: Frame, params: SourcesParams) -> Result:
     FLUX_ISOPHOTAL_ADU, FLUX_APERTURE_ADU (an element a radius) with errors; Kron and
     Petrosian radii count in isophotal axes. SPREAD: how much wider than a star, with its error; STAR: 1
     for what cannot be told from a star, 0 for what is none. FLAGS: bits that the header
-    names (FBITnn). What cannot be measured is nan. Raises BadValue (apertures), BadPixels
-    (no pixel can be used).
+    names (FBITnn). What cannot be measured is nan. Raises BadValue (apertures, both a detection image and
+    positions), BadPixels (no pixel can be used), Mixture (another pixel grid), BadHeader (no WCS).
     """
-    from ..pixels.sources import find_sources
-
     radii_px = apertures_of(params.apertures_px)
     gain_e_adu = _gain(reduced.meta)
-    found = find_sources(reduced.data, reduced.weight, reduced.mask, gain_e_adu, _settings(params, radii_px))
+    if detection is not None and positions is not None:
+        raise BadValue("a detection image and positions: sources are either found or given")
+    if positions is None:
+        found = _found(reduced, detection, gain_e_adu, _settings(params, radii_px))
+    else:
+        found = _at(reduced, positions, gain_e_adu, _settings(params, radii_px))
     measures = _measures(found.measures, reduced.meta)
     return Result(
         table=_table(found.columns),
@@ -100,6 +116,75 @@ def make_sources(reduced: Frame, params: SourcesParams) -> Result:
         used=_used(gain_e_adu, measures["seeing_px"], params),
         cards=_cards(radii_px),
     )
+
+
+def _found(reduced: Frame, detection: Frame | None, gain_e_adu: float, settings: SourceSettings) -> Sources:
+    from ..pixels.sources import Plane, find_sources
+
+    detect = None
+    if detection is not None:
+        _refuse_other_grid(reduced, detection)
+        detect = Plane(detection.data, detection.weight, detection.mask)
+    return find_sources(reduced.data, reduced.weight, reduced.mask, gain_e_adu, settings, detect)
+
+
+def _refuse_other_grid(reduced: Frame, detection: Frame) -> None:
+    """Raise Mixture unless the pixels of two images are the same places, as far as their headers say."""
+    import numpy as np
+
+    from ..sky.readwcs import read_wcs
+    from ..sky.sphere import separation_arcsec
+
+    if reduced.data.shape != detection.data.shape:
+        sizes = (" x ".join(str(one) for one in frame.data.shape[::-1]) for frame in (detection, reduced))
+        raise Mixture("the detection image has {} pixels, the measured one {}".format(*sizes))
+    cards = [frame.meta.get("wcs") for frame in (reduced, detection)]
+    if not all(cards):
+        return
+    ny, nx = reduced.data.shape
+    x, y = np.array([1.0, nx, 1.0, nx]), np.array([1.0, 1.0, ny, ny])
+    here, there = (read_wcs(one) for one in cards if one)
+    away_px = separation_arcsec(*here.to_sky(x, y), *there.to_sky(x, y)) / here.pixel_scale_arcsec
+    if np.max(away_px) > OTHER_GRID_PX:
+        raise Mixture(
+            f"the corners of the detection image are up to {np.max(away_px):.1f} px away on the sky, "
+            "by the WCS of the two headers: not the same pixel grid",
+            hint="--positions SOURCES measures at given places",
+        )
+
+
+def _at(reduced: Frame, positions: Table, gain_e_adu: float, settings: SourceSettings) -> Sources:
+    """What is measured at the positions of a list."""
+    import numpy as np
+
+    from ..pixels.sources import measure_at
+
+    columns = positions.columns
+    if "RA_DEG" in columns and "DEC_DEG" in columns:
+        from ..sky.readwcs import read_wcs
+
+        cards = reduced.meta.get("wcs")
+        if not cards:
+            raise BadHeader(
+                "the positions are RA and Dec, and the frame's header has no WCS to make pixels of them"
+            )
+        x, y = read_wcs(cards).to_pixel(np.asarray(columns["RA_DEG"]), np.asarray(columns["DEC_DEG"]))
+    elif "X_PX" in columns and "Y_PX" in columns:
+        x, y = (np.asarray(columns[name], np.float64) for name in ("X_PX", "Y_PX"))
+    else:
+        raise BadValue("the list of positions has neither RA_DEG and DEC_DEG nor X_PX and Y_PX")
+    found = measure_at(
+        reduced.data,
+        x - FIRST_PIXEL,
+        y - FIRST_PIXEL,
+        reduced.weight,
+        reduced.mask,
+        gain_e_adu,
+        settings,
+    )
+    if "NUMBER" in columns:
+        found.columns["number"] = np.asarray(columns["NUMBER"]).astype(np.int32)
+    return found
 
 
 def apertures_of(text: str) -> tuple[float, ...]:
@@ -171,6 +256,8 @@ def _measures(numbers: Mapping[str, float], meta: Mapping[str, Any]) -> dict[str
         "sky_adu": numbers["sky_adu"],
         "sky_noise_adu": numbers["sky_noise_adu"],
         "noise_ratio": numbers["noise_ratio"],
+        "density_low": numbers["density_low"],
+        "density_high": numbers["density_high"],
         "depth_adu": DEPTH_SIGMA * noise_adu * math.sqrt(area_px),
     }
 
@@ -211,13 +298,38 @@ Measured of each are windowed positions and second moments with errors, Kron (AU
 and aperture fluxes with errors, half-light radius, width, and how much like a star it is. Positions are
 FITS pixels: the centre of the first pixel is 1. What cannot be measured is nan.
 
+Errors hold what the noise of the pixels does to positions, to fluxes and to the radius of the AUTO aperture, and
+how well the sky is known. They do not hold sources too faint to be found beside a measured one, which scatter
+fluxes and positions by some tenth of an error more in usual fields.
+
+With --detection FILE sources are found on that image and measured on this one, with its positions, shapes and
+apertures. With --positions FILE the positions of a list are measured, found or not: a flux that is not
+significant has its error too. Neighbours are then not taken out.
+
 The bits of FLAGS, which the header names too: 1 CROWDED (more than a tenth of the aperture belongs to
 neighbours), 2 BLENDED (was separated from a neighbour), 4 SATURATED (saturated pixels within), 8 EDGE
 (touches the edge of the image), 16 INCOMPLETE (pixels of the aperture are missing), 32 NO_CENTROID (the
 windowed centre is the isophotal one), 64 MASKED (masked pixels within), 128 NO_KRON and 256 NO_PETROSIAN
 (no such radius: the least one stands), 512 NO_HALF_LIGHT (the flux is not above 0), 1024 LIMITED (larger
 than what is measured), 2048 SHARP (narrower than a star), 4096 NOT_DEBLENDED (too many parts to separate).""",
-    needs=[Need("reduced", "reduced", of_frame(), help="Reduced frames.")],
+    needs=[
+        Need("reduced", "reduced", of_frame(), help="Reduced frames."),
+        Need(
+            "detection",
+            "reduced",
+            named(),
+            optional=True,
+            help="Image of the same pixel grid to find the sources on; this one is then measured there.",
+        ),
+        Need(
+            "positions",
+            "sources",
+            named(),
+            optional=True,
+            or_kinds=("sourcelist",),
+            help="List of positions to measure instead of finding sources.",
+        ),
+    ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],
     reads=["gain_e_adu", "pixel_scale_arcsec"],
@@ -234,8 +346,10 @@ than what is measured), 2048 SHARP (narrower than a star), 4096 NOT_DEBLENDED (t
         Measure("sky_noise_adu", "Median noise of a pixel of the sky, as the weight says."),
         Measure(
             "noise_ratio",
-            "Noise of the filtered image over that of white noise; above 1 if correlated, or where objects crowd.",
+            "Noise of the filtered image's sky over that of white noise; above 1 if correlated.",
         ),
+        Measure("density_low", "Least number of sources in a cell of the frame, over the mean."),
+        Measure("density_high", "Largest number of sources in a cell of the frame, over the mean."),
         Measure(
             "depth_adu",
             "Flux of a star that is 5 times its own error, weighted by a Gaussian; to be found it needs more.",
@@ -243,7 +357,7 @@ than what is measured), 2048 SHARP (narrower than a star), 4096 NOT_DEBLENDED (t
     ],
     limits=[Limit("sources", low=1)],
     recipe=make_sources,
-    revision=1,
+    revision=2,
     unit="",
     example="awe-query reduced night=2017-03-02 | awe-sources -j2",
 )

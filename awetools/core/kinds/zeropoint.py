@@ -48,7 +48,7 @@ class ZeropointParams:
     """Parameters of `make_zeropoint`."""
 
     refcat: str = refcat_param()
-    band: str = param("", "Band of the reference magnitudes; empty: as the filter's name says.")
+    band: str = param("auto", "Band of the reference magnitudes; auto: as the filter's name says.")
     colour: str = param(
         "none", "Colour term: none, fitted, or given as colour_term.", choices=("none", "fit", "given")
     )
@@ -155,7 +155,8 @@ def choice_of(refcat: Catalogue, meta: Mapping[str, Any], band: str) -> Choice:
     layouts = [str(one.get("layout") or "") for one in header.get("sources") or ()]
     epochs = header.get("epochs_yr") or [None]
     family = family_of(refcat.bands, layouts, epochs[0])
-    return choose_band(str(meta.get("filter") or ""), refcat.bands, band=band, family=family)
+    asked = "" if band == "auto" else band
+    return choose_band(str(meta.get("filter") or ""), refcat.bands, band=asked, family=family)
 
 
 def _beside(sources: Table, astrom: Table, refcat: Catalogue) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -15,7 +15,7 @@ from .robustfit import Mask
 
 # The covariance of a group of no more frames is computed whole; of a larger one its diagonal is drawn.
 MOST_EXACT = 1200
-DRAWS = 400
+DRAWS = 200
 # With more pairs of frames than this that share a star, the matrix is not built.
 MOST_PAIRS = 30_000_000
 FEW_DRAWS = 8

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadValue, EmptyInput, Mixture, NoSolution
 from ..sky.match import Places
 from ..sky.polynomial import Doubles
+from .framestars import Anchors, FrameStars, Table, part_of, table_of
 from .normal import Ties
 from .robustfit import ASSUMED_SCATTER_MAG, LEAST_VARIANCE, MEDIAN_DEVIATION, Mask, kept_variance, student
 
+__all__ = ["Anchors", "FrameStars", "Tied", "TiedFrame", "tie"]
+
 # Rounds in which values weigh the less the farther they are off, and then those in which they are clipped.
-SOFT_ROUNDS, HARD_ROUNDS = 12, 8
+SOFT_ROUNDS, AGAIN_ROUNDS, HARD_ROUNDS = 12, 4, 8
 # Where a value's weight is half of what its error says.
 SOFT_SIGMA = 2.0
 # What is left of the variance of one that has nearly all the weight of its star says nothing.
@@ -36,25 +38,6 @@ MANY = 500
 # What makes a frame doubtful.
 FAINT_SIGMA, LEAST_FAINT_MAG = 6.0, 0.1
 FEW_STARS, MOST_CLIPPED = 3, 0.3
-
-
-@dataclass(frozen=True, eq=False)
-class FrameStars:
-    """A frame: the numbers of its stars, their instrumental magnitudes (`zeropoint.instrumental`) and errors, (n,)."""
-
-    name: str
-    star: npt.ArrayLike
-    mag: npt.ArrayLike
-    error_mag: npt.ArrayLike
-
-
-@dataclass(frozen=True, eq=False)
-class Anchors:
-    """Stars whose magnitudes are known: numbers, magnitudes and errors, (n,) each; errors may be nan."""
-
-    star: npt.ArrayLike
-    mag: npt.ArrayLike
-    error_mag: npt.ArrayLike
 
 
 @dataclass(frozen=True)
@@ -89,21 +72,6 @@ class Tied:
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """All measures: frame, star, magnitude, variance (n,); of stars: anchor and its variance, held out."""
-
-    frame: Places
-    star: Places
-    mag: Doubles
-    variance: Doubles
-    anchor: Doubles
-    anchor_variance: Doubles
-    known: Mask
-    held: Mask
-    frames: int
-
-
-@dataclass(frozen=True, eq=False)
 class _State:
     """Zero points; variance beyond the errors by frame, and of the anchors; parts of the weights that count."""
 
@@ -126,22 +94,25 @@ def tie(
     magnitude of a star = instrumental magnitude + zero point of the frame. Robust: begins with
     weights that fall with the residual, then clips. Errors are those of the fit, with the
     scatter beyond the errors of the magnitudes, and larger where few stars tell that; of a group of
-    more than 1200 frames they are drawn, each right to 4%. One in
+    more than 1200 frames they are drawn, each right to 5%. One in
     hold_out stars takes no part in the fit that the held-out residuals are of; the last
     fit has all. Stars twice in a frame are not used there. Raises EmptyInput, BadValue, Mixture
     (names or columns), NoSolution where no two frames share a star and no anchor is seen.
     """
     _check(frames, clip_sigma, hold_out)
-    table = _table(frames, anchors, hold_out)
+    table = table_of(frames, anchors, hold_out)
     if not len(table.star):
         raise NoSolution(
             f"the {len(frames)} frames share no star with each other, nor with known stars",
             hint="frames that overlap, or a reference catalogue with magnitudes",
         )
-    state = _begun(table)
-    tried = _fitted(table, state, table.held, clip_sigma, SOFT_ROUNDS)
-    held = _held(table, tried, clip_sigma)
-    state = _fitted(table, tried, np.zeros_like(table.held), clip_sigma, 0)
+    kept = ~table.held[table.star]
+    tried = _fitted(part_of(table, kept), _begun(part_of(table, kept)), clip_sigma, SOFT_ROUNDS)
+    held = _held(table, tried, _ties(part_of(table, kept), tried).group, clip_sigma)
+    part = np.ones(len(kept))
+    part[kept] = tried.part
+    known = np.where(table.held, table.known, tried.anchor_part)
+    state = _fitted(table, replace(tried, part=part, anchor_part=known), clip_sigma, AGAIN_ROUNDS)
     return _result(frames, table, state, held)
 
 
@@ -159,101 +130,24 @@ def _check(frames: Sequence[FrameStars], clip_sigma: float, hold_out: int) -> No
         names.add(one.name)
 
 
-# The table
-
-
-def _table(frames: Sequence[FrameStars], anchors: Anchors | None, hold_out: int) -> _Table:
-    columns = [_columns(one.name, one.star, one.mag, one.error_mag) for one in frames]
-    number = np.array([len(one[0]) for one in columns])
-    frame = np.repeat(np.arange(len(frames)), number)
-    star = np.concatenate([one[0] for one in columns])
-    mag, error = (np.concatenate([one[k] for one in columns]) for k in (1, 2))
-    with np.errstate(invalid="ignore"):
-        use = np.isfinite(mag) & (error > 0)
-    frame, star, mag, error = _once(frame[use], star[use], mag[use], error[use])
-    names, place = np.unique(star, return_inverse=True)
-    star = place.astype(np.int64)
-    anchor, anchor_error = _known(names, anchors)
-    known = np.isfinite(anchor)
-    common = (np.bincount(star, minlength=len(names)) >= 2) | known
-    tell = common[star]
-    kept, place = np.unique(star[tell], return_inverse=True)
-    return _Table(
-        frame[tell],
-        place.astype(np.int64),
-        mag[tell],
-        np.maximum(error[tell] ** 2, LEAST_VARIANCE),
-        np.nan_to_num(anchor[kept]),
-        np.nan_to_num(anchor_error[kept]) ** 2,
-        known[kept],
-        _chosen(names[kept], hold_out),
-        len(frames),
-    )
-
-
-def _columns(
-    name: str, star: npt.ArrayLike, mag: npt.ArrayLike, error: npt.ArrayLike
-) -> tuple[Places, Doubles, Doubles]:
-    stars = np.asarray(star).astype(np.int64).ravel()
-    mags, errors = (np.asarray(one, np.float64).ravel() for one in (mag, error))
-    if not len(stars) == len(mags) == len(errors):
-        raise Mixture(f"{name}: columns of stars of {len(stars)}, {len(mags)} and {len(errors)} rows")
-    return stars, mags, errors
-
-
-def _once(
-    frame: Places, star: Places, mag: Doubles, error: Doubles
-) -> tuple[Places, Places, Doubles, Doubles]:
-    """Without stars that a frame has twice: blended, or split."""
-    order = np.lexsort((star, frame))
-    frame, star = frame[order], star[order]
-    mag, error = mag[order], error[order]
-    twice = (np.diff(frame) == 0) & (np.diff(star) == 0)
-    good = np.ones(len(star), np.bool_)
-    good[1:][twice] = False
-    good[:-1][twice] = False
-    return frame[good], star[good], mag[good], error[good]
-
-
-def _known(names: Places, anchors: Anchors | None) -> tuple[Doubles, Doubles]:
-    """The anchors' magnitudes and errors by the frames' stars; nan for none."""
-    mag, error = np.full(len(names), np.nan), np.full(len(names), np.nan)
-    if anchors is None or not len(names):
-        return mag, error
-    star, mags, errors = _columns("anchors", anchors.star, anchors.mag, anchors.error_mag)
-    place = np.minimum(np.searchsorted(names, star), len(names) - 1)
-    seen = (names[place] == star) & np.isfinite(mags)
-    mag[place[seen]], error[place[seen]] = mags[seen], errors[seen]
-    return mag, error
-
-
-def _chosen(names: Places, every: int) -> Mask:
-    """Whether a star is held out, by a hash of its number alone."""
-    mixed = names.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray((mixed ^ (mixed >> np.uint64(31))) % np.uint64(every) == 0, np.bool_)
-
-
 # The fit
 
 
-def _begun(table: _Table) -> _State:
+def _begun(table: Table) -> _State:
     ones = np.ones(len(table.star))
     return _State(np.zeros(table.frames), np.zeros(table.frames), 0.0, ones, table.known.astype(np.float64))
 
 
-def _ties(table: _Table, state: _State, held: Mask) -> Ties:
+def _ties(table: Table, state: _State) -> Ties:
     weight = state.part / (table.variance + state.extra[table.frame])
     total = np.maximum(table.anchor_variance + state.anchor_extra, LEAST_VARIANCE)
-    anchor = np.where(held, 0.0, state.anchor_part / total)
-    return Ties(table.frame, table.star, np.where(held[table.star], 0.0, weight), anchor, table.frames)
+    return Ties(table.frame, table.star, weight, state.anchor_part / total, table.frames)
 
 
-def _fitted(table: _Table, state: _State, held: Mask, clip_sigma: float, soft_rounds: int) -> _State:
-    """The fit without the stars that are held out."""
+def _fitted(table: Table, state: _State, clip_sigma: float, soft_rounds: int) -> _State:
+    """The fit: rounds with weights that fall with the residual, then with clipping."""
     for turn in range(soft_rounds + HARD_ROUNDS):
-        zero = _ties(table, state, held).zero_points(table.mag, table.anchor)
+        zero = _ties(table, state).zero_points(table.mag, table.anchor)
         state = replace(state, zero=zero)
         if turn < soft_rounds:
             state = _softened(table, state)
@@ -264,17 +158,16 @@ def _fitted(table: _Table, state: _State, held: Mask, clip_sigma: float, soft_ro
             before.extra, state.extra, rtol=1e-3, atol=0
         ):
             break
-    zero = _ties(table, state, held).zero_points(table.mag, table.anchor)
+    zero = _ties(table, state).zero_points(table.mag, table.anchor)
     return replace(state, zero=zero)
 
 
-def _residuals(table: _Table, state: _State) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+def _residuals(table: Table, state: _State) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """Of each measure about its star: residual, and what part of its variance is left; the same of the anchors.
 
-    The star's mean is that of all its measures and its anchor, held out or not.
+    The star's mean is that of its measures and its anchor.
     """
-    nothing = np.zeros_like(table.known)
-    ties = _ties(table, state, nothing)
+    ties = _ties(table, state)
     values = table.mag + state.zero[table.frame]
     mean = ties.means(values, table.anchor)
     total = np.where(ties.total > 0, ties.total, np.inf)
@@ -282,7 +175,7 @@ def _residuals(table: _Table, state: _State) -> tuple[Doubles, Doubles, Doubles,
     return away, left, table.anchor - mean, 1 - ties.anchor / total
 
 
-def _softened(table: _Table, state: _State) -> _State:
+def _softened(table: Table, state: _State) -> _State:
     """Weights that fall with the residual, by the scale that the median residual tells."""
     away, left, anchor_away, anchor_left = _residuals(table, state)
     variance = table.variance + state.extra[table.frame]
@@ -300,27 +193,39 @@ def _softened(table: _Table, state: _State) -> _State:
     return replace(state, part=part, anchor_part=anchor_part)
 
 
-def _weighed(table: _Table, state: _State, clip_sigma: float, first: bool) -> _State:
+def _weighed(table: Table, state: _State, clip_sigma: float, first: bool) -> _State:
     """Scatter beyond the errors, of all frames together, of frames that have more, and of the anchors.
 
     first: nothing is clipped yet, so that medians tell it.
     """
     away, left, anchor_away, anchor_left = _residuals(table, state)
     tell = np.flatnonzero((left > LEAST_FREE) & (state.part > (0 if first else HALF)))
-    square, frame, variance = away[tell] ** 2 / left[tell], table.frame[tell], table.variance[tell]
-    size, whole = table.frames, np.zeros(len(tell), np.int64)
-    number = np.maximum(np.bincount(frame, minlength=size), 1)
+    frame, variance = table.frame[tell], table.variance[tell]
+    # The zero points take their part of the degrees of freedom too.
+    taken = len(np.unique(frame)) / max(float(left[tell].sum()), 1.0)
+    square = away[tell] ** 2 / (left[tell] * max(1 - taken, LEAST_FREE))
+    size = table.frames
+    number = np.bincount(frame, minlength=size)
+    many = number >= LEAST_OWN
+
+    def level(which: Places, groups: int, some: Mask | slice = slice(None)) -> Doubles:
+        if first:
+            return np.maximum(_medians(square[some] / MEDIAN_DEVIATION**2 - variance[some], which, groups), 0)
+        return _level(square[some], variance[some], which, groups, clip_sigma)
+
+    own = level(frame, size)
+    typical = float(np.median(own[many])) if many.any() else float(level(np.zeros_like(frame), 1)[0])
+    relative = square / (variance + typical)
     if first:
-        middle = max(0.0, float(_medians(square / MEDIAN_DEVIATION**2 - variance, whole, 1)[0]))
-        own = _medians(square / MEDIAN_DEVIATION**2 - variance, frame, size)
-        chi2 = _medians(square / (variance + middle), frame, size) / MEDIAN_DEVIATION**2
+        chi2 = _medians(relative, frame, size) / MEDIAN_DEVIATION**2
     else:
-        middle = float(_level(square, variance, whole, 1, clip_sigma)[0])
-        own = _level(square, variance, frame, size, clip_sigma)
-        chi2 = np.bincount(frame, square / (variance + middle), size) / number
+        chi2 = np.bincount(frame, relative, size) / np.maximum(number, 1)
     # Some frames have more by chance: of many that is allowed for.
-    clear = (number >= LEAST_OWN) & (chi2 > 1 + CLEARLY * np.sqrt(2 / number))
-    extra = np.where(clear & (own > OWN_RATIO**2 * max(middle, LEAST_SCATTER_MAG**2)), own, middle)
+    clear = many & (chi2 > 1 + CLEARLY * np.sqrt(2 / np.maximum(number, 1)))
+    clear &= own > OWN_RATIO**2 * max(typical, LEAST_SCATTER_MAG**2)
+    others = ~clear[frame]
+    middle = float(level(np.zeros(int(others.sum()), np.int64), 1, others)[0])
+    extra = np.where(clear, own, middle)
     pinned = np.flatnonzero(table.known & (anchor_left > LEAST_FREE) & (state.anchor_part > HALF))
     anchor_extra = state.anchor_extra
     if len(pinned) >= LEAST_OWN:
@@ -353,7 +258,7 @@ def _level(square: Doubles, variance: Doubles, which: Places, size: int, clip_si
     return np.where(enough, 0.0, high)
 
 
-def _clipped(table: _Table, state: _State, clip_sigma: float) -> _State:
+def _clipped(table: Table, state: _State, clip_sigma: float) -> _State:
     """Which measures and anchors fit; a first fit of those decides again on all."""
     away, left, anchor_away, anchor_left = _residuals(table, state)
     limit = clip_sigma**2
@@ -367,9 +272,9 @@ def _clipped(table: _Table, state: _State, clip_sigma: float) -> _State:
 # What is said of it
 
 
-def _held(table: _Table, state: _State, clip_sigma: float) -> dict[str, float]:
+def _held(table: Table, state: _State, groups: Places, clip_sigma: float) -> dict[str, float]:
     """Residuals of held-out stars about their means, where the fit without them joins the frames."""
-    group = _ties(table, state, table.held).group[table.frame]
+    group = groups[table.frame]
     some = np.flatnonzero(table.held[table.star])
     if not len(some):
         return {
@@ -400,8 +305,8 @@ def _held(table: _Table, state: _State, clip_sigma: float) -> dict[str, float]:
     }
 
 
-def _result(frames: Sequence[FrameStars], table: _Table, state: _State, held: Mapping[str, float]) -> Tied:
-    ties = _ties(table, state, np.zeros_like(table.held))
+def _result(frames: Sequence[FrameStars], table: Table, state: _State, held: Mapping[str, float]) -> Tied:
+    ties = _ties(table, state)
     away, left, _, _ = _residuals(table, state)
     used = state.part > 0
     error = _errors(ties, left * used)

@@ -13,7 +13,7 @@ from ..sky.polynomial import Doubles
 
 Mask = npt.NDArray[np.bool_]
 
-ROUNDS = 40
+ROUNDS, BISECTIONS = 40, 32
 # With fewer values than this nothing is clipped: two that agree by chance would outvote a third.
 LEAST_CLIPPED = 5
 # So many values show where they crowd.
@@ -56,6 +56,15 @@ def student(freedom: int) -> float:
     return float(stdtrit(freedom, ONE_SIGMA))
 
 
+def _begun(design: Doubles, values: Doubles) -> Doubles:
+    """Residuals to begin with: of least absolute deviations, or of a constant, whichever most of the values fit."""
+    residual = values - design @ _least_absolute(design, values)
+    flat = values - np.median(values)
+    if len(values) >= LEAST_CROWD:
+        residual, flat = residual - _crowd(residual), flat - _crowd(flat)
+    return residual if np.median(np.abs(residual)) <= np.median(np.abs(flat)) else flat
+
+
 def _widened(sigma: float, freedom: int) -> float:
     """How much further the same part of Student's distribution reaches than of the normal one."""
     from scipy.special import ndtr, stdtrit
@@ -85,10 +94,7 @@ def fit(design: Doubles, values: Doubles, variance: Doubles, clip_sigma: float) 
     """
     size, terms = design.shape
     variance = np.maximum(variance, LEAST_VARIANCE)
-    coefficients = _least_absolute(design, values)
-    residual = values - design @ coefficients
-    if size >= LEAST_CROWD:
-        residual = residual - _crowd(residual)
+    residual = _begun(design, values)
     extra = _median_extra(residual, variance)
     used = np.ones(size, np.bool_)
     left = 1.0
@@ -155,7 +161,7 @@ def _root_of(excess: Callable[[float], float], high: float) -> float:
     low = 0.0
     while excess(high) > 0:
         high *= 2
-    for _ in range(60):
+    for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return high

@@ -17,7 +17,7 @@ AB_SYSTEMS = (SDSS, PS1)
 class Transformation:
     """A magnitude from others: magnitude `base` plus a polynomial of a colour, coefficients by rising power.
 
-    family: the catalogue it is made for; low and high: the colours for which it holds;
+    family: the catalogue it is made for; low and high: the colours for which it is used;
     scatter_mag: of a star about it, as its source states.
     """
 
@@ -55,7 +55,7 @@ def _gaia(
     ]  # fmt: skip
 
 
-# The ranges are those of the tables; where it is said that beyond some colour only giants follow, up to there.
+# Ranges as published; where beyond some colour giants alone follow, up to there.
 _DR2 = _gaia(
     "DR2",
     "Evans et al. 2018, A&A 616, A4, table A.2",
@@ -81,7 +81,7 @@ _DR3 = _gaia(
     },
 )
 _TONRY = "Tonry et al. 2012, ApJ 750, 99, table 6"
-# The paper shows stars from g - r = -0.5 to 1.5: redder ones leave the relations.
+# This range, and that of the next, is ours: beyond it, dwarfs of class M leave relations that hold for others.
 _PS1 = [
     Transformation(PS1, system, band, base, ("g", "r"), coefficients, -0.5, 1.5, scatter, _TONRY)
     for system, band, base, coefficients, scatter in (

@@ -17,6 +17,8 @@ from .robustfit import Fit, Mask, fit
 POGSON = 2.5 / math.log(10)
 # A colour term is fitted where so many stars tell it and their colours, but for the outer tenths, span so much.
 LEAST_COLOUR_STARS = 10
+# What catalogues write for a magnitude that is not known, such as 99.
+NO_MAGNITUDE = 50.0
 LEAST_COLOUR_RANGE_MAG = 0.3
 
 
@@ -163,7 +165,7 @@ def _good(
     bad = none if usable is None else ~np.asarray(usable, np.bool_)
     with np.errstate(invalid="ignore"):
         reasons = {
-            "without a reference magnitude": ~np.isfinite(reference),
+            "without a reference magnitude": ~(np.abs(reference) < NO_MAGNITUDE),
             "saturated": blown,
             "not usable": bad,
             "without a flux and an error above 0": ~(np.isfinite(mag) & np.isfinite(error) & (error > 0)),

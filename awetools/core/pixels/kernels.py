@@ -13,6 +13,7 @@ KERNELS = (
     "calibrate",
     "cosmic",
     "overscan",
+    "resample",
     "sha256",
     "smooth",
     "sources",

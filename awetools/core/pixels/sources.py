@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadPixels, BadValue, Mixture
-from .sourcesky import Ready, make_ready, scatter
+from ..errors import BadValue, Mixture
+from .sourcefind import MERGED, OVERFLOW, TRUNCATED, Search, extract
+from .sourcesky import Ready, make_ready
 from .sourcestamp import (
     FWHM_SIGMA,
     LARGEST_PX,
@@ -25,7 +26,6 @@ from .sourcestamp import (
     SMALLEST_PX,
     Field,
     Measuring,
-    blurred,
     inner_sigma,
     measure_places,
 )
@@ -43,13 +43,8 @@ _BRIGHTEST = 400
 # Stamps reach so many isophotal axes.
 _STAMP_AXES = 8.0
 _CROWDED_PART = 0.1
-# Pixels up to so much of the threshold tell how steep a source is there.
-_EDGE = 1.4
-# Extraction holds as many pixels above the threshold; doubled where these are too few.
-_HELD_PIXELS, _HELD_OBJECTS, _MOST_OBJECTS = 300_000, 1024, 1 << 16
-_MERGED, _TRUNCATED, _OVERFLOW = 1, 2, 4
-# What lies in the wings of brighter objects joins them, in a time that grows with the square of their number.
-_MANY_PIXELS, _MOST_CLEANED = 400_000, 20_000
+# Cells of the frame to count sources in: so many a side at most, with so many sources each at least.
+_MOST_CELLS, _IN_A_CELL = 8, 40
 
 
 class Flag(IntFlag):
@@ -96,7 +91,7 @@ class SourceSettings:
     ``threshold_sigma`` counts in the noise of the *filtered* image; the filter is a Gaussian of
     ``filter_fwhm`` times the seeing. ``seeing_px`` 0: measured first. ``noise_factor``
     multiplies the background's noise in all errors (correlated noise); 0: as measured in
-    the filtered image.
+    the filtered image. ``recentre_sigma``: how far a given place may move, in sigma of its window.
     """
 
     threshold_sigma: float = 4.0
@@ -112,6 +107,7 @@ class SourceSettings:
     petrosian_factor: float = 2.0
     petrosian_level: float = 0.2
     noise_factor: float = 1.0
+    recentre_sigma: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -130,7 +126,7 @@ class SourceSettings:
 _LEAST = MappingProxyType(
     {"minimum_area_px": 1, "filter_fwhm": 0, "deblend_levels": 1, "deblend_contrast": 0}
     | {"mesh_px": 2, "seeing_px": 0, "kron_factor": 0.1, "kron_least": 0.5, "petrosian_factor": 0.1}
-    | {"petrosian_level": 0.01, "noise_factor": 0}
+    | {"petrosian_level": 0.01, "noise_factor": 0, "recentre_sigma": 0}
 )
 
 
@@ -187,7 +183,7 @@ def find_sources(
             raise Mixture(f"detection on an image of shape {detect.data.shape}, measurement on {data.shape}")
         sought = make_ready(detect.data, detect.weight, detect.mask, settings.mesh_px)
     seeing = settings.seeing_px or _first_seeing(sought, settings)
-    objects, segments, ratio, edges = _extract(sought, seeing or USUAL_FWHM_PX, settings)
+    objects, segments, ratio, edges = extract(sought, seeing or USUAL_FWHM_PX, _search(settings))
     if detect is not None:
         # The noise of this image is not in the ellipses.
         edges = np.full(len(objects), -1.0)
@@ -230,8 +226,9 @@ def measure_at(
     Columns and arguments as of :func:`find_sources`. The ellipse of AUTO and Petrosian
     fluxes is a circle of the seeing's sigma; apertures lie about the windowed centre only
     where ``segmentation`` names the place's source (the one whose pixel it lies on), else
-    about the place itself: without it the centre is not sought, and neighbours are
-    not masked. Places outside the image, or not finite, give nan and ``INCOMPLETE``.
+    about the place itself: without it the centre is sought no farther than
+    ``recentre_sigma`` says, and neighbours are not masked. Places outside the image, or
+    not finite, give nan and ``INCOMPLETE``.
     """
     settings = settings or SourceSettings()
     x, y = (np.atleast_1d(np.asarray(one, np.float64)) for one in (x, y))
@@ -247,7 +244,7 @@ def measure_at(
     at_x, at_y = np.where(inside, x, 0.0), np.where(inside, y, 0.0)
     if segmentation is None:
         segments = np.zeros(data.shape, np.int32)
-        how = replace(how, walk_sigma=0.0)
+        how = replace(how, walk_sigma=settings.recentre_sigma)
     else:
         segments = np.ascontiguousarray(segmentation, np.int32)
     names = segments[np.floor(at_y + 0.5).astype(np.int64), np.floor(at_x + 0.5).astype(np.int64)]
@@ -260,7 +257,7 @@ def measure_at(
     for name, values in columns.items():
         if values.dtype.kind == "f" and name not in ("x_px", "y_px"):
             values[~inside] = np.nan
-    if segmentation is None:
+    if segmentation is None and not settings.recentre_sigma:
         columns["flags"] &= ~int(Flag.NO_CENTROID)
     columns["flags"][~inside] = int(Flag.INCOMPLETE)
     return Sources(columns, _measures(columns, ready, seeing, 1.0, stars), segmentation)
@@ -302,8 +299,8 @@ def _first_seeing(ready: Ready, settings: SourceSettings) -> float:
             weight=ready.weight[rows],
             flags=ready.flags[rows],
         )
-        first = replace(settings, threshold_sigma=_FIRST_SIGMA, deblend_contrast=1.0, filter_fwhm=1.0)
-        objects, segments, *_ = _extract(part, _FIRST_FILTER_PX * FWHM_SIGMA, first, clean=False)
+        first = replace(_search(settings), threshold_sigma=_FIRST_SIGMA, contrast=1.0, filter_fwhm=1.0)
+        objects, segments, *_ = extract(part, _FIRST_FILTER_PX * FWHM_SIGMA, replace(first, clean=False))
         good = (objects["flag"] == 0) & (objects["b"] > 0.6 * objects["a"])
         number = np.flatnonzero(good)
         number = number[np.argsort(-objects["cflux"][number], kind="stable")][:_BRIGHTEST]
@@ -324,6 +321,16 @@ def _first_seeing(ready: Ready, settings: SourceSettings) -> float:
     return typical_width(np.concatenate(widths) if widths else np.empty(0))
 
 
+def _search(settings: SourceSettings) -> Search:
+    return Search(
+        settings.threshold_sigma,
+        settings.minimum_area_px,
+        settings.filter_fwhm,
+        settings.deblend_levels,
+        settings.deblend_contrast,
+    )
+
+
 def _guessed(ready: Ready, fwhm_px: float) -> Measuring:
     return Measuring(max(fwhm_px / FWHM_SIGMA, 0.5), fallback_adu2=ready.noise_adu**2)
 
@@ -336,82 +343,6 @@ def _clean_widths(field: Field, place: Doubles, names: npt.NDArray[np.int32], ho
     width = _width(raw, how)
     result: Doubles = width[clean & np.isfinite(width)]
     return result
-
-
-def _extract(
-    ready: Ready, fwhm_px: float, settings: SourceSettings, clean: bool = True
-) -> tuple[Array, npt.NDArray[np.int32], float, Doubles]:
-    """Objects and segmentation map of sep; how the filtered noise compares with that of white noise;
-
-    and of each object by how many pixels it grows where the threshold falls by a factor e.
-    """
-    weights = _filter(settings.filter_fwhm * fwhm_px / FWHM_SIGMA)
-    smooth = blurred(ready.image, ready.weight, ready.flags, weights, ready.noise_adu**-2)
-    white = float(weights[0] ** 2 + 2 * np.sum(weights[1:].astype(np.float64) ** 2))
-    measured = scatter(smooth, ready.flags)
-    # Without any scatter the noise is what the weights say.
-    ratio = measured / white if measured > 0 else 1.0
-    threshold = settings.threshold_sigma * white * ratio
-    sample = np.count_nonzero(smooth[::3, ::3] > threshold)
-    if clean and 9 * sample > _MANY_PIXELS:
-        objects, segments = _sep(smooth, threshold, settings, clean=False)
-        clean = len(objects) <= _MOST_CLEANED
-        if not clean:
-            return objects, segments, ratio, _edges(smooth, segments, threshold, len(objects))
-    objects, segments = _sep(smooth, threshold, settings, clean)
-    return objects, segments, ratio, _edges(smooth, segments, threshold, len(objects))
-
-
-def _edges(smooth: Floats, segments: npt.NDArray[np.int32], threshold: float, objects: int) -> Doubles:
-    near = segments[(segments > 0) & (smooth < _EDGE * threshold)]
-    result: Doubles = np.bincount(near, minlength=objects + 1)[1:] / np.log(_EDGE)
-    return result
-
-
-def _filter(sigma_px: float) -> Floats:
-    """The middle of a normalised Gaussian and what follows it on one side."""
-    if sigma_px < 0.2:
-        return np.ones(1, np.float32)
-    places = np.arange(int(np.ceil(3 * sigma_px)) + 1)
-    weights = np.exp(-0.5 * (places / sigma_px) ** 2)
-    result: Floats = (weights / (weights[0] + 2 * weights[1:].sum())).astype(np.float32)
-    return result
-
-
-def _sep(
-    smooth: Floats, threshold: float, settings: SourceSettings, clean: bool
-) -> tuple[Array, npt.NDArray[np.int32]]:
-    import sep
-
-    held, parts, contrast = max(_HELD_PIXELS, smooth.size // 16), _HELD_OBJECTS, settings.deblend_contrast
-    while True:
-        sep.set_extract_pixstack(held)
-        sep.set_sub_object_limit(parts)
-        try:
-            objects, segments = sep.extract(
-                smooth,
-                threshold,
-                minarea=settings.minimum_area_px,
-                filter_kernel=None,
-                deblend_nthresh=settings.deblend_levels,
-                deblend_cont=contrast,
-                clean=clean,
-                segmentation_map=True,
-            )
-        except Exception as problem:
-            text = str(problem)
-            if "pixel buffer" in text and held < 2 * smooth.size:
-                held *= 4
-            elif "deblend" in text and parts < _MOST_OBJECTS:
-                parts *= 8
-            elif "deblend" in text and contrast < 1:
-                contrast = 1.0
-            else:
-                raise BadPixels(f"sep cannot extract sources: {text}") from problem
-            continue
-        if contrast != settings.deblend_contrast:
-            objects["flag"] |= _OVERFLOW
-        return objects, segments
 
 
 def _places(
@@ -600,7 +531,7 @@ def _flags(raw: Mapping[str, Doubles]) -> npt.NDArray[np.int32]:
 
 def _extraction_flags(objects: Array) -> npt.NDArray[np.int32]:
     flags = np.zeros(len(objects), np.int32)
-    for bit, flag in ((_MERGED, Flag.BLENDED), (_TRUNCATED, Flag.EDGE), (_OVERFLOW, Flag.NOT_DEBLENDED)):
+    for bit, flag in ((MERGED, Flag.BLENDED), (TRUNCATED, Flag.EDGE), (OVERFLOW, Flag.NOT_DEBLENDED)):
         flags[(objects["flag"] & bit) != 0] |= int(flag)
     return flags
 
@@ -615,6 +546,7 @@ def _measures(
     def middle(name: str) -> float:
         return float(np.nanmedian(columns[name][chosen])) if some else float("nan")
 
+    low, high = _densities(columns["x_px"], columns["y_px"], ready.image.shape)
     return {
         "sources": float(len(columns["flags"])),
         "stars": float(some),
@@ -624,4 +556,17 @@ def _measures(
         "sky_adu": ready.level_adu,
         "sky_noise_adu": ready.noise_adu,
         "noise_ratio": ratio,
+        "density_low": low,
+        "density_high": high,
     }
+
+
+def _densities(x: Doubles, y: Doubles, shape: tuple[int, ...]) -> tuple[float, float]:
+    """The least and the largest number of sources in a cell over the mean; nan with too few for two cells a side."""
+    cells = min(_MOST_CELLS, int(np.sqrt(len(x) / _IN_A_CELL)))
+    if cells < 2:
+        return float("nan"), float("nan")
+    edges = [np.linspace(-0.5, length - 0.5, cells + 1) for length in shape]
+    number, *_ = np.histogram2d(y, x, edges)
+    mean = float(np.mean(number))
+    return (float(number.min()) / mean, float(number.max()) / mean) if mean else (float("nan"), float("nan"))

@@ -28,7 +28,7 @@ from ..errors import (
     UsageError,
     worst,
 )
-from ..kind import REFCAT, Kind, kind_named
+from ..kind import REFCAT, Kind, kind_named, named
 from ..parallel import run_forked
 from ..store import store_of
 from ..workspace import Workspace
@@ -215,7 +215,8 @@ def _refuse_circle(kind: Kind, kinds: Sequence[Kind], path: list[str], done: set
     if kind.name in done:
         return
     for need in kind.needs:
-        for name in need.kinds:
+        # What only a person names is there already.
+        for name in need.kinds if need.select != named() else ():
             if name != REFCAT and not name.startswith("raw_"):
                 _refuse_circle(kind_named(kinds, name), kinds, [*path, kind.name], done)
     done.add(kind.name)

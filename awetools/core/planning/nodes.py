@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..catalogues.refinput import RefcatInput
 from ..errors import AweError, NoMatch
 from ..indexing.stock import Item, Place, Stock
-from ..kind import REFCAT, SAME_PRODUCT, Kind, Need, kind_named
+from ..kind import REFCAT, SAME_PRODUCT, Kind, Need, kind_named, named
 from ..meta import VARYING
 from ..params import Resolved
 from ..record import canonical
@@ -349,7 +349,7 @@ def distances(kinds: Sequence[Kind], targets: Iterable[Kind]) -> dict[str, int]:
 
 
 def _needed(kind: Kind) -> Iterable[str]:
-    names = (name for need in kind.needs for name in need.kinds)
+    names = (name for need in kind.needs if need.select != named() for name in need.kinds)
     return (name for name in names if name != REFCAT and not name.startswith("raw_"))
 
 

@@ -68,6 +68,7 @@ def _order(
             waits[role in optional].append(ids[id(one)])
         elif one.item is not None:
             inputs.append(one.item.address)
+    inputs += [str(one.watched) for one in node.setting.catalogues.values()]
     seconds, memory_mb = expected.of(node)
     return Order(
         id=ids[id(node)],

@@ -488,7 +488,8 @@ def _named(
             wanted = " or ".join(need.kinds)
             raise WrongKind(f"{product.path}: is {product.kind}, but --{need.role} needs {wanted}")
         kind = kind_named(kinds, product.kind)
-        differs = mismatch(kind, meta, product.meta)
+        # What only a person can name is not a calibration: the recipe says what it must agree in.
+        differs = "" if need.select == named() else mismatch(kind, meta, product.meta)
         if not differs:
             said = nearest_words(stores_heard(product.path, stores))
             outside = _outside_validity(product, said.validities.get(product.key), meta)
@@ -497,7 +498,7 @@ def _named(
             )
             if outside and nights_away > wish.nearest_nights:
                 notes.append(f"{need.role}: {product.path} was named, although it {outside}")
-            question = question_of(kind, meta) if wish.chosen else None
+            question = question_of(kind, meta) if wish.chosen and need.select != named() else None
             flags = _accepted_flags(product, said, wish.accept_flags)
             return Input(need.role, product, product.meta, question, flags, nights_away)
         wrong.append(f"{product.path}: {differs}")

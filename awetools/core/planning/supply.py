@@ -126,7 +126,8 @@ class Supplier:
             elif need.select == holding():
                 found = self._that_holds(need, node) or "there is none of it"
             elif need.select == named():
-                found = "it is used only where it is named"
+                # That nobody named one is nothing to be told of.
+                found = ""
             else:
                 found = reason or self._choice(need, meta, span, unusable)
             if isinstance(found, Filled):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ APART = 0.6
 MANY_POINTS = 200
 # Letters of a legend that fit in an inch, and those that a mark takes.
 LETTERS_AN_INCH, MARK_LETTERS, LEGEND_COLUMNS = 13, 7, 4
+TITLE_LETTERS_AN_INCH = 10.5
 STEPS = [1, 2, 5, 10]
 # On a side of a PNG.
 MOST_PIXELS = 30_000
@@ -174,7 +176,9 @@ def _fill(figure: Any, plot: Plot) -> None:
             axes.tick_params(labelbottom=False)
             axes.set_xlabel("")
     if plot.title:
-        figure.suptitle(plain(plot.title), x=0.012, ha="left")
+        letters = int(figure.get_figwidth() * TITLE_LETTERS_AN_INCH)
+        lines = (wrap(line, letters) for line in plot.title.split("\n"))
+        figure.suptitle(plain("\n".join("\n".join(one) for one in lines)), x=0.012, ha="left")
     if handles:
         # Across the page under all panels: it hides no point.
         figure.legend(

@@ -40,6 +40,8 @@ from .detector import (
 from .figure import Plot, logged
 from .residuals import MARK as RESIDUALS
 from .residuals import astrometry
+from .solutions import NEEDED as OF_FRAMES
+from .solutions import frames
 
 # What files differ in, in the order in which a legend says it.
 TOLD = ("detector", "filter", "night", "temperature_set_c", "exposure")
@@ -97,6 +99,7 @@ TABLES = {
     "linearity": linearity,
     "amplifiers": by_amplifier,
     "astrometry": astrometry,
+    "frames": frames,
 }
 IMAGES = {
     "profile": profile,
@@ -165,6 +168,8 @@ def _fitting(source: Source, kinds: Sequence[Kind]) -> str:
             return "photon-transfer"
         if has_column(table, RESIDUALS):
             return "astrometry"
+        if all(has_column(table, name) for name in OF_FRAMES):
+            return "frames"
         return "amplifiers" if has_column(table, "AMP") else "measures"
     if loaded == "MASK":
         return "mask"

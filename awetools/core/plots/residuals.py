@@ -194,12 +194,12 @@ def _scatter_panel(stars: _Stars, limit: float) -> Panel:
         curves.append(Curve("clipped", clipped[:, 0], clipped[:, 1], "left-out"))
     rms = np.sqrt(np.square(used).mean(axis=0))
     beyond = int((np.abs(stars.residual).max(axis=1) > limit).sum())
+    said = f", {beyond} beyond the frame" if beyond else ""
     return Panel(
         f"{AXES[0][0]} (arcsec)",
         f"{AXES[1][0]} (arcsec)",
-        f"rms {_shown(rms[0])}, {_shown(rms[1])} arcsec\nmean {_shown(mean[0])}, {_shown(mean[1])}",
+        f"rms {_pair(rms, rms)} arcsec\nmean {_pair(mean, rms)}{said}",
         curves,
-        note=f"{beyond} beyond the frame" if beyond else "",
         marks=(0.0,),
         levels=(0.0,),
         x_limits=(-limit, limit),
@@ -208,8 +208,11 @@ def _scatter_panel(stars: _Stars, limit: float) -> Panel:
     )
 
 
-def _shown(value: float) -> str:
-    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
+def _pair(values: Doubles, rms: Doubles) -> str:
+    """The numbers of the two axes, to two digits of their rms."""
+    least = float(np.min(rms))
+    digits = max(0, 1 - math.floor(math.log10(least))) if least > 0 else 2
+    return ", ".join(f"{one:.{min(digits, 9)}f}" for one in values).replace("-", "\N{MINUS SIGN}")
 
 
 def _ellipse(mean: Doubles, covariance: Doubles, times: float, label: str) -> Curve:
@@ -245,7 +248,7 @@ def _against(
     for _, axis in AXES:
         curves += _bins(at[stars.used], stars, axis)
     beyond = int((np.abs(stars.residual[known]).max(axis=1) > limit).sum())
-    note = f"{beyond} stars beyond the frame" if beyond else ""
+    note = f"{beyond} star{'s' if beyond > 1 else ''} beyond the frame" if beyond else ""
     return Panel(
         label, AXIS_LABEL, "", curves, note=note, levels=(0.0,), x_limits=limits, y_limits=(-limit, limit)
     )

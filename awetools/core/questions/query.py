@@ -9,12 +9,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import UsageError
-from ..expressions.expression import And, IsNull, Node, Not, Or, condition, names, parse_words, walk
+from ..catalogues.refinput import content_at, named_catalogue
+from ..errors import UnknownName, UsageError
+from ..expressions.expression import (
+    And,
+    Compare,
+    IsNull,
+    Literal,
+    Name,
+    Node,
+    Not,
+    Or,
+    condition,
+    names,
+    parse_words,
+    walk,
+)
 from ..expressions.sqlexpression import to_sql
 from ..files import parse_address
 from ..indexing.index import META_COLUMNS, QUERY_COLUMNS
-from ..kind import SAME_PRODUCT, Kind
+from ..kind import REFCAT, SAME_PRODUCT, Kind
 from ..meta import FIELDS, FRAME_TYPES
 from ..quality import COMMON_MEASURES, measure_names
 from ..store import Store
@@ -201,6 +215,7 @@ def _order(text: str) -> tuple[str, str]:
 def _wheres(question: Question, seen: Sequence[PathsSql]) -> list[_Where]:
     """What the objects of each store must meet."""
     asked = [] if question.condition is None else _conjuncts(condition(question.condition))
+    asked = [_of_catalogue(one, seen[0]) for one in asked]
     linked = [one for one in asked if any(map(seen[0].leads, names(one)))]
     plain = [one for one in asked if one not in linked]
     wheres = []
@@ -215,6 +230,22 @@ def _wheres(question: Question, seen: Sequence[PathsSql]) -> list[_Where]:
             where = _all_of([where, *(_where(one, paths) for one in linked)])
         wheres.append(where)
     return wheres
+
+
+def _of_catalogue(node: Node, paths: PathsSql) -> Node:
+    """A comparison of a reference catalogue with its name or directory, as one of its content; else as it is."""
+    if not (isinstance(node, Compare) and isinstance(node.left, Name) and isinstance(node.right, Literal)):
+        return node
+    path, text = paths.path(node.left.name), node.right.value
+    if path.field is not None or path.end != (REFCAT,) or not isinstance(text, str):
+        return node
+    place = named_catalogue(text, paths.stores)
+    content = content_at(place) if place else None
+    if content is None:
+        raise UnknownName(
+            f"{node.left.name} = {text}: there is no such reference catalogue", hint="awe-refcat list"
+        )
+    return Compare(node.operator, Name(f"{node.left.name}.content"), Literal(content))
 
 
 def _kind(kind: str) -> _Where:

@@ -91,11 +91,12 @@ def _tried(
         frames, table, catalogue, degree, start.apart_arcsec, detectors, exposures, clip_sigma, hold_out
     )
     state = first_state(problem, start.model)
-    alone = lonely(frames, table, matched(problem, state.model, match_arcsec))
+    stars = matched(problem, state.model, match_arcsec)
+    alone = lonely(frames, table, stars)
     if alone:
         return alone
-    fit = fitted(problem, state, match_arcsec)
-    bad = lonely(frames, table, fit.stars) or misfits(frames, table, exposures, fit, seen.doubt)
+    fit = fitted(problem, state, stars, match_arcsec)
+    bad = lonely(frames, table, fit.stars) or misfits(frames, table, exposures, fit, seen)
     if bad:
         return bad
     if reference is not None and not (fit.stars.known >= 0).any():
@@ -111,7 +112,7 @@ def _bad_at_start(
     frames: Sequence[Frame], seen: Evidence, start: Start, exposures: Places, most_arcsec: float
 ) -> dict[int, str]:
     """Frames that belong to no other where they say they are, and one whose coordinate system is off the mosaic."""
-    bad = strangers(frames, seen)
+    bad = strangers(seen)
     if len(frames) in bad:
         raise _no_reference(int(seen.matched[-1]), int(seen.expected[-1]))
     if bad:

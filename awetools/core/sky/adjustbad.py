@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,10 +110,10 @@ def _expected(
     return expected, (where.astype(np.int64), which.astype(np.int64))
 
 
-def strangers(frames: Sequence[Frame], seen: Evidence) -> dict[int, str]:
+def strangers(seen: Evidence) -> dict[int, str]:
     """Frames that have next to none of the stars that others have there; of those in one field the worst.
 
-    The number of frames stands for the reference.
+    The number behind the last frame stands for the reference.
     """
     judged = seen.expected >= LEAST_EXPECTED
     part = np.where(judged, seen.matched / np.maximum(seen.expected, 1), np.inf)
@@ -121,22 +121,26 @@ def strangers(frames: Sequence[Frame], seen: Evidence) -> dict[int, str]:
         return {}
     usual = float(np.median(part[judged]))
     found: dict[int, str] = {}
-    taken: set[int] = set()
-    where, which = seen.fields
-    order = np.argsort(which, kind="stable")
-    bounds = np.searchsorted(which[order], np.arange(len(part) + 1))
-    for k in np.argsort(part, kind="stable").tolist():
-        if not part[k] < STRANGE * usual:
-            break
-        cells = set(where[order[bounds[k] : bounds[k + 1]]].tolist())
-        if cells & taken:
-            continue
-        taken |= cells
+    order = np.argsort(part, kind="stable")
+    for k in _apart(seen, order[part[order] < STRANGE * usual].tolist()):
         found[k] = (
             f"{seen.matched[k]:.0f} of its sources are where others have theirs,"
             f" of {seen.expected[k]:.0f} that could be"
         )
     return found
+
+
+def _apart(seen: Evidence, frames: Iterable[int]) -> Iterator[int]:
+    """Of frames those that lie in no field of one before them."""
+    where, which = seen.fields
+    order = np.argsort(which, kind="stable")
+    bounds = np.searchsorted(which[order], np.arange(len(seen.matched) + 1))
+    taken: set[int] = set()
+    for k in frames:
+        cells = set(where[order[bounds[k] : bounds[k + 1]]].tolist())
+        if not cells & taken:
+            taken |= cells
+            yield k
 
 
 def wrong_one(worst: int, amount: Doubles, exposure: Places, doubt: Doubles) -> int:
@@ -157,9 +161,9 @@ def lonely(frames: Sequence[Frame], table: Table, stars: Stars) -> dict[int, str
 
 
 def misfits(
-    frames: Sequence[Frame], table: Table, exposure: Places, fit: Fit, doubt: Doubles
+    frames: Sequence[Frame], table: Table, exposure: Places, fit: Fit, seen: Evidence
 ) -> dict[int, str]:
-    """The frames that fit worst, if they are bad, one of an exposure: with them gone others may be good."""
+    """The frame that fits worst, if it is bad, and like ones in other fields: with it gone others may be good."""
     square, _ = scatter(fit.given, fit.used)
     frame, used = table.frame[fit.stars.source], fit.used
     size = len(frames)
@@ -174,15 +178,7 @@ def misfits(
     said = "residuals of {0:.3g} arcsec rms, of all frames " + f"{typical:.3g}"
     if rms.max() <= least:
         amount, least, said = clipped, BAD_CLIPPED, "{0:.0%} of its stars in common do not fit"
-    found: dict[int, str] = {}
-    seen: set[int] = set()
-    top = float(amount.max())
-    for worst in np.argsort(-amount, kind="stable").tolist():
-        if amount[worst] <= max(least, AS_BAD * top):
-            break
-        if int(exposure[worst]) in seen:
-            continue
-        seen.add(int(exposure[worst]))
-        blamed = wrong_one(worst, amount, exposure, doubt)
-        found[blamed] = said.format(amount[blamed])
-    return found
+    order = np.argsort(-amount, kind="stable")
+    bad = order[amount[order] > max(least, AS_BAD * float(amount.max()))].tolist()
+    blamed = [wrong_one(one, amount, exposure, seen.doubt) for one in _apart(seen, bad)]
+    return {one: said.format(amount[one]) for one in blamed}

@@ -23,8 +23,9 @@ LEAST_COMMON = 6
 # A detector has so many sources for each term of its polynomial, or higher terms stay as they were.
 SOURCES_A_TERM = 3
 ROUNDS, STEPS = 6, 2
+CLIPPINGS = 4
 # A step that moves sources by less than this part of their errors is the last.
-SETTLED = 0.005
+SETTLED = 0.01
 LEAST_RADIUS_ARCSEC = 0.3
 RADIUS_SIGMA = 8.0
 FIRST_SCATTER_ARCSEC = 0.05
@@ -126,23 +127,22 @@ def first_state(problem: Problem, model: Mosaic) -> State:
     return State(model, scatter, FIRST_SCATTER_ARCSEC**2 if len(problem.catalogue.place) else 0.0)
 
 
-def fitted(problem: Problem, state: State, radius_arcsec: float) -> Fit:
-    """The fit without the stars that are held out; stars are matched again as it gets better."""
-    stars, settled, radius = None, False, radius_arcsec
+def fitted(problem: Problem, state: State, stars: Stars, radius_arcsec: float) -> Fit:
+    """The fit without the stars that are held out, from those first matched; they are matched again as it gets on."""
+    radius = radius_arcsec
+    # Else what the frames are off by at first would be clipped.
+    state = _learnt(
+        problem, state, stars, equations_of(problem, state, stars), np.ones(len(stars.source), np.bool_)
+    )
     for _ in range(ROUNDS):
-        now = matched(problem, state.model, radius)
-        if stars is not None and settled and _same(now, stars):
-            break
-        if stars is None:
-            # Else what the frames are off by at first would be clipped.
-            given = equations_of(problem, state, now)
-            state = _learnt(problem, state, now, given, np.ones(len(now.source), np.bool_))
-        stars = now
         state, used, given, settled = improved(problem, state, stars, stars.held)
+        fit = Fit(state, stars, given, used, radius)
         sigma = 1 / np.sqrt(given.weight) if len(given.weight) else np.array([math.inf])
         radius = min(radius, max(LEAST_RADIUS_ARCSEC, RADIUS_SIGMA * float(np.median(sigma))))
-    assert stars is not None
-    return Fit(state, stars, given, used, radius)
+        stars = matched(problem, state.model, radius)
+        if settled and _same(stars, fit.stars):
+            break
+    return fit
 
 
 def refitted(problem: Problem, fit: Fit) -> Fit:
@@ -176,11 +176,11 @@ def matched(problem: Problem, model: Mosaic, radius_arcsec: float) -> Stars:
 
 
 def _same(one: Stars, other: Stars) -> bool:
-    return (
-        np.array_equal(one.source, other.source)
-        and np.array_equal(one.star, other.star)
-        and np.array_equal(one.known, other.known)
-    )
+    """Whether the same sources are the same stars, however these are numbered."""
+    if not np.array_equal(one.source, other.source):
+        return False
+    first, second = (np.unique(s.star, return_index=True)[1][s.star] for s in (one, other))
+    return np.array_equal(first, second) and np.array_equal(one.known[one.star], other.known[other.star])
 
 
 def equations_of(problem: Problem, state: State, stars: Stars) -> Equations:
@@ -272,12 +272,9 @@ def scatter(given: Equations, used: Mask) -> tuple[Doubles, Doubles]:
 
 def improved(problem: Problem, state: State, stars: Stars, held: Mask) -> tuple[State, Mask, Equations, bool]:
     """A state that fits better without stars held out, sources not clipped, the equations; whether it is settled."""
-    used = np.ones(len(stars.source), np.bool_)
     given = equations_of(problem, state, stars)
     for _ in range(STEPS):
-        for _ in range(2):
-            square, left = scatter(given, used)
-            used = square <= problem.clip_sigma**2 * np.maximum(left, LEAST_FREE) / given.weight
+        used = _unclipped(problem, given)
         fit = used & ~held[stars.star]
         free = _free(state.model, given, fit)
         weighed = replace(given, weight=given.weight * fit, anchor=np.where(held, 0.0, given.anchor))
@@ -291,6 +288,17 @@ def improved(problem: Problem, state: State, stars: Stars, held: Mask) -> tuple[
         if settled:
             break
     return state, used, given, settled
+
+
+def _unclipped(problem: Problem, given: Equations) -> Mask:
+    """Which sources are near enough to the others of their stars: the same for the same state."""
+    used = np.ones(len(given.star), np.bool_)
+    for _ in range(CLIPPINGS):
+        square, left = scatter(given, used)
+        before, used = used, square <= problem.clip_sigma**2 * np.maximum(left, LEAST_FREE) / given.weight
+        if np.array_equal(before, used):
+            break
+    return used
 
 
 def _free(model: Mosaic, given: Equations, fit: Mask) -> tuple[Mask, Mask]:

@@ -137,7 +137,8 @@ def triangles(points: Points, neighbours: int, both_ends: bool = False) -> Trian
     corners[:, :, 0] = np.arange(number)[:, None]
     corners[:, :, 1:] = near[:, two]
     flat = np.sort(corners.reshape(-1, 3), axis=1)
-    keys = np.unique((flat[:, 0] * number + flat[:, 1]) * number + flat[:, 2])
+    keys = np.sort((flat[:, 0] * number + flat[:, 1]) * number + flat[:, 2])
+    keys = keys[np.r_[True, np.diff(keys) > 0]]
     flat = np.stack([keys // (number * number), keys // number % number, keys % number], axis=1)
     return _standing(points, flat, both_ends)
 

@@ -14,6 +14,7 @@ from .match import (
     Maps,
     Places,
     Points,
+    Triangles,
     apart,
     as_points,
     counts_of,
@@ -33,8 +34,10 @@ LOG10_CHANCE = -6.0
 LOG10_CHOICES = 1.0
 # A pattern, and the map it makes, takes up three stars.
 TAKEN = 3
-LEAST_STARS = 4
+LEAST_STARS, LEAST_LIST = 4, 500
 MOST_REFERENCE = 40_000
+# Reference stars are fewer than that where they would make more triangles, or more pairs of triangles of like shape.
+MOST_TRIANGLES, MOST_PAIRS = 600_000, 1_000_000
 SCORED_STARS = 80
 MOST_CANDIDATES = 12
 # A map that shears more than this is no image of the sky.
@@ -111,6 +114,14 @@ class Search:
     maps: int = 0
     best: Found | None = None
     words: list[str] = field(default_factory=list)
+    patterns: dict[tuple[int, int, bytes], Triangles] = field(default_factory=dict)
+
+    def triangles(self, w: Points, neighbours: int) -> Triangles:
+        """The triangles of reference stars; both parities want the same ones."""
+        key = len(w), neighbours, w[:: max(1, len(w) // 100)].tobytes()
+        if key not in self.patterns:
+            self.patterns = {key: triangles(w, neighbours, both_ends=True)}
+        return self.patterns[key]
 
 
 def to_plane(ra: Doubles, dec: Doubles, frame: Doubles) -> Points:
@@ -154,9 +165,18 @@ def _lists(view: Field, level: Level) -> tuple[Points, Points]:
         z, w = z[spread_order(z, cell)], w[spread_order(w, cell)]
     z = z[: level.stars]
     number = level.ratio * len(z) * max(1.0, _box(w) / view.area)
-    w = w[: min(max(math.ceil(number), 8), MOST_REFERENCE)]
+    w = w[: min(max(math.ceil(number), 8), _most_reference(level, len(z)))]
     tiny = 1.5 * view.scale
     return z[apart(z, tiny)], w[apart(w, tiny)]
+
+
+def _most_reference(level: Level, stars: int) -> int:
+    """So many reference stars at most, for the time that it takes."""
+    # Some are two stars' triangles and some are too thin: two of three are left; shapes fill an area of 0.35.
+    each = level.neighbours * (level.neighbours - 1) / 3
+    alike = math.pi * level.tolerance**2 / 0.35
+    by_pairs = MOST_PAIRS / (alike * each * each * max(1, stars))
+    return max(LEAST_LIST, int(min(MOST_REFERENCE, MOST_TRIANGLES / each, by_pairs)))
 
 
 def _at_level(
@@ -168,7 +188,7 @@ def _at_level(
         z,
         triangles(z, neighbours),
         w,
-        triangles(w, neighbours, both_ends=True),
+        search.triangles(w, neighbours),
         level.tolerance,
         bounds,
     )
@@ -232,6 +252,7 @@ def _settled(
     """A suggested map refined by what it brings together, and how likely chance does as well."""
     current = (factor, 0j, offset)
     least = 1.2 * view.scale
+    everywhere, w = w, w[np.abs(w - offset) <= 1.5 * abs(factor) * float(np.abs(z).max()) + 20 * radius]
     for _ in range(8):
         a, b, c = current
         i, j = matched(a * z + b * z.conj() + c, w, radius)
@@ -252,29 +273,28 @@ def _settled(
     a, b, c = current
     if not bounds.allow(Maps(np.array([a]), np.array([c])))[0] or abs(b) > MOST_SHEAR * abs(a):
         return None
-    return _judged(view, z, w, current, radius, search)
+    return _judged(view, z, w, everywhere, current, radius, search)
 
 
 def _judged(
     view: Field,
     z: Points,
     w: Points,
+    everywhere: Points,
     current: tuple[complex, complex, complex],
     radius: float,
     search: Search,
 ) -> Found | None:
+    """w: stars near the image, of all that there are everywhere."""
     a, b, c = current
     placed = a * z + b * z.conj() + c
     # What lies outside the catalogue says nothing.
-    inside = (
-        (placed.real >= w.real.min() - radius)
-        & (placed.real <= w.real.max() + radius)
-        & (placed.imag >= w.imag.min() - radius)
-        & (placed.imag <= w.imag.max() + radius)
-    )
+    x, y = everywhere.real, everywhere.imag
+    inside = (placed.real >= x.min() - radius) & (placed.real <= x.max() + radius)
+    inside &= (placed.imag >= y.min() - radius) & (placed.imag <= y.max() + radius)
     placed = placed[inside]
     i, _ = matched(placed, w, radius)
-    expected = chance_matches(placed, w, radius, len(w) / _box(w))
+    expected = chance_matches(placed, w, radius, len(everywhere) / _box(everywhere))
     tries = math.log10(max(search.maps, 1)) + LOG10_CHOICES
     chance = log10_tail(len(i) - TAKEN, expected) + tries
     return Found(view, current, radius, len(i), len(placed), chance)

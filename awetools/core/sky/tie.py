@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 from ..errors import AweError, NoSolution
 from .adjustframe import Frame
 from .adjustsources import rests_on
-from .local import Columns, LocalSettings, shape_of, starts_of
+from .local import Columns, shape_of
+from .localstart import LocalSettings, starts_of
 from .match import Places, pairs_within
-from .mosaic import rotation
 from .odds import log10_tail
 from .polynomial import Doubles
 from .solve import Guess, Reference, Solution, solve
@@ -29,15 +30,16 @@ LEAST_COMMON = 6
 NEIGHBOURS = 12
 # Sources of several frames within so much are one star.
 ONE_STAR_ARCSEC = 1.5
-# Brightest stars that take part in the vote for a shift, its radius, how few votes will do, and how sure it must be.
+# Brightest stars that take part in the vote for a shift, its radii, how few votes will do, and how sure it must be.
 VOTERS, VOTED = 100, 300
-VOTE_ARCSEC = 1.5
+VOTES_ARCSEC = (0.5, 1.5)
 LEAST_VOTES = LEAST_STARS
 LOG10_CHANCE = -6.0
 # A scale is changed about the middle of what is no wider.
 WIDEST_RAD = 0.2
 # What the others of an exposure or detector taught leaves so much to be wrong.
 TAUGHT_ARCSEC = 60.0
+TAUGHT_BY = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,12 @@ class Tied:
 
 @dataclass(eq=False)
 class _Piece:
-    """A frame on its way: its start, its coordinate system now, its sources on the sky, what changed."""
+    """A frame on its way: its coordinate system now, its middle at the start and now, its sources on the sky."""
 
     frame: Frame
     wcs: Wcs
     order: Places
+    start: Doubles
     middle: Doubles
     radius: float
     group: int = -1
@@ -90,23 +93,20 @@ def tied(
     """
     pieces = [_piece(one) for one in frames]
     known = frozenset(good)
-    group = -1
-    for one in pieces:
-        if one.frame.name in known:
-            group = 0
-            _keep(one, one.wcs, group, Change(np.eye(3), 1 + 0j, 0))
     bounds = _Bounds(position_arcsec, turn_deg, scale_fraction)
-    if group == 0:
-        _grown(pieces, group, bounds)
+    spins: dict[str, deque[complex]] = defaultdict(lambda: deque(maxlen=TAUGHT_BY))
+    first = [one for one in pieces if one.frame.name in known]
+    group = 0
     while True:
-        waiting = [one for one in pieces if one.group < 0 and len(one.order)]
-        if not waiting:
-            break
-        group += 1
-        first = max(waiting, key=lambda one: len(one.order))
-        _keep(first, first.wcs, group, Change(np.eye(3), 1 + 0j, 0))
-        _grown(pieces, group, bounds)
-    return _made(pieces, known)
+        if not first:
+            waiting = [one for one in pieces if one.group < 0 and len(one.order)]
+            if not waiting:
+                return _made(pieces, known)
+            first = [max(waiting, key=lambda one: len(one.order))]
+        for one in first:
+            _keep(one, one.wcs, group, Change(np.eye(3), 1 + 0j, 0))
+        _grown(pieces, group, bounds, spins)
+        first, group = [], group + 1
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,20 @@ class _Bounds:
     position_arcsec: float
     turn_deg: float
     scale_fraction: float
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """What those tied before say: of a group the frames of each exposure; turns and scales by detector."""
+
+    of_exposure: dict[str, list[_Piece]]
+    spins: dict[str, deque[complex]]
+
+    def add(self, one: _Piece) -> None:
+        """Learn from a frame that is tied."""
+        self.of_exposure[one.frame.exposure].append(one)
+        if one.change is not None and one.change.stars >= LEAST_COMMON:
+            self.spins[one.frame.detector].append(one.change.spin)
 
 
 def _piece(frame: Frame) -> _Piece:
@@ -127,7 +141,7 @@ def _piece(frame: Frame) -> _Piece:
     radius = 0.5 * math.hypot(nx, ny) * frame.wcs.pixel_scale_arcsec / ARCSEC_PER_RAD
     if not np.isfinite(middle).all():
         order = order[:0]
-    return _Piece(frame, frame.wcs, order, middle, radius)
+    return _Piece(frame, frame.wcs, order, middle, middle, radius)
 
 
 def _keep(one: _Piece, wcs: Wcs, group: int, change: Change) -> None:
@@ -141,38 +155,36 @@ def _keep(one: _Piece, wcs: Wcs, group: int, change: Change) -> None:
     one.middle = wcs.vectors(0.5 * (1 + nx), 0.5 * (1 + ny)).reshape(3)
 
 
-def _grown(pieces: Sequence[_Piece], group: int, bounds: _Bounds) -> None:
-    """Tie to a group all that can be, the nearest first."""
+def _grown(pieces: Sequence[_Piece], group: int, bounds: _Bounds, spins: dict[str, deque[complex]]) -> None:
+    """Tie to a group all that can be, the nearest first; what could not be again when the group has grown."""
     middle = np.stack([one.middle for one in pieces])
     radius = np.array([one.radius for one in pieces])
     margin = bounds.position_arcsec / ARCSEC_PER_RAD
     inside = np.array([one.group == group for one in pieces])
     open_ = np.array([one.group < 0 and len(one.order) > 0 for one in pieces])
+    taught = _Taught(defaultdict(list), spins)
     # How near, in units of where two frames touch, the nearest of the group is.
     near = np.full(len(pieces), np.inf)
     for k in np.flatnonzero(inside).tolist():
         near = np.minimum(near, _apart(middle, radius, k, margin))
-    tried: dict[int, int] = {}
+        taught.add(pieces[k])
+    tried = np.zeros(len(pieces))
     while True:
         size = int(inside.sum())
-        able = [k for k in np.flatnonzero(open_ & (near < 1)).tolist() if _news(tried.get(k, 0), size)]
-        if not able:
+        able = open_ & (near < 1) & (size >= np.minimum(1.25 * tried, tried + NEIGHBOURS))
+        if not able.any():
             return
-        k = min(able, key=lambda one: float(near[one]))
+        k = int(np.argmin(np.where(able, near, np.inf)))
         among = np.flatnonzero(inside)
         apart = np.linalg.norm(middle[among] - middle[k], axis=1) / (radius[among] + radius[k] + margin)
         chosen = among[np.argsort(apart, kind="stable")[:NEIGHBOURS]]
-        tried[k] = size
-        if not _tie(pieces[k], [pieces[i] for i in chosen], pieces, group, bounds):
+        tried[k] = max(size, 1)
+        if not _tie(pieces[k], [pieces[i] for i in chosen], taught, group, bounds):
             continue
         inside[k], open_[k] = True, False
         middle[k] = pieces[k].middle
         near = np.minimum(near, _apart(middle, radius, k, margin))
-
-
-def _news(before: int, now: int) -> bool:
-    """Whether a group has grown enough to try again: not after every frame, or many would be tried for ever."""
-    return now >= min(1.25 * before, before + NEIGHBOURS)
+        taught.add(pieces[k])
 
 
 def _apart(middle: Doubles, radius: Doubles, k: int, margin: float) -> Doubles:
@@ -182,13 +194,11 @@ def _apart(middle: Doubles, radius: Doubles, k: int, margin: float) -> Doubles:
 # One frame
 
 
-def _tie(
-    one: _Piece, around: Sequence[_Piece], pieces: Sequence[_Piece], group: int, bounds: _Bounds
-) -> bool:
+def _tie(one: _Piece, around: Sequence[_Piece], taught: _Taught, group: int, bounds: _Bounds) -> bool:
     """Tie a frame to others, if that is possible."""
     reference, magnitude = _stars(around)
     said = ""
-    for start, position, spin in _starts(one, pieces, group, bounds):
+    for start, position, spin in _starts(one, taught, bounds):
         change = None
         try:
             change = _by_pattern(one, start, reference, magnitude, position, bounds)
@@ -227,15 +237,9 @@ def _magnitudes(one: _Piece) -> Doubles:
     return np.asarray(np.nan_to_num(made - np.nanmedian(made), nan=99.0), np.float64)
 
 
-def _starts(
-    one: _Piece, pieces: Sequence[_Piece], group: int, bounds: _Bounds
-) -> Iterator[tuple[Wcs, float, bool]]:
+def _starts(one: _Piece, taught: _Taught, bounds: _Bounds) -> Iterator[tuple[Wcs, float, bool]]:
     """Where a frame may be, how far off that is, and whether its turn and scale are known: the surest first."""
-    mates = [
-        other
-        for other in pieces
-        if other.group == group and other.change is not None and other.frame.exposure == one.frame.exposure
-    ]
+    mates = taught.of_exposure.get(one.frame.exposure)
     if mates:
         best = max(mates, key=lambda other: other.change.stars if other.change else 0)
         assert best.change is not None
@@ -244,13 +248,7 @@ def _starts(
             min(TAUGHT_ARCSEC, bounds.position_arcsec),
             best.change.stars >= LEAST_COMMON,
         )
-    alike = [
-        other.change.spin
-        for other in pieces
-        if other.frame.detector == one.frame.detector
-        and other.change is not None
-        and other.change.stars >= LEAST_COMMON
-    ]
+    alike = taught.spins.get(one.frame.detector)
     if alike:
         spin = complex(np.median(np.real(alike)), np.median(np.imag(alike)))
         start = changed(one.frame.wcs, one.frame.shape, Change(np.eye(3), spin, 0))
@@ -299,19 +297,18 @@ def _by_shift(
     shifts = shifts[np.isfinite(shifts) & (np.abs(shifts) <= position)]
     if len(shifts) < LEAST_VOTES:
         return None
-    i, j = pairs_within(shifts, shifts, VOTE_ARCSEC)
-    votes = np.bincount(i, minlength=len(shifts))
-    best = int(np.argmax(votes))
-    tries = (position / VOTE_ARCSEC) ** 2
-    expected = len(shifts) / tries
-    if (
-        votes[best] < LEAST_VOTES
-        or log10_tail(int(votes[best]) - 1, expected) + math.log10(max(len(shifts), 1)) > LOG10_CHANCE
-    ):
-        return None
-    shift = complex(shifts[j[i == best]].mean())
-    pairs = pairs_within(here + shift, there, 2 * VOTE_ARCSEC)
-    return change_of(start, one.frame.shape, x[pairs[0]], y[pairs[0]], reference[pairs[1]], False)
+    for radius in VOTES_ARCSEC:
+        i, j = pairs_within(shifts, shifts, radius)
+        votes = np.bincount(i, minlength=len(shifts))
+        best = int(np.argmax(votes))
+        # The vote that is counted from is no chance; any of them may be.
+        chance = log10_tail(int(votes[best]) - 1, len(shifts) * (radius / position) ** 2)
+        if votes[best] < LEAST_VOTES or chance + math.log10(len(shifts) * len(VOTES_ARCSEC)) > LOG10_CHANCE:
+            continue
+        shift = complex(shifts[j[i == best]].mean())
+        pairs = pairs_within(here + shift, there, 2 * radius)
+        return change_of(start, one.frame.shape, x[pairs[0]], y[pairs[0]], reference[pairs[1]], False)
+    return None
 
 
 def _whole(one: _Piece, wcs: Wcs, stars: int) -> Change:
@@ -358,31 +355,27 @@ def _alone(one: _Piece, frames: int) -> str:
 
 
 def _in_the_mean(pieces: Sequence[_Piece]) -> list[Wcs]:
-    """The coordinate systems of a group, turned and scaled as a whole to where their starts were in the mean."""
-    before, now, ratio = [], [], []
-    for one in pieces:
-        ny, nx = one.frame.shape
-        x, y = np.array([1.0, nx, nx, 1.0]), np.array([1.0, 1.0, ny, ny])
-        before.append(one.frame.wcs.vectors(x, y))
-        now.append(one.wcs.vectors(x, y))
-        ratio.append(abs(one.change.spin) if one.change else 1.0)
-    there, here = np.concatenate(before), np.concatenate(now)
-    middle = here.mean(axis=0)
-    middle /= np.linalg.norm(middle)
-    scale = math.exp(-float(np.mean(np.log(ratio))))
-    if np.linalg.norm(here - middle, axis=1).max() > WIDEST_RAD:
-        scale = 1.0
+    """The coordinate systems of a group, moved, turned and scaled as a whole to what their starts were in the mean."""
+    before = np.stack([one.start for one in pieces])
+    now = np.stack([one.middle for one in pieces])
+    middle = _unit(now.mean(axis=0))
+    spins = np.array([one.change.spin for one in pieces if one.change])
+    spin = complex(np.exp(-np.log(spins).mean()))
+    if np.linalg.norm(now - middle, axis=1).max() > WIDEST_RAD:
+        spin /= abs(spin)
     frame = np.stack(local_axes(*angles(*(np.asarray(one) for one in middle))))
-    plane = plane_of(frame, here) * scale
-    # Where `here` would be seen, after the scale, in a frame that is turned to fit.
-    turned = rotation(plane, there)
-    made = []
-    for one in pieces:
-        centre = plane_of(frame, one.middle[None, :])[0] * scale
-        to = centre.real * frame[0] + centre.imag * frame[1] + frame[2]
-        change = Change(turned.T @ frame @ turn_of(one.middle, to / np.linalg.norm(to)), 1 + 0j, 0)
-        made.append(changed(one.wcs, one.frame.shape, change, scale))
-    return made
+    plane = plane_of(frame, now) * spin
+    there = frame[2] + plane.real[:, None] * frame[0] + plane.imag[:, None] * frame[1]
+    there /= np.linalg.norm(there, axis=1, keepdims=True)
+    back = turn_of(_unit(there.mean(axis=0)), _unit(before.mean(axis=0)))
+    return [
+        changed(one.wcs, one.frame.shape, Change(back @ turn_of(one.middle, to), spin, 0))
+        for one, to in zip(pieces, there, strict=True)
+    ]
+
+
+def _unit(vector: Doubles) -> Doubles:
+    return np.asarray(vector / np.linalg.norm(vector), np.float64)
 
 
 # Of source tables

@@ -66,7 +66,7 @@ def turn_of(one: Doubles, other: Doubles) -> Doubles:
     return np.asarray(np.eye(3) + cross + cross @ cross / (1 + float(one @ other)), np.float64)
 
 
-def changed(wcs: Wcs, shape: tuple[int, int], change: Change, scale: float = 1.0) -> Wcs:
+def changed(wcs: Wcs, shape: tuple[int, int], change: Change) -> Wcs:
     """A coordinate system after a change: turned and scaled about its middle, then with the sphere."""
     ny, nx = shape
     x, y = (
@@ -75,7 +75,7 @@ def changed(wcs: Wcs, shape: tuple[int, int], change: Change, scale: float = 1.0
     x, y = np.r_[x, 0.5 * (nx + 1)], np.r_[y, 0.5 * (ny + 1)]
     vectors = wcs.vectors(x, y)
     frame = np.stack(local_axes(*angles(*(np.asarray(one) for one in vectors[-1]))))
-    plane = plane_of(frame, vectors) * change.spin * scale
+    plane = plane_of(frame, vectors) * change.spin
     made = frame[2] + plane.real[:, None] * frame[0] + plane.imag[:, None] * frame[1]
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     return wcs_through(DEGREE if wcs.distortion is not None else 3, x, y, made @ change.sphere.T)

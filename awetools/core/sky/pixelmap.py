@@ -1,0 +1,316 @@
+"""Where the pixels of one image are in another: through two coordinate systems, on a coarse grid, interpolated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadValue
+from ..pixels.kernels import kernel
+from .polynomial import Doubles, Pair
+from .wcs import Wcs
+
+Span = tuple[int, int]
+Shape = tuple[int, int]
+Bools = npt.NDArray[np.bool_]
+
+TOLERANCE_PX = 0.001
+# Pixels between the nodes of the first, the coarsest grid, and of the finest.
+STEPS_PX = (128, 4)
+# Nodes beyond the pixels: two for cubics and, there, two for their derivatives.
+MARGIN = 3
+# What a finer grid costs, in points to compute for each cell that there is: nodes and test points.
+FINER = 8
+# How far a cubic through four nodes each way may leave their range, in halves of it.
+OVERSHOOT = 1.5625
+# Computed rows of cells that are kept for the next strip.
+KEPT_BANDS = 4
+
+
+class Grid(NamedTuple):
+    """Nodes every ``step`` pixels; the first one is MARGIN steps before pixel ``origin`` (row, column).
+
+    x, y, area: at the nodes. Cells: live, those that may be on the image; exact, those of
+    them that are not interpolated; void, others where interpolation might lead onto the image.
+    """
+
+    step: int
+    origin: tuple[int, int]
+    x: Doubles
+    y: Doubles
+    area: Doubles
+    live: Bools
+    exact: Bools
+    void: Bools
+
+
+@dataclass(frozen=True, eq=False)
+class PixelMap:
+    """Places of a grid's pixels in an image, 0-based; see `pixel_map`.
+
+    ``shape`` (rows, columns) of the grid; ``window``: the rows and columns outside of which
+    nothing is on the image; ``error_px``: the largest distance between an interpolated and
+    a computed place, at the middles of all cells on the image; ``computed``: the part of
+    the window that is not interpolated.
+    """
+
+    shape: Shape
+    window: tuple[Span, Span]
+    error_px: float
+    computed: float
+    output: Wcs
+    input: Wcs
+    grid: Grid
+
+    @property
+    def step_px(self) -> int:
+        """Pixels between the nodes."""
+        return self.grid.step
+
+    def at(self, rows: Span, columns: Span) -> Pair:
+        """x and y of the middles of pixels; nan where there is no place. Columns are within the window."""
+        return self._planes(rows, columns, 0.0, (0, 1))
+
+    def corners(self, rows: Span, columns: Span) -> Pair:
+        """x and y of the lower left corners, one row and one column more."""
+        return self._planes((rows[0], rows[1] + 1), (columns[0], columns[1] + 1), -0.5, (0, 1))
+
+    def areas(self, rows: Span, columns: Span) -> Doubles:
+        """The area of pixels of the grid in pixels of the image."""
+        return self._planes(rows, columns, 0.0, (2,))[0]
+
+    def _planes(self, rows: Span, columns: Span, shift: float, which: tuple[int, ...]) -> tuple[Doubles, ...]:
+        grid = self.grid
+        if not grid.exact.size:
+            shape = rows[1] - rows[0], columns[1] - columns[0]
+            return tuple(np.full(shape, np.nan) for _ in which)
+        nodes = grid.x, grid.y, grid.area
+        down, along = _stretch(grid, 0, rows, shift), _stretch(grid, 1, columns, shift)
+        made = tuple(interpolate(nodes[one], down, along) for one in which)
+        for band in np.unique(down.cells):
+            ys = np.flatnonzero(down.cells == band)[:, None]
+            void = np.flatnonzero(grid.void[band][along.cells])[None, :]
+            xs = np.flatnonzero(grid.exact[band][along.cells])
+            for plane in made if void.size else ():
+                plane[ys, void] = np.nan
+            if not xs.size:
+                continue
+            number = np.searchsorted(np.flatnonzero(grid.exact[band]), along.cells[xs])
+            for plane, own in zip(made, _band(self, int(band), shift, which), strict=True):
+                plane[ys, xs[None, :]] = own[number[None, :], down.pixels[ys], along.pixels[xs][None, :]]
+        return made
+
+
+class Stretch(NamedTuple):
+    """Positions along one axis: their cells, their pixels within these, and their places there (0 to 1)."""
+
+    cells: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.int64]
+    t: Doubles
+
+
+def _stretch(grid: Grid, axis: int, span: Span, shift: float) -> Stretch:
+    """Positions of a span of pixels; a corner beyond the last cell belongs to that one."""
+    pixels = np.arange(span[0], span[1]) - grid.origin[axis]
+    cells = np.clip(pixels // grid.step, 0, grid.exact.shape[axis] - 1)
+    inner = pixels - cells * grid.step
+    return Stretch(cells, inner, (inner + shift) / grid.step)
+
+
+def pixel_map(
+    output: Wcs, input_: Wcs, output_shape: Shape, input_shape: Shape, tolerance_px: float = TOLERANCE_PX
+) -> PixelMap:
+    """The places of a grid's pixels (output) in an image (input); shapes are (rows, columns).
+
+    Places are computed on a coarse grid and interpolated by cubics both ways. In the middle
+    of each cell that may be on the image the error is measured; the grid is made finer, and
+    confined to the image, until few cells have an error above ``tolerance_px``. Those few,
+    and cells that are partly without places (the edge of a projection), are computed pixel
+    by pixel. So poles and RA 0 are no special places, and the cost is that of the pixels.
+    BadValue for a tolerance that is not above 0 and for shapes without pixels.
+    """
+    if not tolerance_px > 0:
+        raise BadValue(f"the tolerance of a pixel map is above 0, not {tolerance_px}")
+    if min(*output_shape, *input_shape) < 1:
+        raise BadValue(f"a pixel map from {output_shape} to {input_shape} pixels")
+    step = _first_step(output_shape)
+    window: tuple[Span, Span] = (0, output_shape[0]), (0, output_shape[1])
+    while True:
+        grid, error = _grid(output, input_, window, step, input_shape, tolerance_px)
+        window = _window(grid, output_shape)
+        few = grid.exact.sum() * step**2 <= FINER * grid.live.sum()
+        if few or step // 2 < STEPS_PX[1]:
+            break
+        step //= 2
+    size = (window[0][1] - window[0][0]) * (window[1][1] - window[1][0])
+    computed = min(1.0, float(grid.exact.sum()) * step**2 / size) if size else 0.0
+    return PixelMap(output_shape, window, error, computed, output, input_, grid)
+
+
+def _first_step(shape: Shape) -> int:
+    step = STEPS_PX[0]
+    while step > STEPS_PX[1] and 2 * step > min(shape):
+        step //= 2
+    return step
+
+
+def _places(output: Wcs, input_: Wcs, x: Doubles, y: Doubles) -> Pair:
+    """0-based places of 0-based pixels."""
+    found_x, found_y = input_.to_pixel(*output.to_sky(x + 1, y + 1))
+    return found_x - 1, found_y - 1
+
+
+def _grid(
+    output: Wcs, input_: Wcs, window: tuple[Span, Span], step: int, input_shape: Shape, tolerance_px: float
+) -> tuple[Grid, float]:
+    """The grid of one step over a window, and the largest error of its interpolated cells."""
+    origin = window[0][0], window[1][0]
+    counts = [-(-(end - begin) // step) for begin, end in window]
+    # A cell needs the two nodes around it, and two beyond on each side for areas.
+    ys, xs = (o + step * np.arange(-MARGIN, n + 1 + MARGIN, dtype=np.float64) for o, n in zip(origin, counts, strict=True))
+    x, y = _places(output, input_, *np.meshgrid(xs, ys))
+    half = 0.5 * step
+    middle = _places(output, input_, *np.meshgrid(xs[MARGIN:-MARGIN - 1] + half, ys[MARGIN:-MARGIN - 1] + half))
+    with np.errstate(invalid="ignore", over="ignore"):
+        area = _areas(x, y, step)
+        live = _live(x, y, middle, input_shape)
+        at_middle = [_middles(one) for one in (x, y)]
+        error = np.hypot(at_middle[0] - middle[0], at_middle[1] - middle[1])
+        known = np.isfinite(_middles(area))
+        exact = live & ~((error <= tolerance_px) & known)
+        void = ~live & _reached(x, y, input_shape)
+    used = error[live & ~exact]
+    # The outermost nodes were there for the areas of the next ones.
+    inner = slice(2, -2)
+    made = Grid(step, origin, *(np.ascontiguousarray(one[inner, inner]) for one in (x, y, area)), live, exact, void)
+    return made, float(used.max()) if used.size else 0.0
+
+
+def _areas(x: Doubles, y: Doubles, step: int) -> Doubles:
+    """Areas at the nodes, by differences of the fourth order; nan at the outer two."""
+
+    def slope(plane: Doubles, axis: int) -> Doubles:
+        v = np.moveaxis(plane, axis, 0)
+        made = np.full(v.shape, np.nan)
+        made[2:-2] = (8 * (v[3:-1] - v[1:-3]) - (v[4:] - v[:-4])) / (12 * step)
+        return np.moveaxis(made, 0, axis)
+
+    return np.asarray(np.abs(slope(x, 1) * slope(y, 0) - slope(x, 0) * slope(y, 1)), np.float64)
+
+
+def _middles(nodes: Doubles) -> Doubles:
+    """What the cubics give in the middle of each cell."""
+    inner = nodes[MARGIN - 1 : len(nodes) - MARGIN + 1, MARGIN - 1 : nodes.shape[1] - MARGIN + 1]
+    for _ in range(2):
+        inner = ((inner[1:-2] + inner[2:-1]) * 9 - (inner[:-3] + inner[3:])).T / 16
+    return np.asarray(inner, np.float64)
+
+
+def _live(x: Doubles, y: Doubles, middle: Pair, input_shape: Shape) -> Bools:
+    """Cells that may have pixels on the image: their corners and middle, and as far again around them.
+
+    Where some of these have no place the cell counts if another may be on the image, or a
+    neighbour counts: the edge of a projection is then within it.
+    """
+    live = np.ones(middle[0].shape, np.bool_)
+    missing = np.zeros(middle[0].shape, np.bool_)
+    for plane, centre, length in ((x, middle[0], input_shape[1]), (y, middle[1], input_shape[0])):
+        inner = plane[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        points = [inner[:-1, :-1], inner[:-1, 1:], inner[1:, :-1], inner[1:, 1:], centre]
+        least, most = np.fmin.reduce(points), np.fmax.reduce(points)
+        reach = 0.5 * (most - least) + 1
+        live &= (most + reach >= -0.5) & (least - reach < length - 0.5)
+        missing |= ~np.isfinite(points).all(axis=0)
+    wide = np.pad(live, 1)
+    beside = wide[:-2] | wide[1:-1] | wide[2:]
+    beside = beside[:, :-2] | beside[:, 1:-1] | beside[:, 2:]
+    return np.asarray(live | (missing & beside), np.bool_)
+
+
+def _reached(x: Doubles, y: Doubles, input_shape: Shape) -> Bools:
+    """Cells whose cubics might have values on the image."""
+    reached = np.ones((len(x) - 2 * MARGIN - 1, x.shape[1] - 2 * MARGIN - 1), np.bool_)
+    for plane, length in ((x, input_shape[1]), (y, input_shape[0])):
+        nodes = np.lib.stride_tricks.sliding_window_view(plane[2:-2, 2:-2], (4, 4))
+        least, most = nodes.min(axis=(2, 3)), nodes.max(axis=(2, 3))
+        middle, half = 0.5 * (least + most), 0.5 * OVERSHOOT * (most - least)
+        reached &= (middle + half >= -1) & (middle - half < length)
+    return reached
+
+
+def _window(grid: Grid, shape: Shape) -> tuple[Span, Span]:
+    spans: list[Span] = []
+    for axis in (0, 1):
+        found = np.flatnonzero(grid.live.any(axis=1 - axis))
+        if not len(found):
+            return (0, 0), (0, 0)
+        begin = grid.origin[axis] + int(found[0]) * grid.step
+        end = grid.origin[axis] + (int(found[-1]) + 1) * grid.step
+        spans.append((begin, min(end, shape[axis])))
+    return spans[0], spans[1]
+
+
+# Pixels
+
+
+def interpolate(nodes: Doubles, down: Stretch, along: Stretch) -> Doubles:
+    """Values at positions, by cubics through the four nodes around them, along y and then along x.
+
+    Node i + 1 is at the beginning of cell i. The kernel and its numpy twin give the same
+    bits, whatever other positions are asked for with them.
+    """
+    weights = _cubic(down.t)
+    compiled = kernel("resample")
+    if compiled is not None and len(along.cells):
+        first = int(along.cells[0])
+        starts = np.searchsorted(along.cells, np.arange(first, int(along.cells[-1]) + 2))
+        out = np.empty((len(down.cells), len(along.cells)))
+        line = np.empty(nodes.shape[1])
+        compiled.places(nodes, down.cells, weights, starts, along.t, first, line, out)
+        return out
+    with np.errstate(invalid="ignore", over="ignore"):
+        rows = [nodes[down.cells + k] * weights[:, k : k + 1] for k in range(4)]
+        line = rows[0] + rows[1] + rows[2] + rows[3]
+        a, b, c, d = (line[:, k : line.shape[1] - 3 + k] for k in range(4))
+        third = (d - a + 3.0 * (b - c)) / 6.0
+        second = (a + c) * 0.5 - b
+        first_order = (c - a) * 0.5 - third
+        terms = [one[:, along.cells] for one in (third, second, first_order, b)]
+        return ((terms[0] * along.t + terms[1]) * along.t + terms[2]) * along.t + terms[3]
+
+
+def _cubic(t: Doubles) -> Doubles:
+    """Weights of nodes at -1, 0, 1 and 2 for places t."""
+    before, after, far = t + 1, t - 1, t - 2
+    columns = [-t * after * far / 6, before * after * far / 2, -before * t * far / 2, before * t * after / 6]
+    return np.ascontiguousarray(np.stack(columns, axis=1))
+
+
+@lru_cache(maxsize=KEPT_BANDS)
+def _band(of: PixelMap, band: int, shift: float, which: tuple[int, ...]) -> tuple[Doubles, ...]:
+    """Planes (cells, step + 1, step + 1) of the exact cells of a row of cells, computed.
+
+    Always whole, so that a strip of the grid has the bits that all of it would have; one
+    pixel more than a cell has, for corners.
+    """
+    grid = of.grid
+    cells = np.flatnonzero(grid.exact[band])
+    inner = np.arange(grid.step + 1, dtype=np.float64) + shift
+    x = (grid.origin[1] + cells * grid.step)[:, None, None] + inner[None, None, :]
+    y = np.broadcast_to((grid.origin[0] + band * grid.step) + inner[None, :, None], (len(cells), len(inner), 1))
+    x, y = np.broadcast_arrays(x, y)
+    if which == (2,):
+        return (_exact_areas(of, x, y),)
+    return _places(of.output, of.input, x, y)
+
+
+def _exact_areas(of: PixelMap, x: Doubles, y: Doubles) -> Doubles:
+    right, left = (_places(of.output, of.input, x + shift, y) for shift in (0.5, -0.5))
+    above, below = (_places(of.output, of.input, x, y + shift) for shift in (0.5, -0.5))
+    dx, dy = (one - other for one, other in zip(right, left, strict=True))
+    ex, ey = (one - other for one, other in zip(above, below, strict=True))
+    return np.asarray(np.abs(dx * ey - ex * dy), np.float64)

@@ -134,6 +134,7 @@ def headers_of(store: Path, work: Path) -> None:
     }
     for path in (store / "astrom").rglob("*.fits"):
         header = fits.getheader(path)
+        del header["NAXIS"]
         name = f"{begun[header['DATE-OBS'][:19]]}_{header['DETECTOR']}.head"
         (work / name).write_text(header.tostring(sep="\n") + "\n")
 

@@ -161,7 +161,7 @@ def test_texts_give_the_same_numbers_again(run: InProcess) -> None:
         found = Table.read(line)
         assert len(found) == len(own)
         for name in own.names:
-            values = np.ma.filled(np.ma.asarray(found[name], float), np.nan)
+            values: np.ndarray = np.ma.filled(np.ma.asarray(found[name], float), np.nan)
             assert np.array_equal(
                 values.astype(own[name].dtype), own[name], equal_nan=own[name].dtype.kind == "f"
             )
@@ -249,7 +249,7 @@ def test_lists_on_the_sky_have_their_ellipses_and_are_references_for_scamp() -> 
     del columns["A_ARCSEC"]
     assert list(region_lines(columns, {}, None, False, "x"))[-1].startswith("point(10.0000000,-5.0000000)")
     found, units = ldac_columns(columns)
-    assert (found["X_WORLD"], found["Y_WORLD"], units["X_WORLD"]) == (10, -5, "deg")
+    assert (found["X_WORLD"][0], found["Y_WORLD"][0]) == (10, -5) and units["X_WORLD"] == "deg"
     assert (found["ERRA_WORLD"][0], found["ERRB_WORLD"][0]) == pytest.approx((1e-5, 5e-6))
     assert found["ERRTHETA_WORLD"][0] == 0 and found["MAG_AUTO"][0] == 0
 

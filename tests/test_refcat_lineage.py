@@ -179,3 +179,22 @@ def test_publishing_leaves_the_catalogue(
     shutil.rmtree(here.root)
     assert state_of(run, above) == "deleted"
     assert run("verify", upper.root).code in (0, 4)
+
+
+def test_a_catalogue_that_is_judged_bad_serves_no_more(solved: str, sky_night: Path, run: InProcess) -> None:
+    source = run("query", "sources").lines[0]
+    assert run("lineage", "--invalidate", "--reason", "a test", "truth").code == 0
+    named = run("astrom", "--refcat", "truth", source)
+    assert named.code == 5 and "judged bad" in named.err
+    alone = run("astrom", source)
+    assert alone.code == 5 and "every reference catalogue is judged bad: truth" in alone.err
+    run("refcat", "import", "-q", "deep", sky_night / "truth" / "catalog.fits", "--epoch", "2024.2")
+    assert run("astrom", "-q", source).code == 0
+    (bad,) = [
+        one
+        for one in map(json.loads, run("why", "--json", "--role", "refcat", source).lines)
+        if one["verdict"] == "unfit"
+    ]
+    assert (Path(bad["path"]).name, bad["reason"]) == ("truth", "judged bad")
+    assert run("lineage", "--invalidate", "--undo", "--reason", "a test", "truth").code == 0
+    assert run("astrom", "-u", "--no-gastrom", "--refcat", "truth", source).lines == [solved]

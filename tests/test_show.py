@@ -94,7 +94,8 @@ def test_the_colour_is_that_of_the_first_flag() -> None:
     ],
 )
 def test_the_bar_has_a_round_length(most: float, value: float, text: str) -> None:
-    assert round_length(most) == (pytest.approx(value), text)
+    length, said = round_length(most)
+    assert length == pytest.approx(value) and said == text
 
 
 def test_a_box_stays_inside_the_image() -> None:
@@ -179,7 +180,9 @@ def test_reference_stars_are_crosses_around_the_stars(run: InProcess) -> None:
 def irregular(path: Path) -> np.ndarray:
     """A field whose stars lie in no pattern, with a header that is 20 pixels off; their places (n, 2), FITS pixels."""
     rng = np.random.default_rng(4)
-    star = np.column_stack([rng.uniform(12, SHAPE[1] - 12, 30), rng.uniform(12, SHAPE[0] - 12, 30)])
+    star: np.ndarray = np.column_stack(
+        [rng.uniform(12, SHAPE[1] - 12, 30), rng.uniform(12, SHAPE[0] - 12, 30)]
+    )
     away = np.hypot(*(star[:, None] - star).transpose(2, 0, 1)) + 99 * np.eye(30)
     star = star[(away > 10).all(axis=0)]
     y, x = np.mgrid[1 : SHAPE[0] + 1, 1 : SHAPE[1] + 1]

@@ -60,7 +60,7 @@ PLACES = [(30.0 + 40 * i + 0.3 * j, 25.0 + 37 * j - 0.2 * i) for i in range(5) f
 def made(image: Array, params: SourcesParams | None = None, **meta: Any) -> Result:
     weight = np.full(image.shape, NOISE**-2, np.float32)
     frame = Frame(image, weight, np.zeros(image.shape, np.int16), {**META, **meta})
-    return make_sources(frame, params or SourcesParams())
+    return make_sources(frame, params=params or SourcesParams())
 
 
 def table_of(result: Result) -> dict[str, Array]:
@@ -174,7 +174,7 @@ def test_saturated_and_masked_sources_say_so_and_an_empty_frame_has_none() -> No
     for (x, y), bit in zip(PLACES[:2], (Bit.SATURATED, Bit.COSMIC), strict=True):
         mask[round(y) - 1, round(x) - 1] = bit
     frame = Frame(image, np.where(mask == 0, np.float32(NOISE**-2), np.float32(0)), mask, META)
-    result = make_sources(frame, SourcesParams())
+    result = make_sources(frame, params=SourcesParams())
     table = table_of(result)
     row, away = nearest(table, *np.array(PLACES[:3]).T)
     assert np.all(away < 1)
@@ -191,7 +191,7 @@ def test_a_frame_without_a_usable_pixel_is_refused() -> None:
     image = star_field(PLACES)
     frame = Frame(image, np.zeros(image.shape, np.float32), None, META)
     with pytest.raises(BadPixels, match="none of"):
-        make_sources(frame, SourcesParams())
+        make_sources(frame, params=SourcesParams())
 
 
 def test_the_manual_names_every_flag() -> None:
@@ -363,9 +363,9 @@ def framed(image: Array, **meta: Any) -> Frame:
 
 def test_found_on_one_image_and_measured_on_another() -> None:
     deep, faint = framed(star_field(PLACES)), framed(star_field(PLACES, 60.0, seed=2))
-    alone = table_of(make_sources(faint, SourcesParams(seeing_px=FWHM)))
-    table = table_of(make_sources(faint, SourcesParams(), deep))
-    there = table_of(make_sources(deep, SourcesParams()))
+    alone = table_of(make_sources(faint, params=SourcesParams(seeing_px=FWHM)))
+    table = table_of(make_sources(faint, deep, params=SourcesParams()))
+    there = table_of(make_sources(deep, params=SourcesParams()))
     assert len(alone["NUMBER"]) < len(table["NUMBER"]) == len(PLACES)
     for name in ("X_PX", "Y_PX", "A_PX", "THETA_DEG", "AREA_PX"):
         assert np.array_equal(table[name], there[name]), name
@@ -384,8 +384,8 @@ def test_another_pixel_grid_is_refused(image: Array, wcs: dict[str, Any] | None,
     measured = framed(star_field(PLACES), wcs=WCS_CARDS)
     other = framed(image, wcs=wcs and {**WCS_CARDS, **wcs})
     with pytest.raises(Mixture, match=message):
-        make_sources(measured, SourcesParams(), other)
-    make_sources(measured, SourcesParams(), framed(star_field(PLACES), wcs=WCS_CARDS))
+        make_sources(measured, other, params=SourcesParams())
+    make_sources(measured, framed(star_field(PLACES), wcs=WCS_CARDS), params=SourcesParams())
 
 
 @pytest.mark.parametrize("form", ["pixels", "sky"])
@@ -397,7 +397,7 @@ def test_fluxes_at_given_positions(form: str) -> None:
     places = (x, y) if form == "pixels" else read_wcs(WCS_CARDS).to_sky(x, y)
     columns = {"NUMBER": np.arange(100, 100 + len(x)), **dict(zip(names, places, strict=True))}
     result = make_sources(
-        framed(star_field(PLACES), wcs=WCS_CARDS), SourcesParams(), positions=ProductTable(columns)
+        framed(star_field(PLACES), wcs=WCS_CARDS), positions=ProductTable(columns), params=SourcesParams()
     )
     table = table_of(result)
     assert np.array_equal(table["NUMBER"], columns["NUMBER"])
@@ -413,7 +413,8 @@ def test_given_positions_may_move_to_the_light() -> None:
     off = ProductTable({"X_PX": x + 0.4, "Y_PX": y - 0.3})
     frame = framed(star_field(PLACES))
     fixed, moved = (
-        table_of(make_sources(frame, SourcesParams(recentre_sigma=one), positions=off)) for one in (0, 1.0)
+        table_of(make_sources(frame, positions=off, params=SourcesParams(recentre_sigma=one)))
+        for one in (0, 1.0)
     )
     assert np.array_equal(fixed["X_WIN_PX"], x + 0.4)
     assert np.median(np.hypot(moved["X_WIN_PX"] - x, moved["Y_WIN_PX"] - y)) < 0.05
@@ -423,11 +424,11 @@ def test_positions_that_cannot_be_used_are_refused() -> None:
     frame = framed(star_field(PLACES))
     sky = ProductTable({"RA_DEG": np.array([150.0]), "DEC_DEG": np.array([2.0])})
     with pytest.raises(BadHeader, match="no WCS"):
-        make_sources(frame, SourcesParams(), positions=sky)
+        make_sources(frame, positions=sky, params=SourcesParams())
     with pytest.raises(BadValue, match="neither RA_DEG"):
-        make_sources(frame, SourcesParams(), positions=ProductTable({"A": np.ones(1)}))
+        make_sources(frame, positions=ProductTable({"A": np.ones(1)}), params=SourcesParams())
     with pytest.raises(BadValue, match="found or given"):
-        make_sources(frame, SourcesParams(), frame, sky)
+        make_sources(frame, frame, sky, params=SourcesParams())
 
 
 def test_half_a_dead_frame_and_a_cluster_show_in_the_density() -> None:
@@ -443,7 +444,7 @@ def test_half_a_dead_frame_and_a_cluster_show_in_the_density() -> None:
         for x, y in places.T:
             light[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2] += 300
         frame = framed((SKY + light + random.normal(0, NOISE, light.shape)).astype(np.float32))
-        measures[name] = make_sources(frame, SourcesParams(seeing_px=2.5)).measures
+        measures[name] = make_sources(frame, params=SourcesParams(seeing_px=2.5)).measures
     assert measures["even"]["density_low"] > 0.5 and measures["even"]["density_high"] < 1.6
     assert measures["half"]["density_low"] == 0
     assert measures["cluster"]["density_high"] > 1.8

@@ -152,6 +152,8 @@ def _with_meta(plan: Plan, result: Result) -> Plan:
 def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
     import numpy as np
 
+    from .pixels.spool import Spool
+    from .pixels.spoolstats import count_above_zero, spool_imstat
     from .pixels.stats import imstat
 
     measures = {name: _plain(value) for name, value in result.measures.items()}
@@ -164,14 +166,17 @@ def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
         return measures
     image = next(iter(result.planes.values()))
     weight = result.planes.get("WEIGHT")
-    use = None if weight is None else weight > 0
-    good = image.size if use is None else int(np.count_nonzero(use))
+    if isinstance(image, Spool):
+        use, good = None, image.size if weight is None else count_above_zero(weight)
+    else:
+        use = None if weight is None else weight > 0
+        good = image.size if use is None else int(np.count_nonzero(use))
     if not good:
         raise BadPixels(
             f"{plan.kind.name}: no good pixel is left", hint="look at the inputs with awe-preview"
         )
     measures["good_fraction"] = good / image.size
-    statistics = imstat(image, use)
+    statistics = spool_imstat(image, weight) if isinstance(image, Spool) else imstat(image, use)
     measures.update({f"imstat.{name}": _plain(value) for name, value in statistics.items()})
     return measures
 
@@ -193,6 +198,8 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
     """The planes of a result, as the FITS writer takes them; float planes are checked to be finite."""
     from .fits import Plane
     from .pixels.mask import BIT_NAMES
+    from .pixels.spool import Spool
+    from .pixels.spoolstats import spool_finite
     from .pixels.stats import all_finite
 
     if result.table is not None:
@@ -201,7 +208,8 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
     unit = plan.kind.unit if result.unit is None else result.unit
     planes = []
     for name, data in result.planes.items():
-        if data.dtype.kind == "f" and not all_finite(data):
+        finite = spool_finite if isinstance(data, Spool) else all_finite
+        if data.dtype.kind == "f" and not finite(data):
             raise RuntimeError(f"{plan.kind.name}: the recipe left values in {name} that are not finite")
         cards: list[CardTuple] = []
         if name == "SCI":

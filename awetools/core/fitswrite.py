@@ -19,6 +19,7 @@ from .fitsbytes import ONES, STRIP_BYTES, filled_bytes, folded, ones_sum
 from .fitsdigest import digests
 from .fitsheader import Header, HeaderValue, content_of, format_card, header_bytes, parse_header
 from .fitsvalues import FLIPPED, STORED, swapped, with_sign_flipped, words_sum
+from .pixels.spool import Spool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,11 +36,12 @@ class Plane:
     Images are float32, float64, int16, int32, int64, uint8 or, by zero points, int8, uint16, uint32, uint64;
     table columns also logical and text, with vectors along their further axes. Floats must be finite.
     The first plane may have neither: then the primary unit is empty and the images are extensions.
+    Images and columns may be spools: they are then read in strips.
     """
 
     name: str
-    data: Array | None = None
-    table: Mapping[str, Array] | None = None
+    data: Array | Spool | None = None
+    table: Mapping[str, Array | Spool] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     cards: Sequence[CardTuple] = ()
 
@@ -184,7 +186,7 @@ def _given(cards: Sequence[CardTuple]) -> list[CardTuple]:
 def _image_unit(
     plane: Plane, begin: list[CardTuple], after_axes: list[CardTuple], given: list[CardTuple]
 ) -> _Unit:
-    data = np.asarray(plane.data)
+    data = _held(plane.data)
     if data.ndim != 2:
         raise ValueError(f"the plane {plane.name!r} has {data.ndim} axes, not 2")
     bitpix, zero = _bitpix_and_zero(data, plane.name)
@@ -207,17 +209,22 @@ def _image_unit(
         return (bytes_of(_stored_numbers(data[at : at + step])) for at in range(0, height, step))
 
     def datasum() -> int:
-        total = words_sum(data, bool(zero))
-        return ones_sum(strips()) if total is None else folded(total)
+        parts = [data] if isinstance(data, np.ndarray) else (data[at : at + step] for at in range(0, height, step))
+        totals = [words_sum(part, bool(zero)) for part in parts]
+        return ones_sum(strips()) if None in totals else folded(sum(total or 0 for total in totals))
 
     return _Unit(cards, datasum, strips)
+
+
+def _held(values: object) -> Array | Spool:
+    return values if isinstance(values, Spool) else np.asarray(values)
 
 
 def _name_card(plane: Plane) -> list[CardTuple]:
     return [("EXTNAME", plane.name, "")] if plane.name else []
 
 
-def _bitpix_and_zero(values: Array, name: str) -> tuple[int, int]:
+def _bitpix_and_zero(values: Array | Spool, name: str) -> tuple[int, int]:
     key = values.dtype.str[1:]
     if key not in _BITPIX_AND_ZERO:
         raise TypeError(f"FITS has no type for {name!r} of {values.dtype}")
@@ -259,7 +266,7 @@ class _Field(NamedTuple):
 
 
 def _table_unit(plane: Plane) -> _Unit:
-    columns = {name: np.asarray(values) for name, values in (plane.table or {}).items()}
+    columns = {name: _held(values) for name, values in (plane.table or {}).items()}
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise ValueError(f"the columns of the table {plane.name!r} have lengths {sorted(lengths)}")
@@ -303,9 +310,9 @@ def _field_cards(place: int, name: str, column: _Field, unit: str) -> list[CardT
     return cards
 
 
-def _field(name: str, values: Array) -> _Field:
+def _field(name: str, values: Array | Spool) -> _Field:
     cell = values.shape[1:]
-    if values.dtype.kind in "US":
+    if values.dtype.kind in "US" and isinstance(values, np.ndarray):
         width = max(1, int(np.char.str_len(values).max())) if values.size else 1
         dim = _dim((*cell, width)) if cell else ""
         return _Field(f"{width * prod(cell)}A", dim, 0, f"S{width}", cell, _ascii_texts)

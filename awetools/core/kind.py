@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from .pixels.spool import Spool
+
 # Where the pixels of two frames cannot be combined unless these agree.
 DETECTOR_MATCH = (
     "instrument",
@@ -168,7 +170,7 @@ class LeftOut:
 class Result:
     """What a recipe returns: planes or a table, measures, and what it left out.
 
-    planes: EXTNAME to 2-D array; the first is the primary image. table: column
+    planes: EXTNAME to 2-D array or spool; the first is the primary image. table: column
     to 1-D array. units: column to unit. meta: fields that the recipe knows
     better than its inputs. used: role to a sentence, when a recipe worked
     without an optional input and took a value from elsewhere. unit: that of the
@@ -176,8 +178,8 @@ class Result:
     of the table has besides.
     """
 
-    planes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    table: Mapping[str, np.ndarray] | None = None
+    planes: Mapping[str, np.ndarray | Spool] = field(default_factory=dict)
+    table: Mapping[str, np.ndarray | Spool] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, float | int | None] = field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()

@@ -73,6 +73,7 @@ FIELDS: tuple[Field, ...] = (
         "How many nights away a calibration lies that was used outside its validity; null if all were valid.",
     ),
     Field("zeropoint_mag", "real", "mag", "Magnitude of a source of 1 ADU/s, where it is known; else null."),
+    Field("zeropoint_band", "text", "", "Band of these magnitudes; null where they are relative, or none."),
     Field("slid", "integer", "", "Number of a source list, which no other list has; else null."),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )

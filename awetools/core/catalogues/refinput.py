@@ -10,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AweError, NoMatch, NoSuchFile, Protected, Unavailable, UsageError
+from ..errors import AweError, Flagged, NoMatch, NoSuchFile, Protected, Unavailable, UsageError
 from ..files import Address
+from ..journal import words
 from ..kind import REFCAT
 from ..store import Store
 
@@ -65,18 +66,25 @@ def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -
     """The catalogue that a parameter means for a frame, and why it is that one.
 
     value: a name, the path of a catalogue (with a / in it), or `auto`: the only one there
-    is, else the only one with stars within NEAR_DEG of the frame's pointing. Raises
-    NoMatch if there is none, UsageError if several serve, and as `refstore.find`.
+    is, else the only one with stars within NEAR_DEG of the frame's pointing; none that is
+    judged bad. Raises NoMatch if there is none, UsageError if several serve, Flagged for one
+    that is named and judged bad, and as `refstore.find`.
     """
     from .refstore import find, shelves_of
 
     if "/" in value:
-        return _input(Path(value)), f"the catalogue at {value}"
+        return _unless_bad(_input(Path(value)), stores), f"the catalogue at {value}"
     if value != AUTO:
         if not stores:
             raise NoMatch(f"--refcat {value}: there is no store here", hint="--refcat DIRECTORY/NAME")
-        return _input(find(value, shelves_of(stores))), ""
-    found = all_catalogues(stores)
+        return _unless_bad(_input(find(value, shelves_of(stores))), stores), ""
+    there = all_catalogues(stores)
+    found = [one for one in there if not is_bad(one, stores)]
+    if there and not found:
+        names = ", ".join(one.name for one in there)
+        raise NoMatch(
+            f"every reference catalogue is judged bad: {names}", hint="awe-refcat import has others"
+        )
     if not found:
         raise NoMatch(
             "there is no reference catalogue",
@@ -95,6 +103,19 @@ def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -
             hint="--refcat NAME takes one all the same; awe-refcat import has others",
         )
     raise UsageError(f"several reference catalogues have stars at {where}: {names}", hint="--refcat NAME")
+
+
+def is_bad(one: RefcatInput, stores: Sequence[Store]) -> bool:
+    """Whether a catalogue is judged bad, by the first store that has a word on it."""
+    said = (words(store).verdicts.get(one.content) for store in stores)
+    return next((verdict for verdict in said if verdict), None) == "bad"
+
+
+def _unless_bad(one: RefcatInput, stores: Sequence[Store]) -> RefcatInput:
+    if is_bad(one, stores):
+        hint = f"awe-judge --undo {one.path} --reason TEXT, or another --refcat"
+        raise Flagged(f"{one.path}: the reference catalogue is judged bad", hint=hint)
+    return one
 
 
 def content_at(path: Path) -> str | None:

@@ -80,7 +80,7 @@ class SourcesParams:
 
 
 def make_sources(
-    reduced: Frame, params: SourcesParams, detection: Frame | None = None, positions: Table | None = None
+    reduced: Frame, detection: Frame | None = None, positions: Table | None = None, *, params: SourcesParams
 ) -> Result:
     """Find the sources of one frame and measure them (pixels.sources).
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadHeader, BadValue, NoMatch
+from ..errors import BadHeader, BadValue, NoMatch, NoSolution
 from ..kind import (
     DETECTOR_MATCH,
     REFCAT,
@@ -81,7 +81,7 @@ def make_zeropoint(
     """
     exptime_s = exptime_of(sources.meta)
     if gphot is not None:
-        return _of_common(sources, gphot, exptime_s, params)
+        return _of_common(sources, astrom, gphot, exptime_s, params)
     if refcat is None:
         raise NoMatch(
             "there are no reference magnitudes: no catalogue, and no common solution",
@@ -118,7 +118,7 @@ def make_zeropoint(
         table=_table(columns, magnitudes, star, found, exptime_s),
         units=UNITS,
         measures=_measures(found, magnitudes, sources, exptime_s),
-        meta={"zeropoint_mag": round(found.zeropoint_mag, 6)},
+        meta={"zeropoint_mag": round(found.zeropoint_mag, 6), "wcs": astrom.meta.get("wcs")},
         used={"band": choice.text} | ({"system": choice.note} if choice.note else {}),
     )
 
@@ -216,8 +216,29 @@ def _measures(
         "colour_coefficient_error": found.colour_coefficient_error,
         "colour_reference_mag": found.colour_reference_mag,
         "above_atmosphere_mag": found.above_atmosphere_mag,
+        "aperture_correction_mag": _aperture_correction_mag(sources.columns),
         "depth_mag": depth_mag(sources.columns, found.zeropoint_mag, exptime_s),
     }
+
+
+def _aperture_correction_mag(columns: Mapping[str, np.ndarray]) -> float | None:
+    """Kron less aperture magnitude of the stars, for the first aperture; None where no star tells it."""
+    from ..photometry.zeropoint import aperture_correction
+
+    flux, error = (
+        columns[f"FLUX_APERTURE_{end}"].reshape(len(columns["FLAGS"]), -1) for end in ("ADU", "ERROR_ADU")
+    )
+    try:
+        found = aperture_correction(
+            flux[:, :1],
+            error[:, :1],
+            columns["FLUX_AUTO_ADU"],
+            columns["FLUX_AUTO_ERROR_ADU"],
+            usable=usable(columns) & ((columns["FLAGS"] & SATURATED) == 0),
+        )
+    except NoSolution:
+        return None
+    return float(found.correction_mag[0])
 
 
 def depth_mag(columns: Mapping[str, np.ndarray], zeropoint_mag: float, exptime_s: float) -> float | None:
@@ -235,7 +256,9 @@ def depth_mag(columns: Mapping[str, np.ndarray], zeropoint_mag: float, exptime_s
 DEPTH_SIGMA, FAINT_SIGMA = 5.0, 20.0
 
 
-def _of_common(sources: Table, gphot: Table, exptime_s: float, params: ZeropointParams) -> Result:
+def _of_common(
+    sources: Table, astrom: Table, gphot: Table, exptime_s: float, params: ZeropointParams
+) -> Result:
     import numpy as np
 
     from ..photometry.zeropoint import instrumental
@@ -256,13 +279,14 @@ def _of_common(sources: Table, gphot: Table, exptime_s: float, params: Zeropoint
     measures |= {
         "zeropoint_error_mag": one.error_mag,
         "stars": one.stars,
+        "aperture_correction_mag": _aperture_correction_mag(sources.columns),
         "depth_mag": depth_mag(sources.columns, one.zeropoint_mag, exptime_s),
     }
     return Result(
         table=table,
         units=UNITS,
         measures=measures,
-        meta={"zeropoint_mag": round(one.zeropoint_mag, 6)},
+        meta={"zeropoint_mag": round(one.zeropoint_mag, 6), "wcs": astrom.meta.get("wcs")},
         used={"band": one.band} if one.band else {},
     )
 
@@ -280,6 +304,7 @@ MEASURES = (
     Measure("colour_coefficient_error", "Its standard error, where it was fitted."),
     Measure("colour_reference_mag", "Colour of the stars for which the zero point holds."),
     Measure("above_atmosphere_mag", "Zero point at airmass 0, where the extinction is given."),
+    Measure("aperture_correction_mag", "Kron less aperture magnitude of stars, for the first aperture."),
     Measure("depth_mag", "Magnitude of a faint source that is 5 times its own error."),
 )
 

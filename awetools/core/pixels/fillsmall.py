@@ -61,7 +61,10 @@ def fill_small(
         if plane is not None and plane.shape != data.shape:
             raise Mixture(f"a plane of shape {plane.shape} for an image of {data.shape}")
     made = Filled(
-        np.array(data, np.float32), None if weight is None else weight.copy(), None if mask is None else mask.copy(), 0
+        np.array(data, np.float32),
+        None if weight is None else weight.copy(),
+        None if mask is None else mask.copy(),
+        0,
     )
     good = ~(bad | ~np.isfinite(data))
     wanted = bad if mask is None else bad & (mask & KEPT == 0)
@@ -95,7 +98,9 @@ class _Image(NamedTuple):
 def _values(image: _Image, weight: Floats | None, y: Index, x: Index) -> tuple[Doubles, Doubles]:
     """What is to stand in the pixels, nan where nothing is known; and their neighbours' mean weight."""
     runs = [_runs(image, y, x, *axis) for axis in ((0, 1), (1, 0))]
-    cubics = [_along(image, y, x, run, axis, _CUBIC) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)]
+    cubics = [
+        _along(image, y, x, run, axis, _CUBIC) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)
+    ]
     lines = [_along(image, y, x, run, axis, _LINE) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)]
     value = _mean(lines)
     value = np.where(np.isfinite(cubics).any(axis=0), _mean(cubics), value)
@@ -104,7 +109,9 @@ def _values(image: _Image, weight: Floats | None, y: Index, x: Index) -> tuple[D
     if weight is None:
         return value, np.ones(len(y))
     known = _Image(weight, image.good)
-    neighbours = [_along(known, y, x, run, axis, _LINE) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)]
+    neighbours = [
+        _along(known, y, x, run, axis, _LINE) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)
+    ]
     return value, _mean(neighbours)
 
 
@@ -112,7 +119,10 @@ def _mean(two: list[Doubles]) -> Doubles:
     """The mean of those that are known."""
     known = np.isfinite(two)
     total = np.where(known, two, 0.0).sum(axis=0)
-    return np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
+    mean: Doubles = np.divide(
+        total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0)
+    )
+    return mean
 
 
 def _runs(image: _Image, y: Index, x: Index, down: int, along: int) -> Index:

@@ -53,12 +53,16 @@ STRIP_ROWS = 16
 class Places(Protocol):
     """Where the pixels of a grid are in an image: 0-based pixels, the middle of the first one at (0, 0).
 
-    ``shape`` is that of the grid. ``window`` are the rows and columns of the grid outside
-    of which no pixel is on the image.
+    Outside of the window no pixel is on the image; no other places are asked for.
     """
 
-    shape: tuple[int, int]
-    window: tuple[Span, Span]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+
+    @property
+    def window(self) -> tuple[Span, Span]:
+        """Rows and columns that may be on the image."""
 
     def at(self, rows: Span, columns: Span) -> tuple[Doubles, Doubles]:
         """x and y of the middles of pixels; nan where there is no place."""
@@ -142,8 +146,8 @@ def resample(
     source = _source(image, weight, mask, taps)
     for strip in _strips(down):
         part = _shifted(strip, span[0][0]), _shifted(across, span[1][0])
-        planes = [None if one is None else one[part] for one in made]
-        work = [None if one is None else np.ascontiguousarray(one) for one in planes]
+        planes: list[Any] = [None if one is None else one[part] for one in made]
+        work: list[Any] = [None if one is None else np.ascontiguousarray(one) for one in planes]
         _strip(source, places, strip, across, work, kernel_name, first_row, min_good)
         _finish(places.areas(strip, across), work, scale, conserve == "flux", taps == 0)
         for plane, own in zip(planes, work, strict=True):

@@ -15,7 +15,13 @@ BAD, MARKED = 1, 2
 
 
 def footprints(
-    image: Array, weight: Array | None, mask: Array | None, zero: int, taps: int, padded: Array, near_by: Array
+    image: Array,
+    weight: Array | None,
+    mask: Array | None,
+    zero: int,
+    taps: int,
+    padded: Array,
+    near_by: Array,
 ) -> None:
     """Fill the state of each pixel, padded by rows above and below, and that of the footprint around it.
 
@@ -196,7 +202,13 @@ def overlapped(given: tuple[Any, ...], min_good: float, min_share: float, outsid
         first = [np.maximum(low[use], 0).astype(np.int64) for low in (y0, x0)]
         last = [np.minimum(high[use], n - 1).astype(np.int64) for high, n in ((y1, ny), (x1, nx))]
         found = _mean(
-            given, ([one[use] for one in xs], [one[use] for one in ys]), area[use], first, last, min_good, min_share
+            given,
+            ([one[use] for one in xs], [one[use] for one in ys]),
+            area[use],
+            first,
+            last,
+            min_good,
+            min_share,
         )
         touched = found[4] > 0
         lost = np.where(found[4] < np.float32(min_good) * area[use], np.int16(outside), np.int16(0))
@@ -224,7 +236,8 @@ def _mean(
             y, x = first[0] + j, first[1] + i
             here = np.flatnonzero((y <= last[0]) & (x <= last[1]))
             y, x = y[here], x[here]
-            part = _overlap(*([one[here] for one in axis] for axis in corners), x, y)
+            xs, ys = ([one[here] for one in axis] for axis in corners)
+            part = _overlap(xs, ys, x, y)
             own, value = np.int16(0) if mask is None else mask[y, x], image[y, x].astype(np.float64)
             good = state[y, x] & BAD == 0
             bits[here] |= np.where(part >= np.float32(min_share) * area[here], own, np.int16(0))
@@ -262,7 +275,9 @@ def _below_edge(x1: Array, y1: Array, x2: Array, y2: Array) -> Doubles:
     slope = (y2 - y1) / (x2 - x1)
     ya, yb = y1 + (a - x1) * slope, y1 + (b - x1) * slope
     rise = yb - ya
-    height = np.where(np.abs(rise) > 1e-6, (_integral(yb) - _integral(ya)) / rise, np.clip(0.5 * (ya + yb), 0, 1))
+    height = np.where(
+        np.abs(rise) > 1e-6, (_integral(yb) - _integral(ya)) / rise, np.clip(0.5 * (ya + yb), 0, 1)
+    )
     return np.where(a == b, 0.0, (b - a) * height)
 
 

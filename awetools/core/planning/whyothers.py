@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..catalogues.refinput import AUTO, all_catalogues, far_from
+from ..catalogues.refinput import AUTO, all_catalogues, far_from, is_bad
 from ..errors import AweError
 from ..indexing.stock import Stock
 from ..kind import REFCAT, Kind, Need, holding
@@ -53,6 +53,7 @@ def _catalogues(kind: Kind, need: Need, meta: Mapping[str, Any], workspace: Work
     for one in all_catalogues(workspace.stores):
         if chosen is None or one.content != chosen.content:
             why = far_from(one, meta) if value == AUTO else f"{need.role} = {value}"
+            why = "judged bad" if is_bad(one, workspace.stores) else why
             yield Looked(one.content, str(one.path), False, why or "another one serves")
 
 

@@ -162,7 +162,7 @@ def residuals(run: Path, heads: Path, simulate: ModuleType) -> list[float]:
             lines = head.read_text(errors="replace").splitlines()
             text = [line for line in lines if not line.startswith(("HISTORY", "COMMENT"))]
             wcs = WCS(fits.Header.fromstring("\n".join(text), sep="\n"))
-            ra, dec = wcs.wcs_pix2world(x[ok], y[ok], 1)
+            ra, dec = wcs.all_pix2world(x[ok], y[ok], 1)
             away = (ra - stars["RA"][ok]) * np.cos(np.radians(dec)), dec - stars["DEC"][ok]
             found.append(3600 * float(np.sqrt((away[0] ** 2 + away[1] ** 2).mean())))
     return found

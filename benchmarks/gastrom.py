@@ -38,12 +38,16 @@ PARAMETERS = (
     "MAG_AUTO MAGERR_AUTO FLUX_RADIUS FWHM_IMAGE ELONGATION ELLIPTICITY FLAGS"
 )
 NETWORKS = ("/usr/share/source-extractor/default.nnw", "/usr/share/sextractor/default.nnw")
-SCAMP = (
-    "-ASTREF_CATALOG FILE -CHECKPLOT_TYPE NONE -CHECKPLOT_DEV NULL -WRITE_XML N -PROJECTION_TYPE TPV "
-    "-DISTORT_DEGREES 3 -ASTRINSTRU_KEY FILTER,CHIP -VERBOSE_TYPE QUIET -MATCH_RESOL 2 -SOLVE_PHOTOM N -NTHREADS 1"
-).split()
+SCAMP = [
+    *("-ASTREF_CATALOG", "FILE", "-CHECKPLOT_TYPE", "NONE", "-CHECKPLOT_DEV", "NULL", "-WRITE_XML", "N"),
+    *("-PROJECTION_TYPE", "TPV", "-DISTORT_DEGREES", "3", "-ASTRINSTRU_KEY", "FILTER,CHIP"),
+    *("-VERBOSE_TYPE", "QUIET", "-MATCH_RESOL", "2", "-SOLVE_PHOTOM", "N", "-NTHREADS", "1"),
+]
 # The pointings are good to some arcsec: where reference stars are few, SCAMP must be told.
-NEAR = "-POSITION_MAXERR 0.25 -POSANGLE_MAXERR 0.5 -PIXSCALE_MAXERR 1.01 -CROSSID_RADIUS 3".split()
+NEAR = [
+    *("-POSITION_MAXERR", "0.25", "-POSANGLE_MAXERR", "0.5", "-PIXSCALE_MAXERR", "1.01"),
+    *("-CROSSID_RADIUS", "3"),
+]
 SETTINGS = {
     "SCAMP": [],
     "SCAMP, near": NEAR,
@@ -110,7 +114,12 @@ def measured(run: Path, path: Path) -> None:
     chip = path.stem.rsplit("_c", 1)[1]
     raw, header = fits.getdata(path).astype("f4"), fits.getheader(path)
     columns = {
-        key: slice(*(int(one) - step for one, step in zip(header[key][1:].split(",")[0].split(":"), (1, 0))))
+        key: slice(
+            *(
+                int(one) - step
+                for one, step in zip(header[key][1:].split(",")[0].split(":"), (1, 0), strict=True)
+            )
+        )
         for key in ("DATASEC", "BIASSEC")
     }
     response = fits.getdata(run / "truth" / f"response_c{chip}.fits")
@@ -179,7 +188,7 @@ def thinned(run: Path, job: Job, simulate: ModuleType) -> None:
 # What is measured
 
 
-def solve_here(run: Path, out: Path, degree: int) -> None:
+def solve_here(run: Path, out: Path, degree: int = 3) -> None:
     """What the measured process does: the frames' own solutions, then the global one, and its headers."""
     import time
 
@@ -350,7 +359,7 @@ def main() -> None:
     parser.add_argument("--solve", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.solve:
-        solve_here(*given.solve, 3)
+        solve_here(given.solve[0], given.solve[1])
         return
     print("\n".join(versions(("source-extractor", "scamp"), ("scipy", "astropy"))))
     size = "512x1024" if given.quick else "2048x4096"

@@ -195,13 +195,13 @@ def shared_store(_reduced: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def source_store(_sky_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of its own with the source lists of a field full of stars; the working directory."""
-    return _copy(_sky_sources, tmp_path, monkeypatch)
+    return _copy(_sky_sources, tmp_path / "sky", monkeypatch)
 
 
 @pytest.fixture
 def sky_store(_sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of its own with the field's solutions and their catalogue `truth`, too; the working directory."""
-    return _copy(_sky, tmp_path, monkeypatch)
+    return _copy(_sky, tmp_path / "sky", monkeypatch)
 
 
 def _copy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:

@@ -21,7 +21,7 @@ from awetools.core.products import open_product
 from awetools.core.quality import measure_names
 from awetools.core.record import check_record
 from awetools.core.store import Store
-from tests.support import InProcess, awe, program
+from tests.support import ON_SKY, InProcess, awe, program
 
 UNITS = ("_adu", "_e", "_s", "_px", "_arcsec", "_mag", "_deg", "_sigma", "_fraction", "_c")
 # Numbers without a unit: counts, and names of the field.
@@ -45,9 +45,6 @@ PLAIN |= {"n_ref", "n_clipped", "n_sources", "n_catalogue", "clipped", "unusable
 PLAIN |= {"chi2_reduced", "chance_log10", "degree", "parity", "colour_coefficient", "colour_coefficient_error"}
 # Measured of frames, and what a camera says of them: the same quantity.
 MEASURED_FIELDS = {"read_noise_adu", "gain_e_adu", "nonlinear_adu"}
-
-# The small night has not enough stars for these.
-ON_SKY = {"gastrom", "astrom", "gphot", "zeropoint", "sourcelist"}
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 tools = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)

@@ -357,6 +357,55 @@ def test_positions_of_source_lists_get_our_names() -> None:
     assert found.table["X_PX"].tolist() == [10.0] and found.table["NUMBER"].tolist() == [1]
 
 
+def test_what_sextractor_measured_is_under_our_names() -> None:
+    given = table(
+        NUMBER=[7, 9],
+        X_IMAGE=[10.0, 11.0],
+        Y_IMAGE=[5.0, 6.0],
+        XWIN_IMAGE=[10.1, 11.1],
+        YWIN_IMAGE=[5.1, 6.1],
+        ERRX2WIN_IMAGE=[4e-4, 0.0],
+        FLUX_AUTO=[100.0, 50.0],
+        FLUXERR_AUTO=[2.0, 3.0],
+        FLUX_APER=[[80.0, 90.0], [40.0, 45.0]],
+        FLUXERR_APER=[[1.0, 2.0], [1.0, 2.0]],
+        CLASS_STAR=[0.9, 0.1],
+        FLAGS=np.array([4, 160], np.int16),
+    )
+    found = import_sources(given, SourcesParams())
+    assert found.table is not None and not found.used
+    columns = found.table
+    assert columns["NUMBER"].tolist() == [7, 9] and columns["FLAGS"].tolist() == [4, 0]
+    assert columns["X_WIN_PX"].tolist() == columns["X_PX"].tolist() == [10.1, 11.1]
+    np.testing.assert_allclose(columns["X_WIN_ERROR_PX"], [0.02, np.nan])
+    assert columns["FLUX_AUTO_ERROR_ADU"].tolist() == [2.0, 3.0]
+    assert columns["FLUX_APERTURE_ADU"].tolist() == [[80.0, 90.0], [40.0, 45.0]]
+    assert columns["STAR"].tolist() == [0.9, 0.1] and np.isnan(columns["SPREAD"]).all()
+
+
+def test_positions_that_count_from_zero_are_moved_and_doubtful_ones_named() -> None:
+    of_photutils = import_sources(table(xcentroid=[9.0], ycentroid=[4.0], flux=[1.0]), SourcesParams())
+    assert of_photutils.table is not None and not of_photutils.used
+    assert of_photutils.table["X_PX"].tolist() == [10.0] == of_photutils.table["X_WIN_PX"].tolist()
+    doubtful = import_sources(table(x=[10.0], y=[5.0]), SourcesParams())
+    assert doubtful.table is not None and doubtful.table["X_PX"].tolist() == [10.0]
+    assert doubtful.used["positions"] == "x and y are taken to count pixels from 1"
+
+
+def test_odd_columns_of_source_lists() -> None:
+    given = table(
+        number=["a", "b"], X_IMAGE=[1.0, 2.0], Y_IMAGE=[1.0, 2.0], flags=[np.nan, 3.0], star=[[1, 2], [3, 4]]
+    )
+    found = import_sources(given, SourcesParams())
+    assert found.table is not None
+    # Names that differ in case alone are one name in FITS.
+    assert len({name.upper() for name in found.table}) == len(found.table)
+    assert found.table["NUMBER"].tolist() == [1, 2] and found.table["FLAGS"].tolist() == [0, 3]
+    assert np.isnan(found.table["STAR"]).all() and np.isnan(found.table["FLUX_AUTO_ADU"]).all()
+    large = import_sources(table(NUMBER=[2**40, 2], X_IMAGE=[1.0, 2.0], Y_IMAGE=[1.0, 2.0]), SourcesParams())
+    assert large.table is not None and large.table["NUMBER"].tolist() == [1, 2]
+
+
 def test_a_source_list_without_positions_is_refused(run: InProcess, tmp_path: Path) -> None:
     from astropy.io import fits
 

@@ -34,8 +34,8 @@ def product_records(store: Store) -> list[dict[str, Any]]:
     return [json.loads(path.read_bytes()) for path in sorted(store.root.glob("[!.]*/**/*.fits.json"))]
 
 
-def test_every_product_record_is_valid(reduced_store: Store) -> None:
-    records = product_records(reduced_store)
+def test_every_product_record_is_valid(reduced_store: Store, sky_store: Store) -> None:
+    records = product_records(reduced_store) + product_records(sky_store)
     assert {one["recipe"]["kind"] for one in records} == {kind.name for kind in KINDS}
     for record in records:
         assert problems(PRODUCT, record) == [], record["product"]["file"]

@@ -94,6 +94,20 @@ def test_all_good_ones_stay() -> None:
         assert not adjust(sky.frames).left_out
 
 
+def test_a_frame_of_other_stars_stays_if_some_are_common() -> None:
+    sky = run(seed=1, exposures=5, stars=100)
+    one = sky.frames[3]
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(1, (SHAPE[1], SHAPE[0]), (80, 2)).T
+    few = slice(0, None, 5)
+    other = with_sources(
+        one, np.r_[np.asarray(one.sources.x)[few], x], np.r_[np.asarray(one.sources.y)[few], y]
+    )
+    made = adjust([*sky.frames[:3], other, *sky.frames[4:]], sky.reference)
+    assert not made.left_out
+    assert sky.final(made) < 0.012
+
+
 # Bad luck
 
 
@@ -129,6 +143,19 @@ def test_stars_listed_twice_count_once() -> None:
     one, two = adjust(sky.frames, replace(sky.reference, epoch_yr=None)), adjust(sky.frames, twice)
     assert two.measures["reference_stars"] == one.measures["reference_stars"]
     assert sky.final(two) == pytest.approx(sky.final(one), rel=0.05)
+
+
+def test_reference_stars_that_are_wrong_have_no_say() -> None:
+    for seed in range(3):
+        sky = run(seed=seed)
+        wrong = np.asarray(sky.reference.ra_deg).copy()
+        wrong[::8] += 0.8 / 3600
+        made, good = (
+            adjust(sky.frames, replace(sky.reference, ra_deg=wrong)),
+            adjust(sky.frames, sky.reference),
+        )
+        assert sky.final(made) < 1.5 * sky.final(good)
+        assert made.measures["external_rms_arcsec"] == pytest.approx(0.02, rel=0.3)
 
 
 def test_unknown_epochs_and_motions() -> None:

@@ -11,11 +11,11 @@ from awetools.core.sky import equations
 from awetools.core.sky.adjustfit import (
     Problem,
     State,
-    _starts,
     equations_of,
     first_state,
     matched,
     problem_of,
+    starts_in,
 )
 from awetools.core.sky.adjuststart import numbered, started
 from awetools.core.sky.adjusttable import catalogue_of, table_of
@@ -32,7 +32,7 @@ def begun(sky: Run, reference: bool, degree: int = 3) -> tuple[Problem, State, E
     problem = problem_of(frames, table, catalogue, degree, start.apart_arcsec, *numbers, 4.0, 10)
     state = first_state(problem, start.model)
     given = equations_of(problem, state, matched(problem, state.model, 1.5))
-    return problem, state, given, _starts(problem, state.model)
+    return problem, state, given, starts_in(problem, state.model)
 
 
 def free(state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +89,7 @@ def test_a_step_lowers_the_squares_and_the_next_is_small() -> None:
     after = replace(state, model=state.model.moved(first))
     now = equations_of(problem, after, stars)
     assert squares(now) < squares(given)
-    second = solved(after.model, now, _starts(problem, after.model), terms, pointings)
+    second = solved(after.model, now, starts_in(problem, after.model), terms, pointings)
     # Between the place of the detectors and the pointings nothing decides: so it is the sky that counts.
     last = equations_of(problem, replace(after, model=after.model.moved(second)), stars)
     moved = [np.abs(b.rows.away - a.rows.away).max() for a, b in ((given, now), (now, last))]

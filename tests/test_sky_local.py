@@ -354,6 +354,15 @@ def test_a_field_far_from_its_header_is_found_and_the_shift_said(tmp_path: Path)
     assert found.measures["shift_arcsec"] == pytest.approx(40 * 3600, rel=0.01)
 
 
+def test_a_catalogue_that_is_too_shallow_is_named_as_the_reason(tmp_path: Path) -> None:
+    field = night(tmp_path)
+    bright = np.argsort(field.stars["mag_G"])[:60]
+    field.stars = {name: one[bright] for name, one in field.stars.items()}
+    with pytest.raises(NoSolution, match=r"about [0-9.]+ stars of the catalogue are in an image") as caught:
+        field.solve(field.meta(system()), widest_deg=0.0)
+    assert "deeper" in caught.value.hint
+
+
 def test_a_scale_that_is_wrong_is_refused(tmp_path: Path) -> None:
     field = night(tmp_path, radius_deg=0.2)
     with pytest.raises(NoSolution, match="arcsec/pixel"):
@@ -365,3 +374,6 @@ def test_a_parity_that_is_wrong_is_righted(tmp_path: Path) -> None:
     found = field.solve(field.meta(system()))
     assert field.error_px(found) < 0.2
     assert found.measures["parity"] == 1
+    assert field.error_px(field.solve(field.meta(), parity=1)) < 0.2
+    with pytest.raises(NoSolution, match="parity -1"):
+        field.solve(field.meta(), parity=-1, widest_deg=0.0)

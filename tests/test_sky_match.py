@@ -15,6 +15,7 @@ from awetools.core.sky.match import (
     Raster,
     apart,
     as_points,
+    counts_of,
     matched,
     pairs_within,
     spread_order,
@@ -125,6 +126,37 @@ def test_the_true_map_is_suggested_and_brings_all_together() -> None:
     assert counts[best] == 50
     assert abs(maps.factor[best] - factor) < 0.01
     assert abs(maps.offset[best] - offset) < 5
+
+
+def test_an_image_is_found_in_a_wide_field_of_many_stars() -> None:
+    rng = np.random.default_rng(5)
+    stars = points(8000, side=90_000.0)
+    factor, middle = 0.9 * np.exp(0.7j), 30_000 + 50_000j
+    near = np.abs(stars - middle) < 4000
+    image = (stars[near] - middle) / factor
+    image = image + rng.normal(0, 0.1, len(image)) + 1j * rng.normal(0, 0.1, len(image))
+    assert not Raster.fits(stars, 4.0) and Raster.fits(image, 40.0)
+    both = triangles(stars, 5, both_ends=True)
+    maps = suggested(image, triangles(image, 5), stars, both, 0.01, Bounds((0.5, 1.5)))
+    counts = counts_of(maps, image, stars, 4.0, 4000.0)
+    best = int(np.argmax(counts))
+    assert len(maps) > 2000, "so that not all are looked at"
+    assert counts[best] == len(image)
+    assert abs(maps.offset[best] - middle) < 5
+
+
+def test_neighbours_of_many_are_those_of_few() -> None:
+    many = points(3200, side=4000.0)
+    some = np.abs(many - (2000 + 2000j)) < 600
+    inner = np.flatnonzero(np.abs(many[some] - (2000 + 2000j)) < 300)
+    few, all_of_them = triangles(many[some], 4), triangles(many, 4)
+    places = np.flatnonzero(some)
+    known = {tuple(sorted(one)) for one in all_of_them.corners.tolist()}
+    within = [one for one in few.corners if set(one.tolist()) <= set(inner.tolist())]
+    assert len(within) > 50
+    assert all(tuple(sorted(places[one].tolist())) in known for one in within)
+    doubled = np.r_[many, many[:50]]
+    assert len(triangles(doubled, 4)) > 0
 
 
 def test_bounds_leave_out_what_they_do_not_allow() -> None:

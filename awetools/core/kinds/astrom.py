@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -183,10 +184,15 @@ def _of_global(sources: Table, gastrom: Table, refcat: Catalogue | None, how: Lo
     frame = frame_of(gastrom, sources.meta)
     found = known_solution(sources.columns, sources.meta, frame.cards, refcat, how)
     used = {} if refcat is not None else {"refcat": "without one, the table has the sources themselves"}
+    measures = found.measures | {"n_ref": frame.measures["N_STARS"], "n_clipped": frame.measures["N_CLIPPED"]}
+    if refcat is None:
+        scatter = frame.measures["RMS_ARCSEC"]
+        measures |= {"rms_arcsec": math.sqrt(2) * scatter}
+        measures |= dict.fromkeys(("sig_dra_arcsec", "sig_ddec_arcsec"), scatter)
     return Result(
         table=_table(found, sources.columns),
         units=UNITS,
-        measures=_measures(found.measures),
+        measures=_measures(measures),
         meta={"wcs": found.cards},
         used=used | found.used_words,
     )
@@ -203,11 +209,14 @@ def _measures(given: Mapping[str, float]) -> dict[str, float | int | None]:
 
 
 MEASURES = (
-    Measure("n_ref", "Number of reference stars that the fit rests on."),
+    Measure("n_ref", "Number of stars that the fit rests on."),
     Measure("n_clipped", "Number of stars near to a reference star that the fit left out."),
     Measure("n_sources", "Number of sources that could match."),
     Measure("n_catalogue", "Number of reference stars that were read."),
-    Measure("rms_arcsec", "Root mean square distance from the reference stars, both axes together."),
+    Measure(
+        "rms_arcsec",
+        "Root mean square distance from the reference stars, or from the common positions of stars, of both axes.",
+    ),
     Measure("sig_dra_arcsec", "Standard deviation in right ascension, times cos(dec)."),
     Measure("sig_ddec_arcsec", "Standard deviation in declination."),
     Measure("mean_dra_arcsec", "Mean difference in right ascension, times cos(dec)."),

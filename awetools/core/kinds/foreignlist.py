@@ -25,22 +25,26 @@ class SourcesParams:
 def import_sources(foreign: Table, params: SourcesParams) -> Result:
     """A source list of another pipeline: positions and what else is known under our names, then its own columns.
 
-    foreign: the table. Returns it with X_PX and Y_PX (FITS pixels, from 1) or RA_DEG and
-    DEC_DEG in front. Where it has pixels, the columns of the kind `sources` that
+    foreign: the table. Returns it with X_PX and Y_PX (FITS pixels, from 1; what photutils counts from
+    0 is moved) or RA_DEG and DEC_DEG in front. Where it has pixels, the columns of the kind `sources` that
     awe-astrom and what follows take are there too: windowed positions with errors, FLUX_AUTO_ADU, FWHM_PX, FLAGS in our
     bits, STAR; what the other program did not measure is nan. Its own columns follow as they
-    are, but for those of the same name. Raises BadHeader where no column is a position,
+    are, but for those of the same name in whatever case. Raises BadHeader where no column is a position,
     BadPixels where no row has one.
     """
     import numpy as np
 
     columns = dict(foreign.columns)
     first: dict[str, np.ndarray] = {}
+    used: dict[str, str] = {}
     for ours, theirs in POSITION_COLUMNS:
         found = _first_pair(columns, theirs)
         if found is not None:
+            pair = tuple(one.lower() for one in found)
             for name, column in zip(ours, found, strict=True):
-                first[name] = np.asarray(columns[column], dtype=np.float64)
+                first[name] = np.asarray(columns[column], dtype=np.float64) + (pair in FROM_ZERO)
+            if pair == UNSAID:
+                used["positions"] = f"{' and '.join(found)} are taken to count pixels from 1"
     if not first:
         raise BadHeader(
             f"no columns of positions among {', '.join(list(columns)[:12])}",
@@ -53,9 +57,10 @@ def import_sources(foreign: Table, params: SourcesParams) -> Result:
     kept = {name: values[usable] for name, values in {**columns, **measured, **first}.items()}
     ahead = [*first, *measured]
     return Result(
-        table={name: kept[name] for name in (*ahead, *(one for one in kept if one not in ahead))},
+        table={name: kept[name] for name in (*ahead, *(one for one in kept if one.upper() not in ahead))},
         units={"X_PX": "pix", "Y_PX": "pix", "RA_DEG": "deg", "DEC_DEG": "deg"},
         measures={"sources": int(np.count_nonzero(usable)), "left_out": int(np.count_nonzero(~usable))},
+        used=used,
     )
 
 
@@ -90,6 +95,9 @@ POSITION_COLUMNS = (
         ),
     ),
 )
+# Pairs whose program counts pixels from 0 (photutils), and one that several programs use, each in its way.
+FROM_ZERO = (("xcentroid", "ycentroid"), ("x_fit", "y_fit"))
+UNSAID = ("x", "y")
 
 
 def _first_pair(columns: Columns, pairs: Any) -> tuple[str, str] | None:
@@ -105,7 +113,18 @@ def _by_name(columns: Columns) -> dict[str, str]:
 
 
 def _is_plain(columns: Columns, *names: str) -> bool:
-    return all(columns[name].dtype.kind in "fiu" and columns[name].ndim == 1 for name in names)
+    return all(_is_number(columns[name]) and columns[name].ndim == 1 for name in names)
+
+
+def _is_number(column: np.ndarray) -> bool:
+    return column.dtype.kind in "fiu"
+
+
+def _serves(ours: str, column: np.ndarray) -> bool:
+    """Whether a column holds what ours does: a number a source, or one an aperture."""
+    return _is_number(column) and (
+        column.ndim == 1 or (column.ndim == 2 and ours.startswith("FLUX_APERTURE"))
+    )
 
 
 def _as_it_is(values: np.ndarray) -> np.ndarray:
@@ -120,8 +139,10 @@ def _root(values: np.ndarray) -> np.ndarray:
 
 def _bits(values: np.ndarray) -> np.ndarray:
     """The flags of SExtractor, of which the first five mean what ours do."""
-    flags: np.ndarray = values.astype("i4") & 31
-    return flags
+    import numpy as np
+
+    flags: np.ndarray = np.nan_to_num(values, posinf=0, neginf=0).astype(np.int64) & 31
+    return flags.astype(np.int32)
 
 
 Convert = Callable[["np.ndarray"], "np.ndarray"]
@@ -178,16 +199,27 @@ def _measured(columns: Columns, first: Columns) -> dict[str, np.ndarray]:
         "Y_WIN_PX": first["Y_PX"],
     }
     for ours, names, convert in MEASURED:
-        theirs = next((named[one] for one in names if one in named and _is_plain(columns, named[one])), None)
+        theirs = next(
+            (named[one] for one in names if one in named and _serves(ours, columns[named[one]])), None
+        )
         if theirs is not None and ours not in found:
             found[ours] = convert(np.asarray(columns[theirs]))
-    if "NUMBER" in columns and len(np.unique(columns["NUMBER"])) == rows:
-        found["NUMBER"] = columns["NUMBER"]
+    if "number" in named and _names(columns[named["number"]]):
+        found["NUMBER"] = columns[named["number"]].astype(np.int32)
     nothing = np.full(rows, np.nan, np.float32)
     absent = {ours: nothing for ours, _, _ in MEASURED if ours not in found}
     if "FLAGS" in absent:
         absent["FLAGS"] = np.zeros(rows, np.int32)
     return found | absent
+
+
+def _names(number: np.ndarray) -> bool:
+    """Whether a column names sources as NUMBER does: whole numbers from 0, each once."""
+    import numpy as np
+
+    if number.ndim != 1 or number.dtype.kind not in "iu" or not len(number):
+        return False
+    return bool(number.min() >= 0 and number.max() < 2**31 and len(np.unique(number)) == len(number))
 
 
 SOURCES = Kind(
@@ -208,6 +240,6 @@ SOURCES = Kind(
     ),
     limits=[Limit("sources", low=1)],
     recipe=import_sources,
-    revision=2,
+    revision=3,
     unit="",
 )

@@ -274,7 +274,7 @@ GASTROM = Kind(
     name="gastrom",
     command="awe-gastrom",
     class_name="Gastrom",
-    summary="Solve many frames at once: detectors, exposures, nights and instruments tied together.",
+    summary="Solve many frames at once: detectors, exposures, nights, instruments together.",
     description="""All source lists that are given make one solution: a distortion of each detector, a pointing
 of each exposure, and the positions of all stars that they share, fitted together to a reference catalogue,
 or, without one, to each other. Part of the stars is held out, and the residuals of those are measured too.

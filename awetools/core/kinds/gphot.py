@@ -40,9 +40,7 @@ class GphotParams:
     refcat: str = refcat_param()
     band: str = param("auto", "Band of the reference magnitudes; auto: as the filter's name says.")
     match_arcsec: float = param(1.0, "Within which sources are one star.", unit="arcsec", low=0.01, high=60)
-    clip_sigma: float = param(
-        4.0, "Residual beyond which a star is clipped.", unit="sigma", low=1.5, high=100
-    )
+    clip_sigma: float = param(4.0, "Residual beyond which a star is clipped.", unit="sigma", low=2, high=100)
     hold_out: int = param(10, "One in so many stars takes no part in the fit that is judged by them.", low=2)
     signal_to_noise: float = param(20.0, "Least signal-to-noise ratio of a star.", low=1, high=1e6)
 
@@ -80,7 +78,7 @@ def _text(value: object) -> str:
 
 def make_gphot(
     sources: Sequence[Table],
-    astrom: Sequence[Table],
+    astrom: Sequence[Table] = (),
     refcat: Catalogue | None = None,
     *,
     params: GphotParams,
@@ -93,7 +91,7 @@ def make_gphot(
     DETECTOR, EXPOSURE, ZEROPOINT_MAG (of 1 ADU/s) with ERROR_MAG, GROUP (frames that are connected), ABSOLUTE (1 if
     by reference stars), STARS, CLIPPED, RMS_MAG, SCATTER_MAG (beyond the errors), BELOW_MEDIAN_MAG (how
     much fainter it sees than the median of its group: clouds), BAND. Method:
-    photometry.overlaps. Raises NoSolution, NoMatch.
+    photometry.overlaps. Raises NoSolution, NoMatch, BadHeader, UnknownName.
     """
     from ..photometry.overlaps import tie
 
@@ -111,8 +109,20 @@ def make_gphot(
             for name in lost
         ],
         used={f"doubtful {name}": why for name, why in found.doubtful.items()}
-        | ({"band": band} if band else {}),
+        | ({"band": band} if band else {})
+        | _relative(found, refcat is not None),
     )
+
+
+def _relative(found: Tied, with_refcat: bool) -> dict[str, str]:
+    """What is said where zero points are relative, or relative to several means."""
+    frames = [one for one in found.frames if not one.absolute]
+    groups = len({one.group for one in frames})
+    if not frames or not (with_refcat or groups > 1):
+        return {}
+    why = "no star with a reference magnitude: " if with_refcat else ""
+    means = f"{groups} groups that share no star, so that they do not compare" if groups > 1 else "one group"
+    return {"relative": f"{why}{len(frames)} of {len(found.frames)} frames, in {means}"}
 
 
 def _measures(found: Tied) -> dict[str, float | int | None]:
@@ -134,10 +144,10 @@ def _frames(
     from ..photometry.zeropoint import instrumental
     from ..sky.readwcs import read_wcs
     from ..sky.starmatch import stars_of
-    from .zeropoint import exptime_of
+    from .zeropoint import cards_of, exptime_of
 
-    solutions = {_name(one.meta): one.meta["wcs"] for one in astrom}
-    wcs = [read_wcs(solutions[_name(one.meta)]) for one in sources]
+    solutions = {_name(one.meta): one for one in astrom}
+    wcs = [read_wcs(dict(cards_of(solutions.get(_name(one.meta)), one.meta))) for one in sources]
     rows = [_good(one.columns, params.signal_to_noise) for one in sources]
     vectors = [
         one.vectors(source.columns["X_WIN_PX"][row], source.columns["Y_WIN_PX"][row])
@@ -166,10 +176,10 @@ def _good(columns: Mapping[str, np.ndarray], signal_to_noise: float) -> np.ndarr
     """The rows of single, whole, unsaturated stars above a signal-to-noise ratio."""
     import numpy as np
 
-    from .zeropoint import SATURATED, usable
+    from .zeropoint import unsaturated
 
     bright = columns["FLUX_AUTO_ADU"] > signal_to_noise * columns["FLUX_AUTO_ERROR_ADU"]
-    return np.flatnonzero(usable(columns) & bright & ((columns["FLAGS"] & SATURATED) == 0))
+    return np.flatnonzero(unsaturated(columns) & bright)
 
 
 def _anchors(

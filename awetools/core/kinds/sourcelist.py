@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadHeader
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, of_frame
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class SourcelistParams:
 
 
 def make_sourcelist(
-    sources: Table, astrom: Table, zeropoint: Table | None = None, *, params: SourcelistParams
+    sources: Table, astrom: Table | None = None, zeropoint: Table | None = None, *, params: SourcelistParams
 ) -> Result:
     """Put the sources of a frame on the sky and into magnitudes.
 
@@ -40,19 +39,20 @@ def make_sourcelist(
     DEC_ERROR_ARCSEC and RA_DEC_COVARIANCE_ARCSEC2; MAG_AUTO and so on with errors; A_ARCSEC, B_ARCSEC,
     THETA_SKY_DEG (from north through east), FWHM_ARCSEC, HALF_LIGHT_RADIUS_ARCSEC; X_PX, Y_PX and what else
     `sources` has. Errors are those of the measurement; those of the solution and of the zero
-    point are in their measures. Raises BadHeader (no exposure time, no WCS).
+    point are in their measures. Raises BadHeader (no exposure time, no WCS), NoMatch (no solution).
     """
     import numpy as np
 
     from ..sky.readwcs import read_wcs
-    from .zeropoint import depth_mag, exptime_of
+    from .zeropoint import RELATIVE, cards_of, depth_mag, exptime_of
 
     columns, meta = sources.columns, sources.meta
-    cards = astrom.meta.get("wcs")
-    if not cards:
-        raise BadHeader(f"{meta.get('exposure')}: the astrometric solution has no WCS", hint="awe-verify")
-    wcs = read_wcs(cards)
-    zeropoint_mag = None if zeropoint is None else float(zeropoint.meta["zeropoint_mag"])
+    cards = cards_of(astrom, meta)
+    wcs = read_wcs(dict(cards))
+    zeropoint_mag, band, used = None, None, {"zeropoint": "there is none: magnitudes are nan"}
+    if zeropoint is not None:
+        zeropoint_mag, band = float(zeropoint.meta["zeropoint_mag"]), zeropoint.meta.get("zeropoint_band")
+        used = {} if band else {"band": RELATIVE}
     x, y = columns["X_WIN_PX"], columns["Y_WIN_PX"]
     slid = _slid(columns, meta, cards, zeropoint_mag)
     table: dict[str, np.ndarray] = {
@@ -76,8 +76,8 @@ def make_sourcelist(
             "fwhm_arcsec": seeing,
             "depth_mag": depth,
         },
-        meta={"wcs": cards, "zeropoint_mag": zeropoint_mag, "slid": slid},
-        used={} if zeropoint is not None else {"zeropoint": "there is none: magnitudes are nan"},
+        meta={"wcs": cards, "zeropoint_mag": zeropoint_mag, "zeropoint_band": band, "slid": slid},
+        used=used,
     )
 
 
@@ -180,7 +180,7 @@ same inputs give the same numbers on any machine, and no other list has them."""
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],
-    reads=["exptime_s"],
+    reads=["exposure", "exptime_s"],
     validity=None,
     params=SourcelistParams,
     measures=[

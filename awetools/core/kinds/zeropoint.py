@@ -64,7 +64,7 @@ class ZeropointParams:
 
 def make_zeropoint(
     sources: Table,
-    astrom: Table,
+    astrom: Table | None = None,
     gphot: Table | None = None,
     refcat: Catalogue | None = None,
     *,
@@ -74,12 +74,19 @@ def make_zeropoint(
 
     sources: the table of kind `sources`. astrom: its meta has the WCS by which sources and
     reference stars are matched. gphot: the table of a common solution with this frame in
-    it; then that gives the zero point. refcat: the catalogue of the magnitudes. Fluxes are
-    FLUX_AUTO_ADU. Returns a row a star: NUMBER of the source, X_PX, Y_PX, MAG
+    it; then that gives the zero point, and the catalogue is not looked at. refcat: the catalogue of
+    the magnitudes. Fluxes are FLUX_AUTO_ADU, so the zero point makes up for the light that the Kron
+    aperture of a typical star does not hold. Returns a row a star: NUMBER of the source, X_PX, Y_PX, MAG
     with the zero point and MAG_ERROR, MAG_REF and MAG_REF_ERROR in the frame's band, COLOUR, RESIDUAL_MAG (MAG_REF less
-    MAG, the colour taken into account), USED. Method: photometry.zeropoint. Raises NoSolution, NoMatch, BadHeader.
+    MAG, the colour taken into account), USED. Of a common solution: the stars that it could use.
+    Method: photometry.zeropoint. Raises NoSolution, NoMatch, BadHeader, BadValue, UnknownName.
     """
     exptime_s = exptime_of(sources.meta)
+    if params.colour_term and params.colour != "given":
+        raise BadValue(
+            f"a colour term of {params.colour_term:g} is given, but colour = {params.colour}",
+            hint="--colour given",
+        )
     if gphot is not None:
         return _of_common(sources, astrom, gphot, exptime_s, params)
     if refcat is None:
@@ -90,8 +97,8 @@ def make_zeropoint(
     from ..photometry.bands import reference_magnitudes
     from ..photometry.zeropoint import zero_point
 
-    stars, star = _beside(sources, astrom, refcat)
-    choice = choice_of(refcat, sources.meta, params.band)
+    choice, cards = choice_of(refcat, sources.meta, params.band), cards_of(astrom, sources.meta)
+    stars, star = _beside(sources, cards, refcat)
     magnitudes = reference_magnitudes(choice, stars)
     rows = star >= 0
     columns = {name: column[rows] for name, column in sources.columns.items()}
@@ -118,7 +125,7 @@ def make_zeropoint(
         table=_table(columns, magnitudes, star, found, exptime_s),
         units=UNITS,
         measures=_measures(found, magnitudes, sources, exptime_s),
-        meta={"zeropoint_mag": round(found.zeropoint_mag, 6), "wcs": astrom.meta.get("wcs")},
+        meta=_meta(found.zeropoint_mag, choice.text, cards),
         used={"band": choice.text} | ({"system": choice.note} if choice.note else {}),
     )
 
@@ -130,9 +137,15 @@ LEAST_STAR = 0.05
 
 
 def usable(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which sources are single, whole, unsaturated stars, as a boolean column."""
+    """Which sources are single, whole stars, saturated or not, as a boolean column."""
     # Lists of other programs may not say what is a star.
     good: np.ndarray = ((columns["FLAGS"] & (SPOILED & ~SATURATED)) == 0) & ~(columns["STAR"] < LEAST_STAR)
+    return good
+
+
+def unsaturated(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which of these are not saturated, as a boolean column."""
+    good: np.ndarray = usable(columns) & ((columns["FLAGS"] & SATURATED) == 0)
     return good
 
 
@@ -147,6 +160,17 @@ def exptime_of(meta: Mapping[str, Any]) -> float:
     return float(seconds)
 
 
+def cards_of(astrom: Table | None, meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The WCS cards of the astrometric solution of a frame; raises NoMatch, BadHeader, naming the frame."""
+    name = f"{meta.get('detector')} in {meta.get('exposure')}"
+    if astrom is None:
+        raise NoMatch(f"{name}: there is no astrometric solution", hint="awe-astrom, or --astrom FILE")
+    cards: Mapping[str, Any] | None = astrom.meta.get("wcs")
+    if not cards:
+        raise BadHeader(f"{name}: the astrometric solution has no WCS", hint="awe-verify")
+    return cards
+
+
 def choice_of(refcat: Catalogue, meta: Mapping[str, Any], band: str) -> Choice:
     """The magnitudes of a catalogue that serve a frame's filter; raises UnknownName, NoMatch."""
     from ..photometry.bands import choose_band, family_of
@@ -159,14 +183,16 @@ def choice_of(refcat: Catalogue, meta: Mapping[str, Any], band: str) -> Choice:
     return choose_band(str(meta.get("filter") or ""), refcat.bands, band=asked, family=family)
 
 
-def _beside(sources: Table, astrom: Table, refcat: Catalogue) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _beside(
+    sources: Table, cards: Mapping[str, Any], refcat: Catalogue
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     from ..sky.known import stars_beside
     from ..sky.local import epoch_of, shape_of
     from ..sky.readwcs import read_wcs
 
     columns, meta = sources.columns, sources.meta
     return stars_beside(
-        read_wcs(astrom.meta["wcs"]),
+        read_wcs(cards),
         columns["X_WIN_PX"],
         columns["Y_WIN_PX"],
         shape_of(meta, columns),
@@ -234,7 +260,7 @@ def _aperture_correction_mag(columns: Mapping[str, np.ndarray]) -> float | None:
             error[:, :1],
             columns["FLUX_AUTO_ADU"],
             columns["FLUX_AUTO_ERROR_ADU"],
-            usable=usable(columns) & ((columns["FLAGS"] & SATURATED) == 0),
+            usable=unsaturated(columns),
         )
     except NoSolution:
         return None
@@ -257,21 +283,22 @@ DEPTH_SIGMA, FAINT_SIGMA = 5.0, 20.0
 
 
 def _of_common(
-    sources: Table, astrom: Table, gphot: Table, exptime_s: float, params: ZeropointParams
+    sources: Table, astrom: Table | None, gphot: Table, exptime_s: float, params: ZeropointParams
 ) -> Result:
     import numpy as np
 
-    from ..photometry.zeropoint import instrumental
+    from ..photometry.zeropoint import POGSON, instrumental
     from .gphot import frame_of
 
+    _refuse_what_it_has_not(params)
     one = frame_of(gphot, sources.meta)
-    columns = {name: column[usable(sources.columns)] for name, column in sources.columns.items()}
+    columns = sources.columns
     mag, error = instrumental(columns["FLUX_AUTO_ADU"], columns["FLUX_AUTO_ERROR_ADU"], exptime_s)
-    bright = error < 1.0 / params.signal_to_noise
-    nothing = np.full(int(bright.sum()), np.nan, np.float32)
-    table = {name: columns[source][bright] for name, source in PLACES.items()} | {
-        "MAG": mag[bright] + one.zeropoint_mag,
-        "MAG_ERROR": error[bright].astype(np.float32),
+    stars = np.flatnonzero(unsaturated(columns) & (error * params.signal_to_noise <= POGSON))
+    nothing = np.full(len(stars), np.nan, np.float32)
+    table = {name: columns[source][stars] for name, source in PLACES.items()} | {
+        "MAG": mag[stars] + one.zeropoint_mag,
+        "MAG_ERROR": error[stars].astype(np.float32),
         **dict.fromkeys(("MAG_REF", "MAG_REF_ERROR", "COLOUR", "RESIDUAL_MAG"), nothing),
         "USED": np.ones(len(nothing), np.uint8),
     }
@@ -279,6 +306,7 @@ def _of_common(
     measures |= {
         "zeropoint_error_mag": one.error_mag,
         "stars": one.stars,
+        "above_atmosphere_mag": _above_atmosphere_mag(one.zeropoint_mag, sources.meta, params),
         "aperture_correction_mag": _aperture_correction_mag(sources.columns),
         "depth_mag": depth_mag(sources.columns, one.zeropoint_mag, exptime_s),
     }
@@ -286,9 +314,40 @@ def _of_common(
         table=table,
         units=UNITS,
         measures=measures,
-        meta={"zeropoint_mag": round(one.zeropoint_mag, 6), "wcs": astrom.meta.get("wcs")},
-        used={"band": one.band} if one.band else {},
+        meta=_meta(one.zeropoint_mag, one.band, None if astrom is None else astrom.meta.get("wcs")),
+        used={"band": one.band or RELATIVE},
     )
+
+
+RELATIVE = "none: magnitudes are relative, to the mean zero point of the frames that share stars"
+
+
+def _meta(zeropoint_mag: float, band: str, cards: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the product says; the band as it is called, without how it is made of others."""
+    name = band.split(" from ")[0] or None
+    return {"zeropoint_mag": round(zeropoint_mag, 6), "zeropoint_band": name, "wcs": cards}
+
+
+def _refuse_what_it_has_not(params: ZeropointParams) -> None:
+    """A common solution has its own band and no colours; raises BadValue for what asks for others."""
+    for name, usual in (("band", "auto"), ("colour", "none")):
+        value = getattr(params, name)
+        if value != usual:
+            raise BadValue(
+                f"{name} = {value}, but the zero point is that of the common solution",
+                hint="--no-gphot: from the frame's own stars",
+            )
+
+
+def _above_atmosphere_mag(
+    zeropoint_mag: float, meta: Mapping[str, Any], params: ZeropointParams
+) -> float | None:
+    if params.extinction_mag < 0:
+        return None
+    airmass = meta.get("airmass")
+    if airmass is None:
+        raise BadValue(f"an extinction of {params.extinction_mag} mag, but the airmass is not known")
+    return zeropoint_mag + params.extinction_mag * float(airmass)
 
 
 PLACES = {"NUMBER": "NUMBER", "X_PX": "X_WIN_PX", "Y_PX": "Y_WIN_PX"}
@@ -317,7 +376,8 @@ ZEROPOINT = Kind(
 source of 1 ADU/s, as the frame sees it, through its airmass and clouds. Reference magnitudes are those of
 the catalogue in the frame's filter, transformed by published relations where the catalogue has other bands; stars
 are weighted by their errors and clipped, with a colour term where one is asked for. If a common solution of
-frames (awe-gphot) holds the source list, the zero point is that of the solution.""",
+frames (awe-gphot) holds the source list, the zero point is that of the solution, which may be
+relative. Magnitudes are of Kron fluxes: the zero point makes up for the light outside, some 2% for a star.""",
     needs=[
         Need("sources", "sources", of_frame(), help="Source lists."),
         Need("astrom", "astrom", of_frame(), help="Astrometric solution of the same frame."),

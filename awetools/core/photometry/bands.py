@@ -178,13 +178,13 @@ def choose_band(
         one = min(found, key=lambda one: one.scatter_mag)
         return Choice(one.band, one.system, _scale(one.system), family, "", one, colour or one.colour)
     if direct is not None:
-        note = f"{filter_name or band} is of {wanted.system}, the catalogue's {wanted.band} of {direct}"
+        note = f"{band or filter_name} is of {wanted.system}, the catalogue's {wanted.band} of {direct}"
         return Choice(wanted.band, direct, _scale(direct), family, wanted.band, colour=colour, note=note)
     release = ""
     if not family and {"G", "BP", "RP"} <= set(bands):
         release = "; which release of Gaia it is, is not known: its epoch is neither 2015.5 nor 2016.0"
     raise NoMatch(
-        f"{filter_name or band}: the catalogue has no magnitudes for {wanted}; it has "
+        f"{band or filter_name}: the catalogue has no magnitudes for {wanted}; it has "
         f"{_reach(bands, family)}{release}",
         hint="another catalogue, or --band BAND",
     )

@@ -12,6 +12,7 @@
 
 /* A vector of the compiler: its operations are those of each lane by itself. */
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef float Half __attribute__((vector_size(LANES / 2 * sizeof(float))));
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -99,18 +100,20 @@ INLINE void read_lanes(const float *from, Lanes *to) { memcpy(to, from, sizeof *
 INLINE float clean_sum(const float *start, Py_ssize_t nx, const float *kx, const float *ky, int taps)
 {
     Lanes lanes = {0}, row;
-    float last[LANES];
+    Half low, high;
     for (int j = 0; j < taps; j++) {
         read_lanes(start + j * nx, &row);
         lanes += ky[j] * row;
     }
     read_lanes(kx, &row);
     lanes *= row;
-    memcpy(last, &lanes, sizeof last);
     /* What is behind the taps may not even be finite. */
     for (int i = taps; i < LANES; i++)
-        last[i] = 0.0f;
-    return ((last[0] + last[4]) + (last[2] + last[6])) + ((last[1] + last[5]) + (last[3] + last[7]));
+        lanes[i] = 0.0f;
+    memcpy(&low, &lanes, sizeof low);
+    memcpy(&high, (const char *)&lanes + sizeof low, sizeof high);
+    low += high;
+    return (low[0] + low[2]) + (low[1] + low[3]);
 }
 
 static inline int is_bad(const Input *in, Py_ssize_t y, Py_ssize_t x)

@@ -32,7 +32,7 @@ ALONE, FIRST, SECOND = 0, 1, 2
 
 
 class Filled(NamedTuple):
-    """Copies of the planes with small defects filled, and how many pixels were."""
+    """The planes with small defects filled, and how many pixels were."""
 
     data: Floats
     weight: Floats | None
@@ -41,7 +41,12 @@ class Filled(NamedTuple):
 
 
 def fill_small(
-    data: Floats, bad: Bools, *, weight: Floats | None = None, mask: Masks | None = None
+    data: Floats,
+    bad: Bools,
+    *,
+    weight: Floats | None = None,
+    mask: Masks | None = None,
+    copy: bool = True,
 ) -> Filled:
     """Fill bad pixels of runs up to two pixels long, along rows or columns, from the good ones around.
 
@@ -54,45 +59,47 @@ def fill_small(
 
     With a mask, pixels that are saturated, outside or marked by a user stay, and what is
     filled is marked INTERPOLATED in place of its bits of zero weight. Its weight is a tenth
-    of its neighbours' mean. Mixture if shapes differ. Source of h + v - d: the boolean sum
-    of Gordon 1971, SIAM J. Numer. Anal. 8, 158.
+    of its neighbours' mean. Without ``copy`` the planes given are changed (data is float32).
+    Mixture if shapes differ. Source of h + v - d: the boolean sum of Gordon 1971, SIAM J.
+    Numer. Anal. 8, 158.
     """
     for plane in (bad, weight, mask):
         if plane is not None and plane.shape != data.shape:
             raise Mixture(f"a plane of shape {plane.shape} for an image of {data.shape}")
-    made = Filled(
-        np.array(data, np.float32),
-        None if weight is None else weight.copy(),
-        None if mask is None else mask.copy(),
-        0,
-    )
-    good = ~(bad | ~np.isfinite(data))
-    wanted = bad if mask is None else bad & (mask & KEPT == 0)
-    y, x = np.nonzero(wanted)
+    if copy:
+        data = np.array(data, np.float32)
+        weight, mask = (None if one is None else one.copy() for one in (weight, mask))
+    y, x = np.divmod(np.flatnonzero(bad), max(data.shape[1], 1))
+    if mask is not None:
+        fillable = mask[y, x] & KEPT == 0
+        y, x = y[fillable], x[fillable]
     if not len(y):
-        return made
-    values, weights = _values(_Image(data, good), weight, y, x)
+        return Filled(data, weight, mask, 0)
+    values, weights = _values(_Image(data, data, bad), weight, y, x)
     known = np.isfinite(values)
     at = y[known], x[known]
-    made.data[at] = values[known]
-    if made.weight is not None:
-        made.weight[at] = FILLED_WEIGHT * weights[known]
-    if made.mask is not None:
-        made.mask[at] = (made.mask[at] & ~np.int16(ZERO_WEIGHT)) | np.int16(Bit.INTERPOLATED)
-    return made._replace(filled=int(known.sum()))
+    data[at] = values[known]
+    if weight is not None:
+        weight[at] = FILLED_WEIGHT * weights[known]
+    if mask is not None:
+        mask[at] = (mask[at] & ~np.int16(ZERO_WEIGHT)) | np.int16(Bit.INTERPOLATED)
+    return Filled(data, weight, mask, int(known.sum()))
 
 
 class _Image(NamedTuple):
-    data: npt.NDArray[Any]
-    good: Bools
+    """A plane, the image that it belongs to, and what is bad in that."""
+
+    plane: Floats
+    data: Floats
+    bad: Bools
 
     def at(self, y: Index, x: Index) -> tuple[Doubles, Bools]:
         """Values, and whether they are good; beyond the image they are not."""
         ny, nx = self.data.shape
         inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
         y, x = np.where(inside, y, 0), np.where(inside, x, 0)
-        good = inside & self.good[y, x]
-        return np.where(good, self.data[y, x], np.nan).astype(np.float64), good
+        good = inside & ~self.bad[y, x] & np.isfinite(self.data[y, x])
+        return np.where(good, self.plane[y, x], np.nan).astype(np.float64), good
 
 
 def _values(image: _Image, weight: Floats | None, y: Index, x: Index) -> tuple[Doubles, Doubles]:
@@ -108,7 +115,7 @@ def _values(image: _Image, weight: Floats | None, y: Index, x: Index) -> tuple[D
     value = np.where(np.isfinite(both), both, value)
     if weight is None:
         return value, np.ones(len(y))
-    known = _Image(weight, image.good)
+    known = image._replace(plane=weight)
     neighbours = [
         _along(known, y, x, run, axis, _LINE) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)
     ]

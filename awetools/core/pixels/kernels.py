@@ -11,6 +11,7 @@ from types import ModuleType
 KERNELS = (
     "bytes",
     "calibrate",
+    "coadd",
     "cosmic",
     "overscan",
     "resample",

@@ -115,8 +115,8 @@ def resample(
     finite, no bit of ``mask`` that says zero weight), divided by the good ones' part of the
     kernel. Where they hold less than ``min_good`` of its absolute weight, or where one of
     the four nearest pixels is bad and has a bilinear share of 0.25 or more, the weight is
-    0, the value that of the nearest pixel, and the mask says why. Outside of the image: 0, weight 0,
-    OUTSIDE.
+    0, the value that of the nearest pixel, and the mask says why. Outside of the image the
+    value and the weight are 0, the mask is OUTSIDE.
 
     Weight: the inverse variance that counts in sums and means over many pixels, where the
     correlation of neighbours makes up for what interpolation takes from each: the bilinear
@@ -129,10 +129,10 @@ def resample(
     Mask: the bits of those of the four nearest pixels with a share of 0.25 or more.
 
     `area` as kernel: means over the exact overlap of the output pixel (a quadrilateral)
-    with the input pixels, for strong changes of scale. Kernels: Lagrange's polynomial
-    through six or eight points (of six: it keeps the first five moments), Lanczos windowed sinc (Duchon
-    1979, J. Appl. Meteor. 18, 1016). BadValue for unknown kernels and numbers that make no
-    sense, Mixture for shapes that differ.
+    with the input pixels, for strong changes of scale. The other kernels are separable:
+    Lagrange's polynomial through six or eight points (it keeps the first five or seven
+    moments), the windowed sinc of Lanczos (Duchon 1979, J. Appl. Meteor. 18, 1016).
+    BadValue for unknown kernels and numbers that make no sense, Mixture for shapes that differ.
     """
     taps = _taps(kernel_name)
     _check(image, weight, mask, scale, conserve, min_good)

@@ -15,6 +15,7 @@ from .stats import clipped
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
+Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
 _OTHER_BITS = ZERO_WEIGHT & ~int(Bit.SATURATED)
@@ -25,6 +26,10 @@ _SAMPLE = 360
 _LEVEL_ERROR = 0.87
 # Where mean and median are closer, in sigma, they give the mode; so far below it are pixels of the sky.
 _MODE_REACH, _BELOW = 0.3, 4.0
+# Pixels so far apart share no filtered noise; so many differences tell a scatter.
+_APART, _FEWEST = 16, 1000
+# What is larger cannot be squared in single precision.
+_MOST_NOISE = 1e15
 # Rows that stay in the processor's cache.
 _BLOCK_ROWS = 64
 
@@ -90,12 +95,29 @@ def make_ready(
 def scatter(values: Floats, flags: Bytes) -> float:
     """Scatter of the sky of an image, from a sample of its pixels; nan where none can be used.
 
-    That of the pixels below the mode, about it: sources, found or not, lie above.
+    The lesser of two, which what is no sky makes larger: that of the pixels below the mode,
+    about it (sources lie above), and that of differences of pixels some way apart (a galaxy that
+    fills the field is smooth).
     """
-    at = (slice(None, None, _step(values.shape[0])), slice(None, None, _step(values.shape[1])))
-    sample = values[at][flags[at] == 0].astype(np.float64)
+    step_y, step_x = _step(values.shape[0]), _step(values.shape[1])
+    sample = values[::step_y, ::step_x][flags[::step_y, ::step_x] == 0].astype(np.float64)
     if not sample.size:
         return float("nan")
+    below = _scatter_below(sample)
+    if values.shape[1] < 4 * _APART:
+        return below
+    left, middle, right = (
+        (values[::step_y, first:last:step_x], flags[::step_y, first:last:step_x])
+        for first, last in ((0, -2 * _APART), (_APART, -_APART), (2 * _APART, None))
+    )
+    good = (left[1] | middle[1] | right[1]) == 0
+    if np.count_nonzero(good) < _FEWEST:
+        return below
+    away = middle[0][good] - 0.5 * (left[0][good] + right[0][good])
+    return min(below, float(clipped(away.astype(np.float64)).stdev) / 1.5**0.5)
+
+
+def _scatter_below(sample: Doubles) -> float:
     whole = clipped(sample)
     mode = whole.median
     if abs(whole.mean - whole.median) < _MODE_REACH * whole.stdev:
@@ -133,6 +155,8 @@ def _noise(blocks: Blocks, shape: tuple[int, int]) -> Floats:
     coarse = median_filter(fill_gaps(blocks.stdev))
     if not coarse.max() > 0:
         raise BadPixels("the image is constant: without noise or weight nothing can be significant")
+    if not coarse.max() < _MOST_NOISE:
+        raise BadPixels(f"the noise is {coarse.max():.3g} ADU: these are no counts of photons")
     # A block of constant values says nothing of the noise.
     coarse = np.maximum(coarse, 0.1 * float(np.median(coarse[coarse > 0])))
     smooth = interpolate_blocks(coarse, blocks, shape)

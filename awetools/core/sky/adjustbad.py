@@ -21,6 +21,7 @@ AS_BAD = 0.5
 # Of the sources that others should have too so many are found, as a part of what is usual.
 STRANGE = 0.3
 LEAST_EXPECTED = 10.0
+MORE_THAN_CHANCE = 3.0
 # What lies together in a field is in one of these cells.
 FIELD_ARCSEC = 60.0
 REWEIGHTINGS = 4
@@ -34,12 +35,14 @@ class Evidence:
     """How frames fit those around them where their own coordinate systems put them; the last is the reference.
 
     matched: sources that another exposure has; expected: that it could have, if it has as
-    many as it has; doubt: arcsec that sources are off the same star in others, the median.
-    fields: numbers of cells of the sky, and of the frame (each once) that lies in it.
+    many as it has; chance: that it would have in a wrong field; doubt: arcsec that
+    sources are off the same star in others, the median. fields: numbers of cells of the
+    sky, and of the frame (each once) that lies in it.
     """
 
     matched: Doubles
     expected: Doubles
+    chance: Doubles
     doubt: Doubles
     fields: tuple[Places, Places]
 
@@ -58,8 +61,10 @@ def evidence_of(table: Table, catalogue: Catalogue, frames: int, radius_arcsec: 
     pairs = np.flatnonzero((star >= 0) & (members[star] >= 2))
     matched = np.bincount(frame[pairs], minlength=frames + 1).astype(np.float64)
     doubt = _doubts(vectors[pairs], star[pairs], frame[pairs], frames + 1)
-    expected, fields = _expected(vectors, frame, exposure, frames + 1)
-    return Evidence(matched, expected, doubt, fields)
+    expected, pairs_of, fields = _expected(vectors, frame, exposure, frames + 1)
+    # Cells that touch reach three times as far as one.
+    chance = pairs_of * (3 * radius_arcsec / FIELD_ARCSEC) ** 2
+    return Evidence(matched, expected, chance, doubt, fields)
 
 
 def _doubts(vectors: Doubles, star: Places, frame: Places, frames: int) -> Doubles:
@@ -85,8 +90,8 @@ def _doubts(vectors: Doubles, star: Places, frame: Places, frames: int) -> Doubl
 
 def _expected(
     vectors: Doubles, frame: Places, exposure: Places, frames: int
-) -> tuple[Doubles, tuple[Places, Places]]:
-    """How many sources of each frame another exposure could have: cell by cell no more than it has there."""
+) -> tuple[Doubles, Doubles, tuple[Places, Places]]:
+    """How many sources of each frame another exposure could have, cell by cell no more than it has; pairs of both."""
     cell = np.unique(cells_of(vectors, FIELD_ARCSEC), return_inverse=True)[1]
     last = int(exposure.max(initial=0)) + 1
     of_exposure, number = np.unique(cell * last + exposure, return_counts=True)
@@ -106,8 +111,10 @@ def _expected(
     its_exposure = np.zeros(frames, np.int64)
     its_exposure[frame] = exposure
     others = np.where(whose[where] == its_exposure[which], second[where], most[where])
-    expected = np.bincount(which, np.minimum(own, others), frames).astype(np.float64)
-    return expected, (where.astype(np.int64), which.astype(np.int64))
+    made = [
+        np.bincount(which, one, frames).astype(np.float64) for one in (np.minimum(own, others), own * others)
+    ]
+    return made[0], made[1], (where.astype(np.int64), which.astype(np.int64))
 
 
 def strangers(seen: Evidence) -> dict[int, str]:
@@ -121,8 +128,9 @@ def strangers(seen: Evidence) -> dict[int, str]:
         return {}
     usual = float(np.median(part[judged]))
     found: dict[int, str] = {}
+    few = seen.matched <= 2 * seen.chance + MORE_THAN_CHANCE * np.sqrt(seen.chance + 1)
     order = np.argsort(part, kind="stable")
-    for k in _apart(seen, order[part[order] < STRANGE * usual].tolist()):
+    for k in _apart(seen, order[few[order] & (part[order] < STRANGE * usual)].tolist()):
         found[k] = (
             f"{seen.matched[k]:.0f} of its sources are where others have theirs,"
             f" of {seen.expected[k]:.0f} that could be"

@@ -234,7 +234,8 @@ def _weighted(problem: Problem, state: State, stars: Stars, given: Equations) ->
     return replace(given, weight=weight, anchor=anchor)
 
 
-def _starts(problem: Problem, model: Mosaic) -> Starts:
+def starts_in(problem: Problem, model: Mosaic) -> Starts:
+    """How far a model has the frames off where their own coordinate systems have them."""
     detector, exposure, target = problem.grid_detector, problem.grid_exposure, problem.grid_vectors
     plane = model.plane(detector, exposure, problem.grid)
     east, north, _ = local_axes(*angles(*(target[:, k] for k in range(3))))
@@ -272,22 +273,37 @@ def scatter(given: Equations, used: Mask) -> tuple[Doubles, Doubles]:
 
 def improved(problem: Problem, state: State, stars: Stars, held: Mask) -> tuple[State, Mask, Equations, bool]:
     """A state that fits better without stars held out, sources not clipped, the equations; whether it is settled."""
-    given = equations_of(problem, state, stars)
+    given, used = _clipped(problem, equations_of(problem, state, stars))
+    settled = False
     for _ in range(STEPS):
-        used = _unclipped(problem, given)
         fit = used & ~held[stars.star]
         free = _free(state.model, given, fit)
         weighed = replace(given, weight=given.weight * fit, anchor=np.where(held, 0.0, given.anchor))
-        step = solved(state.model, weighed, _starts(problem, state.model), *free)
+        step = solved(state.model, weighed, starts_in(problem, state.model), *free)
         state = replace(state, model=state.model.moved(step))
         before, given = given, equations_of(problem, state, stars)
         moved = np.abs(given.rows.away - before.rows.away) ** 2 * before.weight
         state = _learnt(problem, state, stars, given, used)
-        given = _weighted(problem, state, stars, given)
+        given, used = _clipped(problem, _weighted(problem, state, stars, given))
         settled = bool(moved.size == 0 or moved.mean() * ARCSEC_PER_RAD**2 < SETTLED**2)
         if settled:
             break
     return state, used, given, settled
+
+
+def _clipped(problem: Problem, given: Equations) -> tuple[Equations, Mask]:
+    """The equations without reference stars that lie far off what the sources say, and the sources not clipped."""
+    used = _unclipped(problem, given)
+    mean, total = means(given, used, False)
+    pinned = np.flatnonzero((given.anchor > 0) & (total > 0))
+    off = np.abs(given.above[pinned] - mean[pinned]) * ARCSEC_PER_RAD
+    far = pinned[off**2 > problem.clip_sigma**2 * (1 / given.anchor[pinned] + 1 / total[pinned])]
+    if not len(far):
+        return given, used
+    anchor = given.anchor.copy()
+    anchor[far] = 0.0
+    given = replace(given, anchor=anchor)
+    return given, _unclipped(problem, given)
 
 
 def _unclipped(problem: Problem, given: Equations) -> Mask:

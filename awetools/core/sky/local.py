@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..errors import NoSolution
 from ..fitsheader import HeaderValue
-from .localstart import Cone, Start, check_settings, cone_of
+from .localstart import Cone, Start, check_settings, circle_over_image, cone_of
 from .localstart import LocalSettings as LocalSettings
 from .localstart import starts_of as starts_of
 from .match import Places, as_points, matched
@@ -34,6 +34,8 @@ OFF = SATURATED | EDGE | INCOMPLETE | NO_CENTROID
 LEAST_STAR, BEHIND = 0.05, 10.0
 # What a centre that is off is off by, in units of the width of a star.
 OFF_BY, USUAL_FWHM_PX = 0.2, 4.0
+# With fewer reference stars in an image than this there is hardly a solution.
+SPARSE = 6.0
 # Of matched stars, those up to so many radii off count as clipped.
 CLIPPED = 3.0
 J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
@@ -94,12 +96,14 @@ def local_solution(
     epoch = epoch_of(meta)
     starts = starts_of(meta, shape, how)
     failures: list[NoSolution] = []
-    searched = False
+    searched, expected = False, math.inf
     for start in starts:
         if start.centre_deg is None and searched:
             break
         try:
             stars = cone_of(catalogue, start, shape, sources, epoch, how)
+            if start is starts[0]:
+                expected = stars.number / circle_over_image(start, shape)
             # Without loosening, the whole catalogue was looked through as it would be blindly.
             searched = searched or (not start.guess.loosen and stars.number == catalogue.rows)
             solution = solve(
@@ -114,7 +118,7 @@ def local_solution(
             failures.append(problem)
             continue
         return _made(solution, columns, sources, stars, shape, epoch, how, start, starts[0].centre_deg)
-    raise _refused(failures, starts, catalogue)
+    raise _refused(failures, starts, catalogue, expected)
 
 
 # Sources
@@ -261,14 +265,25 @@ def _residuals(
     return np.asarray(dra, np.float64), np.asarray(ddec, np.float64)
 
 
-def _refused(failures: list[NoSolution], starts: list[Start], catalogue: Catalogue) -> NoSolution:
-    """One failure that says what each start came to, the first in full; the hint is that of the first."""
+def _refused(
+    failures: list[NoSolution], starts: list[Start], catalogue: Catalogue, expected: float
+) -> NoSolution:
+    """One failure that says what each start came to, the first in full.
+
+    expected: reference stars in the image, as many as elsewhere in the first circle. The hint is that
+    of the first, but for a catalogue without stars enough.
+    """
     first = failures[0]
     text = f"from {starts[0].words}, in catalogue {catalogue.name}: {first}"
     for start, problem in zip(starts[1:], failures[1:], strict=False):
         reason = str(problem).split("; tried: ")[0]
         text += f"; from {start.words}: {reason}"
-    return NoSolution(text, hint=first.hint)
+    if expected >= SPARSE:
+        return NoSolution(text, hint=first.hint)
+    text += f"; about {expected:.1f} stars of the catalogue are in an image of this size there"
+    return NoSolution(
+        text, hint="a deeper reference catalogue, or one that covers the field: awe-refcat import"
+    )
 
 
 def _usable(columns: Columns, sources: Sources) -> None:

@@ -248,17 +248,21 @@ def _small(ra_deg: Doubles, dec_deg: Doubles) -> None:
         )
 
 
-def _wanted(start: Start, shape: tuple[int, int], sources: Sources) -> int:
-    """How many reference stars are of use: several to a source in the area of the image, as many about it."""
+def circle_over_image(start: Start, shape: tuple[int, int]) -> float:
+    """How many times the area of the image the circle of a start has."""
+    guess = start.guess
     scale = (
-        start.guess.scale_arcsec[0]
-        if start.guess.scale_arcsec
-        else (start.guess.wcs.pixel_scale_arcsec if start.guess.wcs else 1.0)
+        guess.wcs.pixel_scale_arcsec if guess.wcs else guess.scale_arcsec[0] if guess.scale_arcsec else 1.0
     )
     image = shape[0] * shape[1] * (scale / ARCSEC_PER_DEG) ** 2
     circle = 2 * math.pi * (1 - math.cos(math.radians(start.radius_deg))) * math.degrees(1) ** 2
+    return max(1.0, circle / image)
+
+
+def _wanted(start: Start, shape: tuple[int, int], sources: Sources) -> int:
+    """How many reference stars are of use: several to a source in the area of the image, as many about it."""
     number = max(LEAST_REFERENCE, PER_SOURCE * int(np.isfinite(np.asarray(sources.x)).sum()))
-    return math.ceil(number * max(1.0, circle / image))
+    return math.ceil(number * circle_over_image(start, shape))
 
 
 def _brightest(mag: Doubles, number: int) -> Places:

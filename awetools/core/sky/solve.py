@@ -68,7 +68,7 @@ class Guess:
     seen, 1 for its mirror image, None for either (a wcs has its own). position_arcsec:
     how far off the middle may be. turn_deg and scale_fraction: how far off a wcs may be.
     loosen: if nothing is found, believe the position alone, then nothing but the scale
-    to a fifth.
+    to a fifth (and the parity, where it is given).
     """
 
     wcs: Wcs | None = None
@@ -255,8 +255,9 @@ def _attempts(
     plans = [(mirrors, position, ratios, turn)]
     if guess.loosen and not anywhere:
         wide = (min(ratios[0], 1 - LOOSE_SCALE), max(ratios[1], 1 + LOOSE_SCALE))
-        plans.append(([True, False], position, wide, 180.0))
-        plans.append(([True, False], math.inf, wide, 180.0))
+        either = [True, False] if wcs is not None else mirrors
+        plans.append((either, position, wide, 180.0))
+        plans.append((either, math.inf, wide, 180.0))
     for mirrors, reach, scales, turn in plans:
         bounds = Bounds(scales, turn, reach)
         views = [made for mirror in mirrors if (made := view(mirror, reach, scales[1])) is not None]

@@ -1,0 +1,381 @@
+"""The coadd of many frames on a grid: strip by strip, in threads, to planes on scratch disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..errors import BadHeader, BadValue, EmptyInput, Unavailable
+from ..pixels.coadd import Layer, Stacking, Strip, stack_layers
+from ..pixels.spool import Spool
+from ..sky.grid import Grid, Span
+from .inputs import CoaddFrame
+from .layers import Level, Placed, Regridding, layer_of, place
+from .matching import Differences, Form, Gauge, Matched, match
+
+T = TypeVar("T")
+Matching = Literal["none", "constant", "plane"]
+
+PLANES = {"SCI": np.float32, "WEIGHT": np.float32, "COUNT": np.int16, "MASK": np.int16}
+CLIPPED_COLUMNS = ("X", "Y", "FRAME")
+# Rows of a strip, where the memory allows it, and of a sample of the grid.
+STRIP_ROWS, PROBE_ROWS = 128, 16
+PROBE_EVERY, PROBES = 400, (8, 64)
+# Bytes of a pixel of a strip: planes of the result, medians and contrasts.
+RESULT_BYTES, MEDIAN_BYTES = 14, 12
+# A frame disagrees where this many times the usual part of its pixels is clipped.
+UNUSUAL = 10
+
+
+@dataclass(frozen=True)
+class How:
+    """How a coadd is made.
+
+    ``matching``: backgrounds made equal where frames overlap, by one constant a frame or a plane; ``gauge``: see
+    `matching.match`. ``most_extinction_mag``: a frame whose zero point is so much below the median of all is left out
+    (None: none is). ``most_disagreeing``: so is one of which more than this part of the pixels, of a sample of the grid, is
+    far from those of two or more others (0: none is); that is what a wrong coordinate system does, a
+    cloud, or a background that was not subtracted. What follows does not change a bit of the result: ``memory_bytes``,
+    the cap of the process, ``threads``, ``folder`` of the scratch disk.
+    """
+
+    stacking: Stacking = field(default_factory=Stacking)
+    regridding: Regridding = field(default_factory=Regridding)
+    matching: Matching = "none"
+    gauge: Gauge = "mean"
+    most_extinction_mag: float | None = 1.0
+    most_disagreeing: float = 0.02
+    memory_bytes: int = 1 << 30
+    threads: int = 1
+    folder: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.matching not in ("none", "constant", "plane") or self.gauge not in ("mean", "faintest"):
+            raise BadValue(f"backgrounds are matched by constant or plane, to mean or faintest, not {self.matching}, {self.gauge}")
+        if self.threads < 1 or not 0 <= self.most_disagreeing < 1:
+            raise BadValue(f"{self.threads} threads, {self.most_disagreeing} of the pixels: not a way to make a coadd")
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What became of a frame: why it was left out ('' if it was not), and how many of its values on the grid
+    entered and were clipped; the level that was subtracted from it; the part that disagreed in the sample."""
+
+    name: str
+    reason: str
+    entered: int = 0
+    clipped: int = 0
+    level: Level = Level()
+    disagreeing: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Coadded:
+    """A coadd: planes SCI, WEIGHT, COUNT and MASK; a table of what was clipped; a report of each frame.
+
+    ``clipped``: columns X and Y (1-based pixels of the grid) and FRAME (number of the frame in the order given),
+    sorted by Y, X, FRAME. With COUNT that is which frames entered each pixel, but for those that
+    have no good value there: `members` finds all of a pixel again, and their values.
+    """
+
+    grid: Grid
+    planes: Mapping[str, Spool]
+    clipped: Mapping[str, Spool]
+    frames: tuple[FrameReport, ...]
+    groups: tuple[tuple[int, ...], ...]
+    strips: int
+
+
+def coadd(frames: Sequence[CoaddFrame], grid: Grid, how: How | None = None) -> Coadded:
+    """Many frames on one grid. Those that cannot be used are left out, with the reason.
+
+    EmptyInput if no frame is left, Unavailable where the memory is too small for a strip of one row, or the
+    scratch disk for the planes.
+    """
+    how = how or How()
+    prepared = prepare(frames, grid, how)
+    strips = list(_strips(prepared.placed, grid, how))
+    planes = {name: Spool(grid.shape, kind, how.folder) for name, kind in PLANES.items()}
+    clipped = {name: Spool((0,), np.int32, how.folder) for name in CLIPPED_COLUMNS}
+    tally = np.zeros((len(frames), 2), np.int64)
+
+    def work(rows: Span) -> Strip:
+        made = make_strip(prepared.placed, grid, len(frames), rows, how)
+        for name, values in zip(PLANES, made[:4], strict=True):
+            planes[name].write(rows[0], values)
+        # The planes are on disk: only what was clipped waits for its turn.
+        nothing = np.empty((0, 0))
+        return Strip(nothing, nothing, nothing, nothing, made.clipped, made.tally)  # type: ignore[arg-type]
+
+    for made in _in_order(work, strips, how.threads):
+        tally += made.tally
+        y, x, frame = made.clipped.T
+        for name, values in zip(CLIPPED_COLUMNS, (x + 1, y + 1, frame), strict=True):
+            clipped[name].append(values)
+    reports = tuple(_final(one, tally[number]) for number, one in enumerate(prepared.reports))
+    return Coadded(grid, planes, clipped, reports, prepared.groups, len(strips))
+
+
+def _final(report: FrameReport, tally: np.ndarray) -> FrameReport:
+    if not report.reason and not tally.any():
+        return replace(report, reason="none of its pixels on the grid has a weight")
+    return replace(report, entered=int(tally[0]), clipped=int(tally[1]))
+
+
+def make_strip(placed: Sequence[Placed], grid: Grid, frames: int, rows: Span, how: How) -> Strip:
+    """Rows of the coadd."""
+    halo = how.stacking.halo_px
+    layers = _layers(placed, (rows[0] - halo, rows[1] + halo), how)
+    return stack_layers(layers, rows, grid.shape[1], frames, how.stacking)
+
+
+def _layers(placed: Sequence[Placed], rows: Span, how: How, columns: Span | None = None) -> list[Layer]:
+    made = (layer_of(one, rows, how.regridding, columns) for one in placed)
+    return [one for one in made if one is not None]
+
+
+# Which frames enter
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Frames on the grid with their levels; a report of each frame; groups of frames that overlap."""
+
+    placed: tuple[Placed, ...]
+    reports: tuple[FrameReport, ...]
+    groups: tuple[tuple[int, ...], ...] = ()
+
+
+def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
+    """Put frames on the grid, match their backgrounds, leave out what does not belong. EmptyInput if nothing is left."""
+    if not frames:
+        raise EmptyInput("a coadd of no frames")
+    reasons = _unfit(frames, how)
+    placed: list[Placed] = []
+    for number, frame in enumerate(frames):
+        if number in reasons:
+            continue
+        try:
+            found = place(number, frame, grid, how.regridding)
+        except BadHeader as error:
+            reasons[number] = f"its coordinates cannot be used: {error}"
+            continue
+        if found is None:
+            reasons[number] = "does not overlap the grid"
+        else:
+            placed.append(found)
+    matched, disagreeing = _sampled(placed, grid, frames, how, reasons)
+    levels = matched.levels if matched else {}
+    kept = tuple(replace(one, level=levels.get(one.number, Level())) for one in placed if one.number not in reasons)
+    reports = tuple(
+        FrameReport(
+            one.name,
+            reasons.get(number, ""),
+            level=levels.get(number, Level()),
+            disagreeing=disagreeing.get(number, 0.0),
+        )
+        for number, one in enumerate(frames)
+    )
+    if not kept:
+        raise EmptyInput(
+            f"none of {len(frames)} frames can be used: {frames[0].name} {reasons[0]}", hint="awe-grid, a grid that fits them"
+        )
+    return Prepared(kept, reports, matched.groups if matched else ())
+
+
+def _unfit(frames: Sequence[CoaddFrame], how: How) -> dict[int, str]:
+    """Frames whose numbers do not go with those of the others, and why."""
+    unit = Counter(one.unit for one in frames).most_common(1)[0][0]
+    known = [one.zeropoint_mag for one in frames if one.zeropoint_mag is not None]
+    usual = float(np.median(known)) if known else 0.0
+    reasons: dict[int, str] = {}
+    for number, one in enumerate(frames):
+        if one.unit != unit:
+            reasons[number] = f"its pixels are in {one.unit}, those of the others in {unit}"
+        elif not (np.isfinite(one.scale) and one.scale > 0):
+            reasons[number] = f"its flux scale is {one.scale}"
+        elif one.zeropoint_mag is not None and how.most_extinction_mag is not None:
+            faint = usual - one.zeropoint_mag
+            if not faint <= how.most_extinction_mag:
+                reasons[number] = f"its zero point, {one.zeropoint_mag:.3f}, is {faint:.2f} mag below the median of all"
+    return reasons
+
+
+def _sampled(
+    placed: Sequence[Placed], grid: Grid, frames: Sequence[CoaddFrame], how: How, reasons: dict[int, str]
+) -> tuple[Matched | None, dict[int, float]]:
+    """Match levels and judge frames in a sample of rows; those that disagree are added to the reasons."""
+    judged = how.most_disagreeing > 0 and how.stacking.method == "clip" and len(placed) > 2
+    if how.matching == "none" and not judged:
+        return None, {}
+    probes = _probes(placed, grid)
+    matched = _matched(placed, probes, how) if how.matching != "none" else None
+    if not judged:
+        return matched, {}
+    levels = matched.levels if matched else {}
+    lowered = [replace(one, level=levels.get(one.number, Level())) for one in placed]
+    disagreeing = _disagreeing(lowered, grid, len(frames), probes, how)
+    usual = float(np.median(list(disagreeing.values()))) if disagreeing else 0.0
+    wrong = {
+        number: part for number, part in disagreeing.items() if part > max(how.most_disagreeing, UNUSUAL * usual)
+    }
+    for number, part in wrong.items():
+        reasons[number] = f"{part:.1%} of its pixels disagree with those of the others: its coordinates, zero point or sky"
+    if wrong and how.matching != "none":
+        rest = [one for one in placed if one.number not in wrong]
+        matched = _matched(rest, probes, how) if rest else None
+    return matched, disagreeing
+
+
+def _probes(placed: Sequence[Placed], grid: Grid) -> list[Span]:
+    """Samples of rows, over what the frames cover."""
+    first = min((one.window[0][0] for one in placed), default=0)
+    last = max((one.window[0][1] for one in placed), default=grid.shape[0])
+    count = min(max((last - first) // PROBE_EVERY, PROBES[0]), PROBES[1], max(1, (last - first) // PROBE_ROWS))
+    middles = first + (last - first) * (2 * np.arange(count) + 1) // (2 * count)
+    return [(max(0, int(one) - PROBE_ROWS // 2), min(grid.shape[0], int(one) + PROBE_ROWS // 2)) for one in middles]
+
+
+def _matched(placed: Sequence[Placed], probes: Sequence[Span], how: How) -> Matched:
+    plain = [replace(one, level=Level()) for one in placed]
+    by_number = _by_number(plain)
+
+    def work(rows: Span) -> Differences:
+        made = Differences()
+        made.add(_layers(plain, rows, how), by_number)
+        return made
+
+    found = Differences()
+    for one in _in_order(work, probes, how.threads):
+        found.rows.extend(one.rows)
+    form: Form = "plane" if how.matching == "plane" else "constant"
+    return match(found, (one.number for one in placed), form, how.gauge)
+
+
+def _by_number(placed: Sequence[Placed]) -> list[Placed]:
+    """A list with each frame at its number; the places of others are filled with any."""
+    made = [placed[0]] * (1 + max(one.number for one in placed))
+    for one in placed:
+        made[one.number] = one
+    return made
+
+
+def _disagreeing(
+    placed: Sequence[Placed], grid: Grid, frames: int, probes: Sequence[Span], how: How
+) -> dict[int, float]:
+    """The part of each frame's values that is clipped where three or more are known."""
+
+    def work(rows: Span) -> np.ndarray:
+        made = stack_layers(_layers(placed, rows, how), rows, grid.shape[1], frames, how.stacking)
+        clipped = made.clipped[:, 0] - rows[0], made.clipped[:, 1]
+        at_place = np.zeros(made.count.shape, np.int16)
+        np.add.at(at_place, clipped, 1)
+        three = (made.count + at_place)[clipped] >= 3
+        found = np.bincount(made.clipped[three, 2], minlength=frames)
+        return np.stack([found, made.tally.sum(axis=1)], axis=1)
+
+    total = np.zeros((frames, 2))
+    for one in _in_order(work, probes, how.threads):
+        total += one
+    return {one.number: float(total[one.number, 0] / max(1.0, total[one.number, 1])) for one in placed}
+
+
+# Strips and memory
+
+
+def _strips(placed: Sequence[Placed], grid: Grid, how: How) -> Iterator[Span]:
+    """Rows of strips, as high as the memory allows."""
+    room = (how.memory_bytes - _resident_bytes()) // how.threads
+    first = 0
+    while first < grid.shape[0]:
+        height = min(STRIP_ROWS, grid.shape[0] - first)
+        while height > 1 and strip_bytes(placed, grid, (first, first + height), how) > room:
+            height = -(-height // 2)
+        needed = strip_bytes(placed, grid, (first, first + height), how)
+        if needed > room:
+            raise Unavailable(
+                f"a strip of one row of this coadd takes {needed / 1e6:.0f} MB in each of {how.threads} threads;"
+                f" {how.memory_bytes / 1e6:.0f} MB, the cap, leave {max(0, room) / 1e6:.0f}",
+                hint=f"--memory {(needed * how.threads + how.memory_bytes - room * how.threads) / 1e6:.0f}M, or -j 1",
+            )
+        yield first, first + height
+        first += height
+
+
+def strip_bytes(placed: Sequence[Placed], grid: Grid, rows: Span, how: How) -> int:
+    """Memory that a strip takes while it is made, about."""
+    halo = how.stacking.halo_px
+    wide = rows[0] - halo, rows[1] + halo
+    parts = [one.strip_bytes(wide, how.regridding.fill) for one in placed]
+    medians = MEDIAN_BYTES if how.stacking.method != "mean" else 0
+    planes = (wide[1] - wide[0]) * grid.shape[1] * (RESULT_BYTES + medians)
+    return planes + sum(held for held, _ in parts) + max((making for _, making in parts), default=0)
+
+
+def _resident_bytes() -> int:
+    """What the process holds already."""
+    import os
+
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 100 << 20
+
+
+def _in_order(work, items: Sequence[Span], threads: int) -> Iterator:  # type: ignore[no-untyped-def, type-arg]
+    """Results in the order of the items, of no more of them at once than there are threads."""
+    if threads == 1:
+        yield from map(work, items)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, items)
+
+
+# One pixel
+
+
+class Member(NamedTuple):
+    """A frame at a pixel: whether its value entered, was clipped or has no weight there ('masked'), and what it is.
+
+    ``value`` and ``weight`` are those on the grid, with the scale, less the level.
+    """
+
+    number: int
+    state: Literal["entered", "clipped", "masked"]
+    value: float
+    weight: float
+    mask: int
+
+
+def members(placed: Sequence[Placed], grid: Grid, y: int, x: int, how: How) -> list[Member]:
+    """The frames at a pixel of the grid (0-based), by making it again: exact, and nothing need be kept for it.
+
+    BadValue for a pixel that is not on the grid.
+    """
+    if not (0 <= y < grid.shape[0] and 0 <= x < grid.shape[1]):
+        raise BadValue(f"pixel {x + 1}, {y + 1} is not on a grid of {grid.shape[1]} x {grid.shape[0]}")
+    halo = how.stacking.halo_px
+    left, right = max(0, x - halo), min(grid.shape[1], x + halo + 1)
+    layers = _layers(placed, (y - halo, y + halo + 1), how, (left, right))
+    moved = [one._replace(columns=(one.columns[0] - left, one.columns[1] - left)) for one in layers]
+    frames = 1 + max((one.number for one in moved), default=0)
+    made = stack_layers(moved, (y, y + 1), right - left, frames, how.stacking)
+    clipped = {int(number) for _, column, number in made.clipped if column == x - left}
+    found = []
+    for one in moved:
+        if not (one.rows[0] <= y < one.rows[1] and one.columns[0] <= x - left < one.columns[1]):
+            continue
+        at = y - one.rows[0], x - left - one.columns[0]
+        value, weight, mask = float(one.data[at]), float(one.weight[at]), int(one.mask[at])
+        if weight > 0:
+            found.append(Member(one.number, "clipped" if one.number in clipped else "entered", value, weight, mask))
+        elif mask & ~32:
+            found.append(Member(one.number, "masked", value, weight, mask))
+    return found

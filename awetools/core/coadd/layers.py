@@ -1,0 +1,192 @@
+"""Frames on a grid: where each is, what a strip needs of it, and its layer of the strip."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pixels.coadd import Layer
+from ..pixels.fillsmall import fill_small
+from ..pixels.mask import bad
+from ..pixels.resample import TAPS, Conserved, input_rows, resample
+from ..sky.grid import NOWHERE, Grid, Span, Window, window_of
+from ..sky.pixelmap import TOLERANCE_PX, PixelMap, pixel_map
+from .inputs import CoaddFrame
+
+Doubles = npt.NDArray[np.float64]
+
+# Rows beyond those needed, so that small defects at their edge are filled as elsewhere.
+FILL_HALO = 4
+# Every so many rows tell which input rows a strip needs.
+EVERY = 8
+# Bytes of a pixel: of a layer; of an input row on its way, without and with filling; of places.
+LAYER_BYTES, INPUT_BYTES, FILLED_BYTES, PLACE_BYTES = 10, 16, 44, 16 * 80
+
+
+@dataclass(frozen=True)
+class Regridding:
+    """How frames are put on the grid: kernel, what is conserved, whether small defects are filled before."""
+
+    kernel_name: str = "lagrange6"
+    conserve: Conserved = "flux"
+    fill: bool = True
+    tolerance_px: float = TOLERANCE_PX
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What is subtracted on the grid: constant + along_x u + along_y v, (u, v) from -1 to 1 over the frame's window."""
+
+    constant: float = 0.0
+    along_x: float = 0.0
+    along_y: float = 0.0
+
+    def values(self, window: Window, rows: Span) -> Doubles:
+        """The level in rows of the window."""
+        u, v = unit_places(window, rows)
+        made: Doubles = self.constant + self.along_x * u[None, :] + self.along_y * v[:, None]
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A frame whose place on the grid is known: its number, its window, and a map whose first pixel is ``origin``."""
+
+    number: int
+    frame: CoaddFrame
+    window: Window
+    origin: tuple[int, int]
+    map: PixelMap
+    tilt: tuple[float, float]
+    level: Level = Level()
+
+    @property
+    def width(self) -> int:
+        """Columns of the window."""
+        return self.window[1][1] - self.window[1][0]
+
+    def strip_bytes(self, rows: Span, fill: bool) -> tuple[int, int]:
+        """Memory that rows of its layer take, and what it takes to make them besides, about."""
+        height = min(rows[1], self.window[0][1]) - max(rows[0], self.window[0][0])
+        if height <= 0:
+            return 0, 0
+        reach = height * self.tilt[0] + self.width * self.tilt[1] + 4 * FILL_HALO
+        needed = min(self.frame.shape[0], math.ceil(reach))
+        own = self.frame.shape[1] * (FILLED_BYTES if fill else INPUT_BYTES)
+        return height * self.width * LAYER_BYTES, needed * own + self.width * PLACE_BYTES
+
+
+def unit_places(window: Window, rows: Span) -> tuple[Doubles, Doubles]:
+    """u of the window's columns and v of the rows, from -1 to 1 over the window."""
+    (y0, y1), (x0, x1) = window
+    u = (2 * np.arange(x0, x1) + 1 - x0 - x1) / (x1 - x0)
+    v = (2 * np.arange(rows[0], rows[1]) + 1 - y0 - y1) / (y1 - y0)
+    return u, v
+
+
+def place(number: int, frame: CoaddFrame, grid: Grid, how: Regridding) -> Placed | None:
+    """Where a frame is on the grid; None where it does not touch it."""
+    window = window_of(grid, frame.wcs, frame.shape)
+    if window == NOWHERE:
+        return None
+    part = grid.part(window)
+    found = pixel_map(part.wcs, frame.wcs, part.shape, frame.shape, how.tolerance_px)
+    (y0, y1), (x0, x1) = found.window
+    if y0 >= y1 or x0 >= x1:
+        return None
+    (top, _), (left, _) = window
+    window = (top + y0, top + y1), (left + x0, left + x1)
+    return Placed(number, frame, window, (top, left), found, _tilt(found))
+
+
+def _tilt(of: PixelMap) -> tuple[float, float]:
+    """Input rows for a row of the grid, and for a column."""
+    y, x = of.shape[0] // 2, of.shape[1] // 2
+    rows, columns = (max(0, y - 1), min(of.shape[0], y + 2)), (max(0, x - 1), min(of.shape[1], x + 2))
+    _, found = of.at(rows, columns)
+    if found.shape != (3, 3) or not np.isfinite(found).all():
+        return math.inf, math.inf
+    return abs(found[2, 1] - found[0, 1]) / 2, abs(found[1, 2] - found[1, 0]) / 2
+
+
+def layer_of(placed: Placed, rows: Span, how: Regridding, columns: Span | None = None) -> Layer | None:
+    """The layer of a frame in rows of the grid (and columns of it); None where it has nothing there.
+
+    The bits of a pixel do not depend on which others are asked for.
+    """
+    (top, bottom), (left, right) = placed.window
+    rows = max(rows[0], top), min(rows[1], bottom)
+    across = (left, right) if columns is None else (max(left, columns[0]), min(right, columns[1]))
+    if rows[0] >= rows[1] or across[0] >= across[1]:
+        return None
+    own, side = _shifted(rows, placed.origin[0]), _shifted(across, placed.origin[1])
+    first, last = _needed(placed, own, side, how.kernel_name)
+    if first >= last:
+        return None
+    data, weight, mask, first = _input(placed.frame, first, last, how.fill)
+    made = resample(
+        data,
+        placed.map,
+        weight=weight,
+        mask=mask,
+        kernel_name=how.kernel_name,
+        scale=placed.frame.scale,
+        conserve=how.conserve,
+        rows=own,
+        columns=side,
+        first_row=first,
+    )
+    values = made.data
+    if placed.level.along_x or placed.level.along_y:
+        level = placed.level.values(placed.window, rows)[:, across[0] - left : across[1] - left]
+        values -= level.astype(np.float32)
+    elif placed.level.constant:
+        values -= np.float32(placed.level.constant)
+    return Layer(placed.number, rows, across, values, made.weight, made.mask)
+
+
+def _shifted(span: Span, origin: int) -> Span:
+    return span[0] - origin, span[1] - origin
+
+
+def _input(
+    frame: CoaddFrame, first: int, last: int, fill: bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int16] | None, int]:
+    """Rows of a frame, small defects filled, and the number of the first one."""
+    if not fill:
+        return *frame.rows(first, last), first
+    begin, end = max(0, first - FILL_HALO), min(frame.shape[0], last + FILL_HALO)
+    data, weight, mask = frame.rows(begin, end)
+    wrong = ~(weight > 0)
+    if mask is not None:
+        wrong |= bad(mask)
+    if wrong.any():
+        data, filled, mask, _ = fill_small(data, wrong, weight=weight, mask=mask)
+        assert filled is not None
+        weight = filled
+    rows = slice(first - begin, last - begin)
+    return data[rows], weight[rows], None if mask is None else mask[rows], first
+
+
+def _needed(placed: Placed, rows: Span, columns: Span, kernel_name: str) -> Span:
+    """Input rows that are enough, from places along some rows of the map; (0, 0) for none."""
+    of, shape = placed.map, placed.frame.shape
+    if of.computed or kernel_name == "area":
+        return input_rows(of, shape, kernel_name, rows, columns)
+    middle = (rows[0] + rows[1]) // 2
+    size = of.areas((middle, middle + 1), columns)
+    slack = 4 + 2 * EVERY * max(1.0, math.sqrt(float(size.max(initial=1.0, where=np.isfinite(size)))))
+    least, most = math.inf, -math.inf
+    for row in sorted({*range(rows[0], rows[1], EVERY), rows[1] - 1}):
+        x, y = of.at((row, row + 1), columns)
+        near = (x > -slack) & (x < shape[1] + slack) & (y > -slack) & (y < shape[0] + slack)
+        least = min(least, float(y.min(where=near, initial=math.inf)))
+        most = max(most, float(y.max(where=near, initial=-math.inf)))
+    if least > most:
+        return 0, 0
+    reach = TAPS[kernel_name] // 2 + 2
+    # The last sampled row may be some rows from the next: what is between them is between their places.
+    return max(0, math.floor(least) - reach), min(shape[0], math.ceil(most) + reach + 1)

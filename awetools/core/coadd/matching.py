@@ -1,0 +1,165 @@
+"""Backgrounds matched where frames overlap, so that a mosaic of what fills the field has no seams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pixels.coadd import Layer
+from .layers import Level, Placed, unit_places
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Form = Literal["constant", "plane"]
+Gauge = Literal["mean", "faintest"]
+
+# Columns that one difference is taken of, and the least good pixels of it.
+CELL, LEAST_PIXELS = 512, 64
+# Each frame is compared with so many that follow it where it overlaps more.
+NEIGHBOURS = 8
+ROUNDS, CLIP_SIGMA = 6, 4.0
+# Slopes weigh so much by themselves, of what a typical overlap weighs: where nothing tells them they are small.
+RIDGE = 1e-4
+
+
+@dataclass
+class Differences:
+    """Robust differences of frames (first less second) in parts of their overlaps.
+
+    Rows: first, second; u and v of the part in the first and in the second frame; difference, its error.
+    """
+
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+
+    def add(self, layers: Sequence[Layer], placed: Sequence[Placed]) -> None:
+        """Take those of some rows of the grid; layers have these rows or a part of them."""
+        for i, one in enumerate(layers):
+            others = (other for other in layers[i + 1 :] if _common(one.columns, other.columns))
+            for _, other in zip(range(NEIGHBOURS), others, strict=False):
+                self._pair(one, other, placed)
+
+    def _pair(self, one: Layer, other: Layer, placed: Sequence[Placed]) -> None:
+        rows, columns = _common(one.rows, other.rows), _common(one.columns, other.columns)
+        if not rows or not columns:
+            return
+        windows = placed[one.number].window, placed[other.number].window
+        for left in range(columns[0], columns[1], CELL):
+            part = left, min(left + CELL, columns[1])
+            planes = [_part(layer, rows, part) for layer in (one, other)]
+            good = (planes[0][1] > 0) & (planes[1][1] > 0)
+            count = int(np.count_nonzero(good))
+            if count < LEAST_PIXELS:
+                continue
+            away = np.sort((planes[0][0][good] - planes[1][0][good]).astype(np.float64))
+            middle = 0.5 * (away[(count - 1) // 2] + away[count // 2])
+            spread = (away[(3 * count) // 4] - away[count // 4]) / 1.349
+            # The error of a median; neighbouring pixels are not independent.
+            error = 1.2533 * 2 * max(float(spread), 1e-30) / math.sqrt(count)
+            places = [_place(window, rows, part) for window in windows]
+            self.rows.append((one.number, other.number, *places[0], *places[1], float(middle), error))
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Levels by the number of the frame; groups of frames that overlap; the scatter about the fit."""
+
+    levels: dict[int, Level]
+    groups: tuple[tuple[int, ...], ...]
+    rms: float
+
+
+def match(differences: Differences, numbers: Iterable[int], form: Form = "constant", gauge: Gauge = "mean") -> Matched:
+    """The levels that make frames equal where they overlap, by robust least squares.
+
+    One constant a frame, or a plane. ``gauge``: in each group of frames that overlap, directly
+    or through others, the mean of the constants is 0, or that of the frame with the faintest
+    background is (then no light is added anywhere). A frame without an overlap has 0.
+    """
+    numbers = sorted(numbers)
+    index = {number: place for place, number in enumerate(numbers)}
+    kept = [row for row in differences.rows if int(row[0]) in index and int(row[1]) in index]
+    terms = 1 if form == "constant" else 3
+    table = np.array(kept, np.float64).reshape(-1, 8)
+    ends = np.array([[index[int(row[0])], index[int(row[1])]] for row in kept], np.int64).reshape(-1, 2)
+    groups = _groups(ends, len(numbers))
+    found, rms = _fitted(table, ends, len(numbers), terms)
+    for group in groups:
+        constants = found[list(group), 0]
+        found[list(group), 0] -= constants.min() if gauge == "faintest" else constants.mean()
+    levels = {number: Level(*(float(value) for value in found[place])) for number, place in index.items()}
+    return Matched(levels, tuple(tuple(numbers[one] for one in group) for group in groups), rms)
+
+
+def _fitted(table: Doubles, ends: Ints, frames: int, terms: int) -> tuple[Doubles, float]:
+    found = np.zeros((frames, 3))
+    if not len(table):
+        return found, 0.0
+    ones = np.ones(len(table))
+    design = np.stack([ones, table[:, 2], table[:, 3], -ones, -table[:, 4], -table[:, 5]], axis=1)
+    design = design.reshape(-1, 2, 3)[:, :, :terms].reshape(-1, 2 * terms)
+    columns = (ends[:, :, None] * terms + np.arange(terms)).reshape(-1, 2 * terms)
+    weight = 1 / table[:, 7] ** 2
+    part = ones
+    away = table[:, 6]
+    for _ in range(ROUNDS):
+        found[:, :terms] = _solved(design, columns, table[:, 6], weight * part, frames, terms)
+        away = table[:, 6] - (design * found[:, :terms].reshape(-1)[columns]).sum(axis=1)
+        scaled = np.abs(away) / table[:, 7]
+        scale = max(float(np.median(scaled)) / 0.6745, 1.0)
+        part = (scaled <= CLIP_SIGMA * scale).astype(np.float64)
+        # What ties a frame at all is not given up.
+        part = np.maximum(part, 1e-6)
+    good = part > 0.5
+    return found, float(np.sqrt(np.mean(away[good] ** 2))) if good.any() else 0.0
+
+
+def _solved(design: Doubles, columns: Ints, values: Doubles, weight: Doubles, frames: int, terms: int) -> Doubles:
+    """The solution of least size."""
+    size = frames * terms
+    normal, right = np.zeros((size, size)), np.zeros(size)
+    for i in range(design.shape[1]):
+        np.add.at(right, columns[:, i], weight * design[:, i] * values)
+        for j in range(design.shape[1]):
+            np.add.at(normal, (columns[:, i], columns[:, j]), weight * design[:, i] * design[:, j])
+    slopes = np.arange(size) % terms > 0
+    normal[slopes, slopes] += RIDGE * float(np.median(np.diag(normal)[::terms]))
+    diagonal = np.diag(normal)
+    scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    answer, *_ = np.linalg.lstsq(normal * scale[:, None] * scale[None, :], right * scale, rcond=1e-9)
+    return np.asarray((answer * scale).reshape(frames, terms), np.float64)
+
+
+def _groups(ends: Ints, frames: int) -> list[tuple[int, ...]]:
+    """Frames that hang together."""
+    of = np.arange(frames)
+    while len(ends):
+        least = np.minimum(of[ends[:, 0]], of[ends[:, 1]])
+        before = of.copy()
+        np.minimum.at(of, ends[:, 0], least)
+        np.minimum.at(of, ends[:, 1], least)
+        of = of[of]
+        if np.array_equal(of, before):
+            break
+    return [tuple(int(one) for one in np.flatnonzero(of == first)) for first in np.unique(of)]
+
+
+def _common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int] | None:
+    begin, end = max(one[0], other[0]), min(one[1], other[1])
+    return (begin, end) if begin < end else None
+
+
+def _part(layer: Layer, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[npt.NDArray[np.float32], ...]:
+    down = slice(rows[0] - layer.rows[0], rows[1] - layer.rows[0])
+    across = slice(columns[0] - layer.columns[0], columns[1] - layer.columns[0])
+    return layer.data[down, across], layer.weight[down, across]
+
+
+def _place(window: tuple[tuple[int, int], tuple[int, int]], rows: tuple[int, int], columns: tuple[int, int]) -> Doubles:
+    """u and v of the middle of a part of a frame."""
+    u, v = unit_places(window, rows)
+    return np.array([u[columns[0] - window[1][0] : columns[1] - window[1][0]].mean(), v.mean()])

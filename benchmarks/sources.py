@@ -94,7 +94,16 @@ def calibrated(seed: int, bench: Path) -> Path:
         return place
     place.mkdir(parents=True, exist_ok=True)
     print(f"making seed {seed}", file=sys.stderr, flush=True)
-    words = [sys.executable, bench / "simulate_run.py", "--out", place, "--seed", str(seed), "--jobs", "2"]
+    words: list[str | Path] = [
+        sys.executable,
+        bench / "simulate_run.py",
+        "--out",
+        place,
+        "--seed",
+        str(seed),
+        "--jobs",
+        "2",
+    ]
     cost(words, place)
     store = place / "store"
     if not store.exists():
@@ -271,7 +280,7 @@ class Scores:
                 values = np.concatenate(bins[name])
                 middle = np.abs(values - np.median(values)) < 5
                 spread = float(np.std(values[middle]))
-                own = spread / np.sqrt(2 * max(1, np.count_nonzero(middle)))
+                own = spread / float(np.sqrt(2 * np.count_nonzero(middle)))
                 mark = " " if abs(spread - 1) <= PULL_GOAL + own else "!"
                 texts.append(f"{name} {spread:.2f} +- {own:.2f}{mark} ({np.count_nonzero(~middle)} out)")
             lines.append("  ".join(texts))

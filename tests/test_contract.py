@@ -39,10 +39,25 @@ PLAIN |= {"dead_amplifiers"}
 PLAIN |= {"cold_pixels", "cold_columns"}
 PLAIN |= {"nonlinear_pixels", "cosmic_pixels", "trail_pixels", "trails"}
 PLAIN |= {"uncalibrated_pixels", "min_response", "max_response"}
-PLAIN |= {"sources", "stars", "saturated_sources", "ellipticity", "noise_ratio", "density_low", "density_high"}
+PLAIN |= {
+    "sources",
+    "stars",
+    "saturated_sources",
+    "ellipticity",
+    "noise_ratio",
+    "density_low",
+    "density_high",
+}
 PLAIN |= {"exposures", "detectors", "reference_stars", "held_stars", "groups", "anchors"}
 PLAIN |= {"n_ref", "n_clipped", "n_sources", "n_catalogue", "clipped", "unusable"}
-PLAIN |= {"chi2_reduced", "chance_log10", "degree", "parity", "colour_coefficient", "colour_coefficient_error"}
+PLAIN |= {
+    "chi2_reduced",
+    "chance_log10",
+    "degree",
+    "parity",
+    "colour_coefficient",
+    "colour_coefficient_error",
+}
 # Measured of frames, and what a camera says of them: the same quantity.
 MEASURED_FIELDS = {"read_noise_adu", "gain_e_adu", "nonlinear_adu"}
 

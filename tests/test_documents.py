@@ -38,6 +38,7 @@ def test_the_night_of_the_readme_runs_as_written(tmp_path: Path) -> None:
     section = (ROOT / "README.md").read_text().partition("## A night")[2].partition("## What every")[0]
     blocks = [block for block in fenced_blocks(section, "sh") if "parallel" not in block]
     script = "\n".join(blocks).replace("/data/nickel-20170302", str(data))
+    script = script.replace("/data/refcats", str(data_path("refcats")))
     assert str(data) in script
     ran = shell(f"set -e -o pipefail\n{script}", tmp_path, timeout=300)
     assert ran.code == 0, ran.err

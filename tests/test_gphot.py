@@ -95,6 +95,22 @@ def test_errors_are_true(tmp_path: Path) -> None:
     assert 0.3 < np.std(pulls) < 1.3
 
 
+def test_a_catalogue_without_errors_is_not_believed_to_the_last_digit(tmp_path: Path) -> None:
+    """Else the frames would follow wrong stars, and the errors would be those of the frames' scatter alone."""
+    pulls = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        wrong = SKY.mag + random.normal(0, 0.2, len(SKY.mag))
+        known = {"mag_R": np.where(random.random(len(wrong)) < 0.3, wrong, np.nan)}
+        catalogue = SKY.catalogue(tmp_path, mag_error_R=np.full(len(wrong), np.nan), **known)
+        result = made(frames(), catalogue)
+        found = by_exposure(result)
+        assert found["e0"] - found["e1"] == pytest.approx(0.2, abs=0.01)
+        pulls.append((found["e0"] - 25.0) / by_exposure(result, "ERROR_MAG")["e0"])
+        assert result.measures["anchor_scatter_mag"] == pytest.approx(0.2, rel=0.4)
+    assert 0.5 < np.sqrt(np.mean(np.square(pulls))) < 1.7
+
+
 @settings(max_examples=10)
 @given(order=st.permutations(range(4)))
 def test_the_order_of_frames_does_not_matter(order: list[int]) -> None:

@@ -275,7 +275,7 @@ HEADER_NAMES = (
     ("gain_e_adu", "GAIN", "[e/ADU] effective gain"),
     ("read_noise_adu", "RDNOISE", "[ADU] read noise"),
     ("saturation_adu", "SATURATE", "[ADU] saturation"),
-    ("zeropoint_mag", "MAGZERO", "[mag] magnitude of a source of 1 ADU/s"),
+    ("zeropoint_mag", "PHOT_C", "[mag] zero point of 1 ADU/s"),
     ("slid", "SLID", "number of the source list"),
     ("overscan_mode", "OVERSCAN", "how the overscan was subtracted"),
 )

@@ -24,7 +24,7 @@ Matching = Literal["none", "constant", "plane"]
 PLANES = {"SCI": np.float32, "WEIGHT": np.float32, "COUNT": np.int16, "MASK": np.int16}
 CLIPPED_COLUMNS = ("X", "Y", "FRAME")
 # Rows of a strip, where the memory allows it, and of a sample of the grid.
-STRIP_ROWS, PROBE_ROWS = 128, 16
+STRIP_ROWS, PROBE_ROWS = 512, 16
 PROBE_EVERY, PROBES = 400, (8, 64)
 # Bytes of a pixel of a strip: planes of the result, medians and contrasts.
 RESULT_BYTES, MEDIAN_BYTES = 14, 12

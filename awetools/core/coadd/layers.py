@@ -21,7 +21,7 @@ Doubles = npt.NDArray[np.float64]
 # Rows beyond those needed, so that small defects at their edge are filled as elsewhere.
 FILL_HALO = 4
 # Every so many rows tell which input rows a strip needs.
-EVERY = 8
+EVERY = 64
 # Bytes of a pixel: of a layer; of an input row on its way, without and with filling; of places.
 LAYER_BYTES, INPUT_BYTES, FILLED_BYTES, PLACE_BYTES = 10, 16, 44, 16 * 80
 

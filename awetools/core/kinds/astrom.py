@@ -44,6 +44,10 @@ UNITS = {
     "MAG_REF": "mag",
     "FLUX_AUTO_ADU": "adu",
 }
+# Which of the words of a solution are cards of its table; the band goes without saying, the usual start too.
+CARDS = {"start": ("START", "where the search began"), "band": ("BAND", "of MAG_REF")}
+NEAR = ("the header's WCS", "the pointing")
+FAR_ARCSEC = 1800.0
 COUNTS = ("n_ref", "n_clipped", "n_sources", "n_catalogue", "degree", "parity")
 PARITIES = {"either": 0, "sky": -1, "mirror": 1}
 
@@ -111,13 +115,23 @@ def make_astrom(
     if refcat is None:
         raise NoMatch("there is no reference catalogue and no global solution", hint="awe-refcat import")
     found = local_solution(sources.columns, sources.meta, refcat, how)
+    words = found.used_words
     return Result(
         table=_table(found, sources.columns),
         units=UNITS,
         measures=_measures(found.measures),
         meta={"wcs": found.cards},
-        used=found.used_words,
+        used={name: text for name, text in words.items() if name != "band" and text not in NEAR}
+        | _far(found.measures.get("shift_arcsec"), params.position_arcsec),
+        cards=[(card, words[name], comment) for name, (card, comment) in CARDS.items() if name in words],
     )
+
+
+def _far(shift_arcsec: float | None, position_arcsec: float) -> dict[str, str]:
+    """What is to be said where the field is not where the header has it."""
+    if not shift_arcsec or not shift_arcsec > max(FAR_ARCSEC, position_arcsec):
+        return {}
+    return {"shift": f"the field is {shift_arcsec / 60:.1f} arcmin from where the header has it"}
 
 
 def _settings(params: AstromParams) -> LocalSettings:
@@ -183,7 +197,6 @@ def _of_global(sources: Table, gastrom: Table, refcat: Catalogue | None, how: Lo
 
     frame = frame_of(gastrom, sources.meta)
     found = known_solution(sources.columns, sources.meta, frame.cards, refcat, how)
-    used = {} if refcat is not None else {"refcat": "without one, the table has the sources themselves"}
     measures = found.measures | {"n_ref": frame.measures["N_STARS"], "n_clipped": frame.measures["N_CLIPPED"]}
     if refcat is None:
         scatter = frame.measures["RMS_ARCSEC"]
@@ -194,7 +207,7 @@ def _of_global(sources: Table, gastrom: Table, refcat: Catalogue | None, how: Lo
         units=UNITS,
         measures=_measures(measures),
         meta={"wcs": found.cards},
-        used=used | found.used_words,
+        used=found.used_words,
     )
 
 

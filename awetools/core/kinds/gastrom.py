@@ -136,7 +136,6 @@ def make_gastrom(
         units=UNITS,
         measures=_measures(found),
         left_out=sorted(left_out, key=lambda one: one.number),
-        used={} if refcat is not None else {"refcat": "none: the frames stay where their headers have them"},
     )
 
 

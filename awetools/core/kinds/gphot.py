@@ -235,6 +235,7 @@ MEASURES = (
     Measure("groups", "Number of groups of frames without a star in common."),
     Measure("stars", "Number of stars that frames share with each other or with the catalogue."),
     Measure("anchors", "Number of these with a reference magnitude."),
+    Measure("anchor_scatter_mag", "Scatter of the reference magnitudes beyond their errors."),
     Measure("rms_mag", "Root mean square residual of a star's magnitudes."),
     Measure("held_rms_mag", "The same of the stars held out."),
     Measure("scatter_mag", "Scatter beyond the errors."),

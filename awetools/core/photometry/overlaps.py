@@ -32,6 +32,8 @@ LEAST_OWN, OWN_RATIO, CLEARLY = 10, 1.5, 5.0
 # A value of less weight than this part of what its error says takes no part in the scatter.
 HALF = 0.5
 LEAST_SCATTER_MAG = 1e-4
+# Anchors are believed no better than this at first: else stars would follow wrong ones, which then do not show.
+FIRST_ANCHOR_MAG = 0.02
 BISECTIONS = 28
 # With so many degrees of freedom Student's distribution is the normal one.
 MANY = 500
@@ -135,7 +137,13 @@ def _check(frames: Sequence[FrameStars], clip_sigma: float, hold_out: int) -> No
 
 def _begun(table: Table) -> _State:
     ones = np.ones(len(table.star))
-    return _State(np.zeros(table.frames), np.zeros(table.frames), 0.0, ones, table.known.astype(np.float64))
+    extra = max(_assumed(table), FIRST_ANCHOR_MAG**2)
+    return _State(np.zeros(table.frames), np.zeros(table.frames), extra, ones, table.known.astype(np.float64))
+
+
+def _assumed(table: Table) -> float:
+    """The variance of anchors that too few show: none beyond their errors, a guess where some have no errors."""
+    return ASSUMED_SCATTER_MAG**2 if (table.known & (table.anchor_variance <= 0)).any() else 0.0
 
 
 def _ties(table: Table, state: _State) -> Ties:
@@ -226,12 +234,14 @@ def _weighed(table: Table, state: _State, clip_sigma: float, first: bool) -> _St
     others = ~clear[frame]
     middle = float(level(np.zeros(int(others.sum()), np.int64), 1, others)[0])
     extra = np.where(clear, own, middle)
-    pinned = np.flatnonzero(table.known & (anchor_left > LEAST_FREE) & (state.anchor_part > HALF))
-    anchor_extra = state.anchor_extra
+    seen = table.known & (state.anchor_part > HALF)
+    pinned = np.flatnonzero(seen & (anchor_left > LEAST_FREE))
+    anchor_extra = state.anchor_extra if seen.sum() >= LEAST_OWN else _assumed(table)
     if len(pinned) >= LEAST_OWN:
         anchor_square = anchor_away[pinned] ** 2 / anchor_left[pinned]
         nothing = np.zeros(len(pinned), np.int64)
-        anchor_extra = float(_level(anchor_square, table.anchor_variance[pinned], nothing, 1, clip_sigma)[0])
+        variance = np.maximum(table.anchor_variance[pinned], LEAST_VARIANCE)
+        anchor_extra = float(_level(anchor_square, variance, nothing, 1, clip_sigma)[0])
     return replace(state, extra=extra, anchor_extra=anchor_extra)
 
 

@@ -4,7 +4,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LANES 16
+/* Pixels that are worked on at once. */
+#define LANES 64
+#define INLINE static inline __attribute__((always_inline))
 /* Bits of a mask, as in mask.py. */
 #define OUTSIDE 32
 #define INTERPOLATED 64
@@ -28,13 +30,13 @@ typedef struct {
     Py_ssize_t count;
 } Network;
 
-static inline const float *row_of(const Array *planes, const Layers *layers, Py_ssize_t layer, Py_ssize_t row)
+INLINE const float *row_of(const Array *planes, const Layers *layers, Py_ssize_t layer, Py_ssize_t row)
 {
     const int64_t *at = layers->layout + 2 * layer;
     return (const float *)planes[layer].view.buf + at[0] + row * at[1];
 }
 
-static inline const int16_t *bits_of(const Layers *layers, Py_ssize_t layer, Py_ssize_t row)
+INLINE const int16_t *bits_of(const Layers *layers, Py_ssize_t layer, Py_ssize_t row)
 {
     const int64_t *at = layers->layout + 2 * layer;
     return (const int16_t *)layers->bits[layer].view.buf + at[0] + row * at[1];
@@ -42,8 +44,7 @@ static inline const int16_t *bits_of(const Layers *layers, Py_ssize_t layer, Py_
 
 /* Centres */
 
-CLONES
-static void sort_lanes(float *restrict block, const int16_t *steps, Py_ssize_t count)
+INLINE void sort_lanes(float *restrict block, const int16_t *steps, Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
         float *low = block + steps[2 * i] * LANES, *high = block + steps[2 * i + 1] * LANES;
@@ -55,8 +56,7 @@ static void sort_lanes(float *restrict block, const int16_t *steps, Py_ssize_t c
     }
 }
 
-CLONES
-static void load_lanes(float *restrict to, int32_t *restrict good, const float *value, const float *weight, int width)
+INLINE void load_lanes(float *restrict to, int32_t *restrict good, const float *value, const float *weight, int width)
 {
     for (int j = 0; j < width; j++) {
         int use = weight[j] > 0.0f;
@@ -67,6 +67,7 @@ static void load_lanes(float *restrict to, int32_t *restrict good, const float *
         to[j] = INFINITY;
 }
 
+CLONES
 static void centre_lanes(const Layers *layers, Network network, Py_ssize_t row, Py_ssize_t at, int width, int fainter,
                          float *block, float *out)
 {
@@ -157,34 +158,66 @@ typedef struct {
     int32_t y, x;
 } Row;
 
+/* What a value is: without weight, used, clipped. */
+enum { ABSENT, USED, LEFT_OUT };
+
 typedef struct {
     double sums[LANES], weights[LANES];
-    int32_t good[LANES], kept[LANES];
+    float reach[LANES];
+    int32_t kept[LANES], every[LANES], clipped[LANES];
 } Sums;
 
+INLINE void find_reach(const Layers *layers, Py_ssize_t row, Py_ssize_t at, const float *table, float *reach, int width)
+{
+    int32_t good[LANES] = {0};
+    for (Py_ssize_t i = 0; i < layers->count; i++) {
+        const float *weight = row_of(layers->weights, layers, i, row) + at;
+        for (int j = 0; j < width; j++)
+            good[j] += weight[j] > 0.0f;
+    }
+    for (int j = 0; j < width; j++)
+        reach[j] = table[good[j]];
+}
+
 /* Which lanes of a layer are within the limit. */
-CLONES
-static void judge_lanes(const float *value, const float *weight, const float *centre, const float *contrast,
-                        const float *reach, float fraction, uint8_t *restrict state, int32_t *restrict kept, int width)
+INLINE void judge_lanes(const float *value, const float *weight, const float *centre, const float *contrast,
+                        const float *reach, float fraction, int32_t *restrict state, int width)
 {
     for (int j = 0; j < width; j++) {
         float noise = 1.0f / sqrtf(weight[j]), light = contrast[j] - NOISE_RANGE * noise;
         float limit = reach[j] * noise + fraction * (light > 0.0f ? light : 0.0f);
-        int good = weight[j] > 0.0f, far = fabsf(value[j] - centre[j]) > limit;
-        state[j] = (uint8_t)(good ? (far ? 2 : 1) : 0);
-        kept[j] += good & !far;
+        int32_t far = fabsf(value[j] - centre[j]) > limit;
+        state[j] = weight[j] > 0.0f ? USED + far : ABSENT;
     }
 }
 
-CLONES
-static void add_lanes(const float *value, const float *weight, const uint8_t *state, Sums *restrict to, int width)
+INLINE void use_lanes(const float *weight, int32_t *restrict state, int width)
+{
+    for (int j = 0; j < width; j++)
+        state[j] = weight[j] > 0.0f ? USED : ABSENT;
+}
+
+INLINE void add_lanes(const float *value, const float *weight, const int16_t *bits, const int32_t *state,
+                      Sums *restrict to, int width)
 {
     for (int j = 0; j < width; j++) {
-        double w = state[j] == 1 ? (double)weight[j] : 0.0;
-        double v = state[j] == 1 ? (double)value[j] : 0.0;
-        to->weights[j] += w;
-        to->sums[j] += w * v;
+        float w = state[j] == USED ? weight[j] : 0.0f, v = state[j] == USED ? value[j] : 0.0f;
+        to->weights[j] += (double)w;
+        to->sums[j] += (double)w * (double)v;
     }
+    for (int j = 0; j < width; j++) {
+        to->kept[j] += state[j] == USED;
+        to->clipped[j] |= state[j] == LEFT_OUT ? CLIPPED : 0;
+        to->every[j] &= state[j] == USED ? (int32_t)bits[j] : INTERPOLATED;
+    }
+}
+
+INLINE int count_lanes(const int32_t *state, int32_t which, int width)
+{
+    int32_t n = 0;
+    for (int j = 0; j < width; j++)
+        n += state[j] == which;
+    return n;
 }
 
 /* Where nothing good is left: the reasons, and the mean of what has one. */
@@ -216,72 +249,80 @@ static void note_clipped(Row *out, Py_ssize_t layer, Py_ssize_t x)
     out->clipped++;
 }
 
-static void combine_lanes(const Layers *layers, Row *out, Py_ssize_t row, Py_ssize_t at, int width, uint8_t *states)
+/* Where all are clipped, none is: they do not tell which is right. */
+INLINE void keep_all(const Layers *layers, int32_t *states, int width)
+{
+    int32_t kept[LANES] = {0}, any = 0;
+    for (Py_ssize_t i = 0; i < layers->count; i++)
+        for (int j = 0; j < width; j++)
+            kept[j] |= states[i * LANES + j] == USED;
+    for (int j = 0; j < width; j++)
+        any |= !kept[j];
+    for (Py_ssize_t i = 0; any && i < layers->count; i++)
+        for (int j = 0; j < width; j++)
+            states[i * LANES + j] = !kept[j] && states[i * LANES + j] ? USED : states[i * LANES + j];
+}
+
+/* The planes of the result, where something entered. */
+INLINE int put_lanes(const Sums *sums, Row *out, Py_ssize_t at, int width)
+{
+    int empty = 0;
+    const float *centre = out->centre ? out->centre + at : NULL;
+    for (int j = 0; j < width; j++) {
+        out->sci[at + j] = (float)(sums->sums[j] / sums->weights[j]);
+        out->weight[at + j] = (float)sums->weights[j];
+    }
+    for (int j = 0; out->mode == MEDIAN && j < width; j++) {
+        out->sci[at + j] = centre[j];
+        out->weight[at + j] = (float)(sums->weights[j] * (double)out->factor[sums->kept[j]]);
+    }
+    for (int j = 0; j < width; j++) {
+        out->count[at + j] = (int16_t)sums->kept[j];
+        out->mask[at + j] = (int16_t)(sums->every[j] | sums->clipped[j]);
+        empty |= sums->kept[j] == 0;
+    }
+    return empty;
+}
+
+CLONES
+static void combine_lanes(const Layers *layers, Row *out, Py_ssize_t row, Py_ssize_t at, int width, int32_t *states)
 {
     Sums sums;
-    float reach[LANES] = {0};
-    int16_t every[LANES], clipped[LANES] = {0};
     int any = 0;
     memset(&sums, 0, sizeof sums);
+    for (int j = 0; j < LANES; j++)
+        sums.every[j] = INTERPOLATED;
+    if (out->mode == CLIP)
+        find_reach(layers, row, at, out->reach, sums.reach, width);
     for (Py_ssize_t i = 0; i < layers->count; i++) {
         const float *weight = row_of(layers->weights, layers, i, row) + at;
-        for (int j = 0; j < width; j++)
-            sums.good[j] += weight[j] > 0.0f;
-    }
-    for (int j = 0; j < width; j++) {
-        reach[j] = out->reach[sums.good[j]];
-        every[j] = INTERPOLATED;
-    }
-    for (Py_ssize_t i = 0; i < layers->count; i++) {
-        const float *value = row_of(layers->values, layers, i, row) + at;
-        const float *weight = row_of(layers->weights, layers, i, row) + at;
-        uint8_t *state = states + i * LANES;
         if (out->mode == CLIP)
-            judge_lanes(value, weight, out->centre + at, out->contrast + at, reach, out->fraction, state, sums.kept, width);
+            judge_lanes(row_of(layers->values, layers, i, row) + at, weight, out->centre + at, out->contrast + at,
+                        sums.reach, out->fraction, states + i * LANES, width);
         else
-            for (int j = 0; j < width; j++)
-                state[j] = weight[j] > 0.0f;
+            use_lanes(weight, states + i * LANES, width);
     }
-    for (int j = 0; j < width; j++)
-        if (out->mode == CLIP && sums.kept[j] == 0)
-            for (Py_ssize_t i = 0; i < layers->count; i++)
-                states[i * LANES + j] = states[i * LANES + j] != 0;
+    if (out->mode == CLIP)
+        keep_all(layers, states, width);
     for (Py_ssize_t i = 0; i < layers->count; i++) {
-        const uint8_t *state = states + i * LANES;
-        const int16_t *bits = bits_of(layers, i, row) + at;
-        int64_t entered = 0, left = 0;
-        add_lanes(row_of(layers->values, layers, i, row) + at, row_of(layers->weights, layers, i, row) + at, state,
-                  &sums, width);
-        for (int j = 0; j < width; j++) {
-            entered += state[j] == 1;
-            left += state[j] == 2;
-            every[j] &= state[j] == 1 ? bits[j] : INTERPOLATED;
-            clipped[j] |= state[j] == 2 ? CLIPPED : 0;
-        }
-        out->tally[2 * i] += entered;
+        const int32_t *state = states + i * LANES;
+        int left = count_lanes(state, LEFT_OUT, width);
+        add_lanes(row_of(layers->values, layers, i, row) + at, row_of(layers->weights, layers, i, row) + at,
+                  bits_of(layers, i, row) + at, state, &sums, width);
+        out->tally[2 * i] += count_lanes(state, USED, width);
         out->tally[2 * i + 1] += left;
-        any |= left > 0;
+        any |= left;
     }
-    for (int j = 0; j < width; j++) {
-        int n = 0;
-        for (Py_ssize_t i = 0; i < layers->count; i++)
-            n += states[i * LANES + j] == 1;
-        Py_ssize_t x = at + j;
-        out->count[x] = (int16_t)n;
-        if (n == 0) {
-            out->weight[x] = 0.0f;
-            empty_pixel(layers, row, x, &out->sci[x], &out->mask[x]);
-            continue;
-        }
-        out->mask[x] = (int16_t)(every[j] | clipped[j]);
-        out->sci[x] = out->mode == MEDIAN ? out->centre[x] : (float)(sums.sums[j] / sums.weights[j]);
-        out->weight[x] = out->mode == MEDIAN ? (float)(sums.weights[j] * (double)out->factor[n]) : (float)sums.weights[j];
-    }
-    if (any)
+    if (put_lanes(&sums, out, at, width))
         for (int j = 0; j < width; j++)
-            for (Py_ssize_t i = 0; i < layers->count; i++)
-                if (states[i * LANES + j] == 2)
-                    note_clipped(out, i, at + j);
+            if (sums.kept[j] == 0) {
+                out->weight[at + j] = 0.0f;
+                empty_pixel(layers, row, at + j, &out->sci[at + j], &out->mask[at + j]);
+            }
+    for (int j = 0; any && j < width; j++)
+        for (Py_ssize_t i = 0; i < layers->count; i++)
+            if (states[i * LANES + j] == LEFT_OUT)
+                note_clipped(out, i, at + j);
 }
 
 /* For Python */
@@ -481,7 +522,7 @@ static PyObject *combine(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_ssize_t y, x, rows, columns, count = 0;
     int mode;
     float fraction;
-    uint8_t *states = NULL;
+    int32_t *states = NULL;
     memset(arrays, 0, sizeof arrays);
     if (!PyArg_ParseTuple(arguments, "OOOO!ifnnnn", &values, &weights, &bits, &PyTuple_Type, &given, &mode, &fraction,
                           &y, &x, &rows, &columns))
@@ -498,7 +539,7 @@ static PyObject *combine(PyObject *Py_UNUSED(module), PyObject *arguments)
         PyErr_SetString(PyExc_ValueError, "the layers and planes of a combination do not fit each other");
         goto done;
     }
-    states = malloc((size_t)(count + 1) * LANES);
+    states = malloc((size_t)(count + 1) * LANES * sizeof *states);
     if (states == NULL) {
         PyErr_NoMemory();
         goto done;

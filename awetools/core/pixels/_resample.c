@@ -209,6 +209,8 @@ typedef struct {
 
 /* Pixels whose places are looked up together. */
 #define CHUNK 256
+/* Columns of which rows are worked on one after the other: the input's rows under them stay in the cache. */
+#define TILE 512
 
 /* Whole pixels before the places, and steps within them; x is NOWHERE outside of the image. */
 #define NOWHERE (-2)
@@ -241,7 +243,8 @@ INLINE void clean_pixel(const Input *in, const Rules *rules, const Row *row, Py_
     row->weight[p] = 1.0f;
     if (in->weight) {
         const float *w = in->weight + y * in->nx + x, *above = w + in->nx;
-        row->weight[p] = sy[0] * sx[0] * w[0] + sy[0] * sx[1] * w[1] + sy[1] * sx[0] * above[0] + sy[1] * sx[1] * above[1];
+        row->weight[p] =
+            sy[0] * sx[0] * w[0] + sy[0] * sx[1] * w[1] + sy[1] * sx[0] * above[0] + sy[1] * sx[1] * above[1];
     }
     if (marked)
         near_bits(in, y, x, sx, sy, rules, &bits);
@@ -393,11 +396,11 @@ static Found mean_of_area(const Input *in, const double *xs, const double *ys, d
     return found;
 }
 
-static void area_row(const Input *in, const Rules *rules, const Row *row, Py_ssize_t count)
+static void area_row(const Input *in, const Rules *rules, const Row *row, Py_ssize_t columns, Py_ssize_t count)
 {
     const double *x = row->x, *y = row->y;
     for (Py_ssize_t p = 0; p < count; p++) {
-        Py_ssize_t above = p + count + 1;
+        Py_ssize_t above = p + columns + 1;
         double xs[4] = {x[p], x[p + 1], x[above + 1], x[above]};
         double ys[4] = {y[p], y[p + 1], y[above + 1], y[above]};
         double area = 0.5 * fabs((xs[2] - xs[0]) * (ys[3] - ys[1]) - (xs[3] - xs[1]) * (ys[2] - ys[0]));
@@ -569,18 +572,21 @@ static void all_rows(const Array *arrays, const Rules *rules, int by_area)
     Input in = {buffer(&arrays[IMAGE]), buffer(&arrays[WEIGHT]), buffer(&arrays[STATE]), buffer(&arrays[NEAR_BY]),
                 buffer(&arrays[MASK]),  axis(&arrays[IMAGE], 0), axis(&arrays[IMAGE], 1)};
     Py_ssize_t rows = axis(&arrays[VALUE], 0), columns = axis(&arrays[VALUE], 1);
-    for (Py_ssize_t i = 0; i < rows; i++) {
-        Py_ssize_t place = i * (columns + by_area), at = i * columns;
-        Row row = {(const double *)arrays[X].view.buf + place,
-                   (const double *)arrays[Y].view.buf + place,
-                   (float *)arrays[VALUE].view.buf + at,
-                   (float *)arrays[OUT_WEIGHT].view.buf + at,
-                   arrays[SPREAD].held ? (float *)arrays[SPREAD].view.buf + at : NULL,
-                   (int16_t *)arrays[BITS].view.buf + at};
-        if (by_area)
-            area_row(&in, rules, &row, columns);
-        else
-            interpolate_row(&in, rules, &row, columns);
+    for (Py_ssize_t begin = 0; begin < columns; begin += TILE) {
+        Py_ssize_t some = columns - begin < TILE ? columns - begin : TILE;
+        for (Py_ssize_t i = 0; i < rows; i++) {
+            Py_ssize_t place = i * (columns + by_area) + begin, at = i * columns + begin;
+            Row row = {(const double *)arrays[X].view.buf + place,
+                       (const double *)arrays[Y].view.buf + place,
+                       (float *)arrays[VALUE].view.buf + at,
+                       (float *)arrays[OUT_WEIGHT].view.buf + at,
+                       arrays[SPREAD].held ? (float *)arrays[SPREAD].view.buf + at : NULL,
+                       (int16_t *)arrays[BITS].view.buf + at};
+            if (by_area)
+                area_row(&in, rules, &row, columns, some);
+            else
+                interpolate_row(&in, rules, &row, some);
+        }
     }
 }
 

@@ -47,7 +47,7 @@ MIN_SHARE = 0.25
 SIX_POINTS_FWHM_PX, POLYNOMIAL_FWHM_PX = 3.5, 2.75
 SAME_SCALE, COARSE = 0.02, 2.0
 # Output rows worked on at once: their places stay in the processor's cache.
-STRIP_ROWS = 16
+STRIP_ROWS = 32
 
 
 class Places(Protocol):

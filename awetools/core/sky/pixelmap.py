@@ -32,6 +32,8 @@ FINER = 8
 OVERSHOOT = 1.5625
 # Computed rows of cells that are kept for the next strip.
 KEPT_BANDS = 4
+# Spans of pixels that are kept: those of the columns are the same for each strip.
+KEPT_STRETCHES = 16
 
 
 class Grid(NamedTuple):
@@ -94,9 +96,15 @@ class PixelMap:
             shape = rows[1] - rows[0], columns[1] - columns[0]
             return tuple(np.full(shape, np.nan) for _ in which)
         nodes = grid.x, grid.y, grid.area
-        down, along = _stretch(grid, 0, rows, shift), _stretch(grid, 1, columns, shift)
+        cells = grid.exact.shape
+        down = _stretch(grid.step, grid.origin[0], cells[0], rows, shift)
+        along = _stretch(grid.step, grid.origin[1], cells[1], columns, shift)
         made = tuple(interpolate(nodes[one], down, along) for one in which)
-        for band in np.unique(down.cells):
+        if not down.cells.size or not along.cells.size:
+            return made
+        for band in range(int(down.cells[0]), int(down.cells[-1]) + 1):
+            if not (grid.void[band].any() or grid.exact[band].any()):
+                continue
             ys = np.flatnonzero(down.cells == band)[:, None]
             void = np.flatnonzero(grid.void[band][along.cells])[None, :]
             xs = np.flatnonzero(grid.exact[band][along.cells])
@@ -105,25 +113,34 @@ class PixelMap:
             if not xs.size:
                 continue
             number = np.searchsorted(np.flatnonzero(grid.exact[band]), along.cells[xs])
-            for plane, own in zip(made, _band(self, int(band), shift, which), strict=True):
+            for plane, own in zip(made, _band(self, band, shift, which), strict=True):
                 plane[ys, xs[None, :]] = own[number[None, :], down.pixels[ys], along.pixels[xs][None, :]]
         return made
 
 
 class Stretch(NamedTuple):
-    """Positions along one axis: their cells, their pixels within these, and their places there (0 to 1)."""
+    """Positions along one axis: their cells, their pixels within these, and their places there (0 to 1).
+
+    starts: where each cell begins among the positions, from the first one's on, and the end;
+    weights: of the four nodes around each position.
+    """
 
     cells: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.int64]
     t: Doubles
+    starts: npt.NDArray[np.int64]
+    weights: Doubles
 
 
-def _stretch(grid: Grid, axis: int, span: Span, shift: float) -> Stretch:
+@lru_cache(maxsize=KEPT_STRETCHES)
+def _stretch(step: int, origin: int, count: int, span: Span, shift: float) -> Stretch:
     """Positions of a span of pixels; a corner beyond the last cell belongs to that one."""
-    pixels = np.arange(span[0], span[1]) - grid.origin[axis]
-    cells = np.clip(pixels // grid.step, 0, grid.exact.shape[axis] - 1)
-    inner = pixels - cells * grid.step
-    return Stretch(cells, inner, (inner + shift) / grid.step)
+    pixels = np.arange(span[0], span[1]) - origin
+    cells = np.clip(pixels // step, 0, count - 1)
+    inner = pixels - cells * step
+    t = (inner + shift) / step
+    reach = (int(cells[0]), int(cells[-1]) + 2) if cells.size else (0, 1)
+    return Stretch(cells, inner, t, np.searchsorted(cells, np.arange(*reach)), _cubic(t))
 
 
 def pixel_map(
@@ -274,17 +291,15 @@ def interpolate(nodes: Doubles, down: Stretch, along: Stretch) -> Doubles:
     Node i + 1 is at the beginning of cell i. The kernel and its numpy twin give the same
     bits, whatever other positions are asked for with them.
     """
-    weights = _cubic(down.t)
     compiled = kernel("resample")
     if compiled is not None and len(along.cells):
         first = int(along.cells[0])
-        starts = np.searchsorted(along.cells, np.arange(first, int(along.cells[-1]) + 2))
         out = np.empty((len(down.cells), len(along.cells)))
         line = np.empty(nodes.shape[1])
-        compiled.places(nodes, down.cells, weights, starts, along.t, first, line, out)
+        compiled.places(nodes, down.cells, down.weights, along.starts, along.t, first, line, out)
         return out
     with np.errstate(invalid="ignore", over="ignore"):
-        rows = [nodes[down.cells + k] * weights[:, k][:, None] for k in range(4)]
+        rows = [nodes[down.cells + k] * down.weights[:, k][:, None] for k in range(4)]
         lines = rows[0] + rows[1] + rows[2] + rows[3]
         a, b, c, d = (lines[:, k : lines.shape[1] - 3 + k] for k in range(4))
         third = (d - a + 3.0 * (b - c)) / 6.0

@@ -229,13 +229,13 @@ def stars_of(folder: Path, image: np.ndarray, weight: np.ndarray, wcs: Wcs) -> S
     return Stars(wx, wy, flux, *wcs.to_sky(wx + 1, wy + 1))
 
 
-def fidelity(image: np.ndarray, grid: Grid, stars: Stars, wcs: Wcs) -> tuple[float, float, float]:
+def fidelity(image: np.ndarray, grid: Grid, stars: Stars, wcs: Wcs) -> tuple[float, str, float]:
     """rms of the shifts (px), median and scatter of the flux ratios."""
     x, y = (one - 1 for one in grid.wcs.to_pixel(stars.ra, stars.dec))
     flux, wx, wy = aperture(np.where(np.isfinite(image), image, 0), x, y)
     area = wcs.pixel_area_arcsec2(stars.x + 1, stars.y + 1) / grid.wcs.pixel_area_arcsec2(x + 1, y + 1)
     ratio = flux / stars.flux / area
-    return robust(np.concatenate([wx - x, wy - y])), float(np.median(ratio)), robust(ratio)
+    return robust(np.concatenate([wx - x, wy - y])), f"{np.median(ratio):.5f}", robust(ratio)
 
 
 def robust(values: np.ndarray) -> float:

@@ -105,7 +105,13 @@ def _kind(kind: Kind) -> str:
     lines += _table(
         ("parameter", "default", "unit", "range", ""),
         [
-            (f"``{one.name}``", f"``{one.default_text}``", _text(one.unit), _text(one.range_text), _text(one.help))
+            (
+                f"``{one.name}``",
+                f"``{one.default_text}``",
+                _text(one.unit),
+                _text(one.range_text),
+                _text(one.help),
+            )
             for one in params_of(kind.params)
         ],
     )
@@ -186,8 +192,11 @@ def _block(block: Block) -> Iterator[str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    given = list(rows)
+    if not given:
+        return ["None.", ""]
     lines = [".. list-table::", "   :header-rows: 1", ""]
-    for row in (head, *rows):
+    for row in (head, *given):
         for number, cell in enumerate(row):
             lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
     return [*lines, ""]

@@ -131,6 +131,21 @@ def test_a_clouded_frame_is_named_and_harms_nobody() -> None:
     assert "mag fainter than the median: clouds?" in why
 
 
+def test_a_detector_that_sees_less_is_no_cloud() -> None:
+    lists, solutions = [], []
+    for k in range(7):
+        for detector, zero in (("d1", 25.0), ("d2", 24.2)):
+            wcs = system(10.0 * k)
+            about = {"exposure": f"{detector}{k}", "detector": detector}
+            cloud = 0.4 if (k, detector) == (3, "d1") else 0.0
+            lists.append(seen(SKY, wcs, zero - cloud, 20 + k, 0.01, **about))
+            solutions.append(solution(wcs, **about))
+    result = made((lists, solutions))
+    doubtful = [name for name in result.used if name.startswith("doubtful")]
+    assert doubtful == ["doubtful cam d1 d13"]
+    assert by_exposure(result, "BELOW_MEDIAN_MAG")["d13"] == pytest.approx(0.4, abs=0.02)
+
+
 def test_a_frame_apart_is_a_group_of_its_own() -> None:
     lists, solutions = frames()
     away, wcs = stars(seed=8, ra=160.0), system(ra=160.0)

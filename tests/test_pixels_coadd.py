@@ -64,7 +64,9 @@ def ragged(rng: np.random.Generator, ny: int, nx: int, n: int) -> list[Layer]:
     st.integers(0, 5),
     st.integers(1, 12),
 )
-def test_the_kernel_has_the_bits_of_its_twin_and_strips_those_of_the_whole(seed, ny, nx, n, method, reach, step) -> None:
+def test_the_kernel_has_the_bits_of_its_twin_and_strips_those_of_the_whole(
+    seed, ny, nx, n, method, reach, step
+) -> None:
     layers = ragged(np.random.default_rng(seed), ny, nx, n)
     how = Stacking(method, 3.0, 0.4, reach)
     with pytest.MonkeyPatch.context() as patch:
@@ -86,14 +88,19 @@ def _cut(layer: Layer, first: int, last: int) -> Layer | None:
     if y0 >= y1:
         return None
     part = slice(y0 - layer.rows[0], y1 - layer.rows[0])
-    return layer._replace(rows=(y0, y1), data=layer.data[part], weight=layer.weight[part], mask=layer.mask[part])
+    return layer._replace(
+        rows=(y0, y1), data=layer.data[part], weight=layer.weight[part], mask=layer.mask[part]
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13, 60, 200])
 def test_the_network_sorts(n: int) -> None:
     values = np.random.default_rng(n).normal(size=(n, 50))
     for low, high in sorting_network(n):
-        values[low], values[high] = np.minimum(values[low], values[high]), np.maximum(values[low], values[high])
+        values[low], values[high] = (
+            np.minimum(values[low], values[high]),
+            np.maximum(values[low], values[high]),
+        )
     assert (np.diff(values, axis=0) >= 0).all()
 
 
@@ -102,7 +109,9 @@ def test_mean_and_median_are_what_they_say() -> None:
     values, weight = rng.normal(10, 2, (7, 9, 33)), rng.uniform(0.1, 2, (7, 9, 33))
     layers = whole(values, weight)
     mean = stacked(layers, method="mean")
-    exact = np.average(np.stack([one.data for one in layers]), axis=0, weights=np.stack([one.weight for one in layers]))
+    exact = np.average(
+        np.stack([one.data for one in layers]), axis=0, weights=np.stack([one.weight for one in layers])
+    )
     assert np.allclose(mean.sci, exact, rtol=1e-6)
     assert np.allclose(mean.weight, weight.sum(axis=0), rtol=1e-6)
     assert (mean.count == 7).all()
@@ -112,7 +121,9 @@ def test_mean_and_median_are_what_they_say() -> None:
     assert (middle.weight < mean.weight).all()
 
 
-@pytest.mark.parametrize(("n", "high", "low"), [(2, True, False), (3, True, True), (4, True, True), (5, True, True)])
+@pytest.mark.parametrize(
+    ("n", "high", "low"), [(2, True, False), (3, True, True), (4, True, True), (5, True, True)]
+)
 def test_outliers_are_left_out_and_named(n: int, high: bool, low: bool) -> None:
     rng = np.random.default_rng(2)
     values = rng.normal(0, 1, (n, 30, 40))
@@ -167,7 +178,9 @@ def test_values_that_all_disagree_are_all_kept() -> None:
     assert not len(found.clipped)
 
 
-@pytest.mark.parametrize("options", [{"method": "sum"}, {"clip_sigma": 0}, {"clip_fraction": -1}, {"reach_px": -1}])
+@pytest.mark.parametrize(
+    "options", [{"method": "sum"}, {"clip_sigma": 0}, {"clip_fraction": -1}, {"reach_px": -1}]
+)
 def test_what_makes_no_sense(options) -> None:
     with pytest.raises(BadValue):
         Stacking(**options)

@@ -98,7 +98,9 @@ def test_no_room_is_said_before_the_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["", "numpy"])
-@pytest.mark.parametrize(("shape", "kind"), [((301, 333), "f4"), ((77, 5), "i2"), ((40, 3), "u2"), ((9, 4), "f8")])
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((301, 333), "f4"), ((77, 5), "i2"), ((40, 3), "u2"), ((9, 4), "f8")]
+)
 def test_the_file_has_the_bytes_of_an_array(
     tmp_path: Path, shape: tuple[int, int], kind: str, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

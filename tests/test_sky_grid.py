@@ -39,7 +39,9 @@ def test_text_and_back(projection: str) -> None:
     assert json.loads(grid.text())["NAXIS1"] == grid.shape[1]
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"NAXIS1": 3, "NAXIS2": 0}', '{"NAXIS1": 3, "NAXIS2": 4}'])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{}", '{"NAXIS1": 3, "NAXIS2": 0}', '{"NAXIS1": 3, "NAXIS2": 4}']
+)
 def test_text_that_is_no_grid(text: str) -> None:
     with pytest.raises(BadHeader):
         grid_of_text(text)
@@ -49,7 +51,9 @@ def test_text_that_is_no_grid(text: str) -> None:
 @given(
     st.floats(0, 360),
     st.floats(-90, 90),
-    st.lists(st.tuples(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3), st.floats(0, 360)), min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3), st.floats(0, 360)), min_size=1, max_size=5
+    ),
     st.integers(0, 20),
 )
 def test_all_frames_are_on_their_grid_and_none_of_it_is_spare(ra, dec, offsets, margin) -> None:
@@ -66,7 +70,12 @@ def test_all_frames_are_on_their_grid_and_none_of_it_is_spare(ra, dec, offsets, 
         x = np.concatenate([edge[0], edge[0], np.full(50, 0.5), np.full(50, nx + 0.5)])
         y = np.concatenate([np.full(50, 0.5), np.full(50, ny + 0.5), edge[1], edge[1]])
         gx, gy = grid.wcs.to_pixel(*wcs.to_sky(x, y))
-        sides = [min(sides[0], gx.min()), min(sides[1], gy.min()), max(sides[2], gx.max()), max(sides[3], gy.max())]
+        sides = [
+            min(sides[0], gx.min()),
+            min(sides[1], gy.min()),
+            max(sides[2], gx.max()),
+            max(sides[3], gy.max()),
+        ]
         (y0, y1), (x0, x1) = window_of(grid, wcs, (ny, nx))
         assert x0 + 0.5 <= gx.min() + 1e-6
         assert gx.max() <= x1 + 0.5 + 1e-6
@@ -136,7 +145,16 @@ def test_tiles_of_frames_hold_them() -> None:
         assert held.all()
 
 
-@pytest.mark.parametrize("values", [("", 1.0, 100, 10), ("a b", 1.0, 100, 10), ("a", 0.0, 100, 10), ("a", 1.0, 100, 100), ("a", 3600.0, 100, 0)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("", 1.0, 100, 10),
+        ("a b", 1.0, 100, 10),
+        ("a", 0.0, 100, 10),
+        ("a", 1.0, 100, 100),
+        ("a", 3600.0, 100, 0),
+    ],
+)
 def test_tiles_that_make_no_sense(values) -> None:
     with pytest.raises(BadValue):
         Tiling(*values)

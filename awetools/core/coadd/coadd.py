@@ -29,7 +29,7 @@ PROBE_EVERY, PROBES = 400, (8, 64)
 # Bytes of a pixel of a strip: planes of the result, medians and contrasts.
 RESULT_BYTES, MEDIAN_BYTES = 14, 12
 # A frame disagrees where this many times the usual part of its pixels is clipped.
-UNUSUAL = 10
+UNUSUAL = 5
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,13 @@ class How:
 
     def __post_init__(self) -> None:
         if self.matching not in ("none", "constant", "plane") or self.gauge not in ("mean", "faintest"):
-            raise BadValue(f"backgrounds are matched by constant or plane, to mean or faintest, not {self.matching}, {self.gauge}")
+            raise BadValue(
+                f"backgrounds are matched by constant or plane, to mean or faintest, not {self.matching}, {self.gauge}"
+            )
         if self.threads < 1 or not 0 <= self.most_disagreeing < 1:
-            raise BadValue(f"{self.threads} threads, {self.most_disagreeing} of the pixels: not a way to make a coadd")
+            raise BadValue(
+                f"{self.threads} threads, {self.most_disagreeing} of the pixels: not a way to make a coadd"
+            )
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,9 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
             placed.append(found)
     matched, disagreeing = _sampled(placed, grid, frames, how, reasons)
     levels = matched.levels if matched else {}
-    kept = tuple(replace(one, level=levels.get(one.number, Level())) for one in placed if one.number not in reasons)
+    kept = tuple(
+        replace(one, level=levels.get(one.number, Level())) for one in placed if one.number not in reasons
+    )
     reports = tuple(
         FrameReport(
             one.name,
@@ -183,7 +189,8 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
     )
     if not kept:
         raise EmptyInput(
-            f"none of {len(frames)} frames can be used: {frames[0].name} {reasons[0]}", hint="awe-grid, a grid that fits them"
+            f"none of {len(frames)} frames can be used: {frames[0].name} {reasons[0]}",
+            hint="awe-grid, a grid that fits them",
         )
     return Prepared(kept, reports, matched.groups if matched else ())
 
@@ -202,7 +209,9 @@ def _unfit(frames: Sequence[CoaddFrame], how: How) -> dict[int, str]:
         elif one.zeropoint_mag is not None and how.most_extinction_mag is not None:
             faint = usual - one.zeropoint_mag
             if not faint <= how.most_extinction_mag:
-                reasons[number] = f"its zero point, {one.zeropoint_mag:.3f}, is {faint:.2f} mag below the median of all"
+                reasons[number] = (
+                    f"its zero point, {one.zeropoint_mag:.3f}, is {faint:.2f} mag below the median of all"
+                )
     return reasons
 
 
@@ -222,10 +231,14 @@ def _sampled(
     disagreeing = _disagreeing(lowered, grid, len(frames), probes, how)
     usual = float(np.median(list(disagreeing.values()))) if disagreeing else 0.0
     wrong = {
-        number: part for number, part in disagreeing.items() if part > max(how.most_disagreeing, UNUSUAL * usual)
+        number: part
+        for number, part in disagreeing.items()
+        if part > max(how.most_disagreeing, UNUSUAL * usual)
     }
     for number, part in wrong.items():
-        reasons[number] = f"{part:.1%} of its pixels disagree with those of the others: its coordinates, zero point or sky"
+        reasons[number] = (
+            f"{part:.1%} of its pixels disagree with those of the others: its coordinates, zero point or sky"
+        )
     if wrong and how.matching != "none":
         rest = [one for one in placed if one.number not in wrong]
         matched = _matched(rest, probes, how) if rest else None
@@ -236,9 +249,14 @@ def _probes(placed: Sequence[Placed], grid: Grid) -> list[Span]:
     """Samples of rows, over what the frames cover."""
     first = min((one.window[0][0] for one in placed), default=0)
     last = max((one.window[0][1] for one in placed), default=grid.shape[0])
-    count = min(max((last - first) // PROBE_EVERY, PROBES[0]), PROBES[1], max(1, (last - first) // PROBE_ROWS))
+    count = min(
+        max((last - first) // PROBE_EVERY, PROBES[0]), PROBES[1], max(1, (last - first) // PROBE_ROWS)
+    )
     middles = first + (last - first) * (2 * np.arange(count) + 1) // (2 * count)
-    return [(max(0, int(one) - PROBE_ROWS // 2), min(grid.shape[0], int(one) + PROBE_ROWS // 2)) for one in middles]
+    return [
+        (max(0, int(one) - PROBE_ROWS // 2), min(grid.shape[0], int(one) + PROBE_ROWS // 2))
+        for one in middles
+    ]
 
 
 def _matched(placed: Sequence[Placed], probes: Sequence[Span], how: How) -> Matched:
@@ -375,7 +393,9 @@ def members(placed: Sequence[Placed], grid: Grid, y: int, x: int, how: How) -> l
         at = y - one.rows[0], x - left - one.columns[0]
         value, weight, mask = float(one.data[at]), float(one.weight[at]), int(one.mask[at])
         if weight > 0:
-            found.append(Member(one.number, "clipped" if one.number in clipped else "entered", value, weight, mask))
+            found.append(
+                Member(one.number, "clipped" if one.number in clipped else "entered", value, weight, mask)
+            )
         elif mask & ~32:
             found.append(Member(one.number, "masked", value, weight, mask))
     return found

@@ -76,13 +76,19 @@ def frame_of_arrays(
 
     def read(first: int, last: int) -> Planes:
         rows = slice(first, last)
-        own = weight[rows] if isinstance(weight, np.ndarray) else np.full((last - first, width), weight, np.float32)
+        own = (
+            weight[rows]
+            if isinstance(weight, np.ndarray)
+            else np.full((last - first, width), weight, np.float32)
+        )
         return data[rows], own, None if mask is None else mask[rows]
 
     return CoaddFrame(name, (data.shape[0], width), wcs, read, **more)  # type: ignore[arg-type]
 
 
-def frame_of_fits(name: str, fits: FitsFile, wcs: Wcs, weight: FitsFile | None = None, **more: object) -> CoaddFrame:
+def frame_of_fits(
+    name: str, fits: FitsFile, wcs: Wcs, weight: FitsFile | None = None, **more: object
+) -> CoaddFrame:
     """A product as a frame: its first image, its planes WEIGHT and MASK, read row by row.
 
     ``weight``: another file whose first image is the weight. The files stay open as long as the
@@ -103,7 +109,11 @@ def frame_of_fits(name: str, fits: FitsFile, wcs: Wcs, weight: FitsFile | None =
         (file, own), marked = named["WEIGHT"], named.get("MASK")
         data = fits.rows(first.index, begin, end).astype(np.float32, copy=False)
         weights = file.rows(own.index, begin, end).astype(np.float32, copy=False)
-        mask = None if marked is None else marked[0].rows(marked[1].index, begin, end).astype(np.int16, copy=False)
+        mask = (
+            None
+            if marked is None
+            else marked[0].rows(marked[1].index, begin, end).astype(np.int16, copy=False)
+        )
         return data, weights, mask
 
     return CoaddFrame(name, (first.shape[0], first.shape[1]), wcs, read, **more)  # type: ignore[arg-type]
@@ -115,7 +125,9 @@ def flux_scale(zeropoint_mag: float, exptime_s: float) -> float:
     zeropoint_mag: the magnitude of 1 ADU/s. BadValue for what is not finite or not above 0.
     """
     if not (np.isfinite(zeropoint_mag) and np.isfinite(exptime_s) and exptime_s > 0):
-        raise BadValue(f"a zero point of {zeropoint_mag} mag and an exposure of {exptime_s} s have no flux scale")
+        raise BadValue(
+            f"a zero point of {zeropoint_mag} mag and an exposure of {exptime_s} s have no flux scale"
+        )
     return float(10 ** (0.4 * (ZERO_POINT_MAG - zeropoint_mag)) / exptime_s)
 
 

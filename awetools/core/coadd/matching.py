@@ -19,7 +19,7 @@ Form = Literal["constant", "plane"]
 Gauge = Literal["mean", "faintest"]
 
 # Columns that one difference is taken of, and the least good pixels of it.
-CELL, LEAST_PIXELS = 512, 64
+CELL, LEAST_PIXELS = 128, 64
 # Each frame is compared with so many that follow it where it overlaps more.
 NEIGHBOURS = 8
 ROUNDS, CLIP_SIGMA = 6, 4.0
@@ -73,7 +73,9 @@ class Matched:
     rms: float
 
 
-def match(differences: Differences, numbers: Iterable[int], form: Form = "constant", gauge: Gauge = "mean") -> Matched:
+def match(
+    differences: Differences, numbers: Iterable[int], form: Form = "constant", gauge: Gauge = "mean"
+) -> Matched:
     """The levels that make frames equal where they overlap, by robust least squares.
 
     One constant a frame, or a plane. ``gauge``: in each group of frames that overlap, directly
@@ -118,7 +120,9 @@ def _fitted(table: Doubles, ends: Ints, frames: int, terms: int) -> tuple[Double
     return found, float(np.sqrt(np.mean(away[good] ** 2))) if good.any() else 0.0
 
 
-def _solved(design: Doubles, columns: Ints, values: Doubles, weight: Doubles, frames: int, terms: int) -> Doubles:
+def _solved(
+    design: Doubles, columns: Ints, values: Doubles, weight: Doubles, frames: int, terms: int
+) -> Doubles:
     """The solution of least size."""
     size = frames * terms
     normal, right = np.zeros((size, size)), np.zeros(size)
@@ -153,13 +157,17 @@ def _common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int] | N
     return (begin, end) if begin < end else None
 
 
-def _part(layer: Layer, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[npt.NDArray[np.float32], ...]:
+def _part(
+    layer: Layer, rows: tuple[int, int], columns: tuple[int, int]
+) -> tuple[npt.NDArray[np.float32], ...]:
     down = slice(rows[0] - layer.rows[0], rows[1] - layer.rows[0])
     across = slice(columns[0] - layer.columns[0], columns[1] - layer.columns[0])
     return layer.data[down, across], layer.weight[down, across]
 
 
-def _place(window: tuple[tuple[int, int], tuple[int, int]], rows: tuple[int, int], columns: tuple[int, int]) -> Doubles:
+def _place(
+    window: tuple[tuple[int, int], tuple[int, int]], rows: tuple[int, int], columns: tuple[int, int]
+) -> Doubles:
     """u and v of the middle of a part of a frame."""
     u, v = unit_places(window, rows)
     return np.array([u[columns[0] - window[1][0] : columns[1] - window[1][0]].mean(), v.mean()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoMatch, NoSolution
@@ -113,6 +113,7 @@ def make_gastrom(
     from ..sky.adjust import adjust
 
     how = _settings(params)
+    sources = _sized(sources)
     frames, left_out = _placed(sources, refcat, how)
     reference = _reference(refcat, frames) if refcat is not None and frames else None
     if not frames:
@@ -149,6 +150,20 @@ def _settings(params: GastromParams) -> LocalSettings:
     )
 
 
+def _sized(sources: Sequence[Table]) -> list[Table]:
+    """Source lists with the size of their image; where none is known, as far as those of the same optics reach."""
+    from ..sky.local import shape_of
+
+    optics = [tuple(one.meta.get(name) for name in SAME_OPTICS) for one in sources]
+    shapes = [shape_of(one.meta, one.columns) for one in sources]
+    reach: dict[tuple[Any, ...], tuple[int, int]] = {}
+    for key, (ny, nx) in zip(optics, shapes, strict=True):
+        most = reach.get(key, (1, 1))
+        reach[key] = max(ny, most[0]), max(nx, most[1])
+    sizes = [dict(zip(("ny", "nx"), reach[key], strict=True)) for key in optics]
+    return [replace(one, meta={**one.meta, **size}) for one, size in zip(sources, sizes, strict=True)]
+
+
 def _name(meta: Mapping[str, Any]) -> str:
     return " ".join(str(meta.get(name)) for name in ("instrument", "exposure", "detector"))
 
@@ -168,27 +183,23 @@ def _frame(one: Table, wcs: Any, how: LocalSettings) -> Frame:
     import numpy as np
 
     from ..sky.adjust import Frame
-    from ..sky.local import chosen_sources, epoch_of
-    from ..sky.solve import Sources
+    from ..sky.adjustsources import rests_on
+    from ..sky.local import epoch_of, shape_of
 
     meta = one.meta
-    chosen = chosen_sources(one.columns, how.signal_to_noise)
-    good = np.flatnonzero(np.asarray(chosen.good))
+    rows, stars = rests_on(one.columns, how.signal_to_noise)
     with np.errstate(all="ignore"):
         ratio = one.columns["FLUX_AUTO_ADU"] / one.columns["FLUX_AUTO_ERROR_ADU"]
-    zenith = _zenith(meta)
     return Frame(
         name=_name(meta),
         detector=" ".join(str(meta.get(name)) for name in SAME_OPTICS),
         exposure=f"{meta.get('instrument')} {meta.get('exposure')}",
-        sources=Sources(
-            *(np.asarray(column)[good] for column in (chosen.x, chosen.y, chosen.flux, chosen.error_px))
-        ),
+        sources=stars,
         wcs=wcs,
-        shape=(int(meta["ny"]), int(meta["nx"])),
+        shape=shape_of(meta, one.columns),
         epoch_yr=epoch_of(meta),
-        zenith_deg=zenith,
-        signal_to_noise=ratio[good],
+        zenith_deg=_zenith(meta),
+        signal_to_noise=ratio[rows],
     )
 
 

@@ -90,7 +90,7 @@ def make_gphot(
     frames has none, zero points are relative: of mean 0 in the group. Returns a row a frame: INSTRUMENT,
     DETECTOR, EXPOSURE, ZEROPOINT_MAG (of 1 ADU/s) with ERROR_MAG, GROUP (frames that are connected), ABSOLUTE (1 if
     by reference stars), STARS, CLIPPED, RMS_MAG, SCATTER_MAG (beyond the errors), BELOW_MEDIAN_MAG (how
-    much fainter it sees than the median of its group: clouds), BAND. Method:
+    much fainter it sees than the median of its detector in its group: clouds), BAND. Method:
     photometry.overlaps. Raises NoSolution, NoMatch, BadHeader, UnknownName.
     """
     from ..photometry.overlaps import tie
@@ -162,7 +162,8 @@ def _frames(
         rows[k], one = rows[k][one >= 0], one[one >= 0]
         flux, flux_error = (source.columns[f"FLUX_AUTO_{end}"][rows[k]] for end in ("ADU", "ERROR_ADU"))
         mag, error = instrumental(flux, flux_error, exptime_of(source.meta))
-        frames.append(FrameStars(_name(source.meta), one, mag, error))
+        setup = f"{source.meta.get('instrument')} {source.meta.get('detector')}"
+        frames.append(FrameStars(_name(source.meta), one, mag, error, setup))
     return frames, rows, wcs
 
 

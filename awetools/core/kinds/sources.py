@@ -96,9 +96,10 @@ def make_sources(
     A_PX, B_PX, THETA_DEG: isophotal. FLUX_AUTO_ADU (Kron), FLUX_PETROSIAN_ADU,
     FLUX_ISOPHOTAL_ADU, FLUX_APERTURE_ADU (an element a radius) with errors; Kron and
     Petrosian radii count in isophotal axes. SPREAD: how much wider than a star, with its error; STAR: 1
-    for what cannot be told from a star, 0 for what is none. FLAGS: bits that the header
-    names (FBITnn). What cannot be measured is nan. Raises BadValue (apertures, both a detection image and
-    positions), BadPixels (no pixel can be used), Mixture (another pixel grid), BadHeader (no WCS).
+    for what cannot be told from a star, 0 for what is none, nan where no star tells the seeing.
+    FLAGS: bits that the header names (FBITnn). What cannot be measured is nan. Raises BadValue
+    (apertures, both a detection image and positions), BadPixels (no pixel can be used),
+    Mixture (another pixel grid), BadHeader (no WCS).
     """
     radii_px = apertures_of(params.apertures_px)
     gain_e_adu = _gain(reduced.meta)

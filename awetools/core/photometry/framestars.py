@@ -16,12 +16,16 @@ from .robustfit import LEAST_VARIANCE, Mask
 
 @dataclass(frozen=True, eq=False)
 class FrameStars:
-    """A frame: the numbers of its stars, their instrumental magnitudes (`zeropoint.instrumental`) and errors, (n,)."""
+    """A frame: the numbers of its stars, their instrumental magnitudes (`zeropoint.instrumental`) and errors, (n,).
+
+    setup: frames of one and the same would see equally, but for clouds and airmass: a detector.
+    """
 
     name: str
     star: npt.ArrayLike
     mag: npt.ArrayLike
     error_mag: npt.ArrayLike
+    setup: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,8 @@ class TiedFrame:
 
     group: a number; absolute: whether its zero points are magnitudes, else they have the mean 0 in
     the group. stars: used, of those that tie it; rms_mag: of their residuals; scatter_mag:
-    beyond their errors; below_median_mag: how much fainter it sees than the median of its group.
+    beyond their errors; below_median_mag: how much fainter it sees than the median of its group
+    in its set-up.
     """
 
     name: str
@@ -325,7 +326,8 @@ def _result(frames: Sequence[FrameStars], table: Table, state: _State, held: Map
     free = np.bincount(table.frame, used * left, table.frames)
     square = np.bincount(table.frame, used * away**2, table.frames)
     rms = np.sqrt(square / np.where(free > 0, free, np.nan))
-    group, below = ties.group, _below(state.zero, ties.group)
+    setup = np.unique([one.setup for one in frames], return_inverse=True)[1]
+    group, below = ties.group, _below(state.zero, ties.group * len(frames) + setup)
     made = tuple(
         TiedFrame(
             one.name,
@@ -378,7 +380,7 @@ def _grouped(frames: Sequence[TiedFrame], size: int) -> tuple[tuple[str, ...], .
 
 
 def _below(zero: Doubles, group: Places) -> Doubles:
-    """How much fainter than the median of its group each frame sees."""
+    """How much fainter than the median of its group each frame sees; the groups are those of one set-up."""
     found = np.empty(len(zero))
     order = np.argsort(group, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):

@@ -201,14 +201,18 @@ INLINE void add_lanes(const float *value, const float *weight, const int16_t *bi
                       Sums *restrict to, int width)
 {
     for (int j = 0; j < width; j++) {
-        float w = state[j] == USED ? weight[j] : 0.0f, v = state[j] == USED ? value[j] : 0.0f;
+        /* Loaded whether used or not, so that the loop has no branches. */
+        float w = weight[j], v = value[j];
+        w = state[j] == USED ? w : 0.0f;
+        v = state[j] == USED ? v : 0.0f;
         to->weights[j] += (double)w;
         to->sums[j] += (double)w * (double)v;
     }
     for (int j = 0; j < width; j++) {
+        int32_t own = bits[j];
         to->kept[j] += state[j] == USED;
         to->clipped[j] |= state[j] == LEFT_OUT ? CLIPPED : 0;
-        to->every[j] &= state[j] == USED ? (int32_t)bits[j] : INTERPOLATED;
+        to->every[j] &= state[j] == USED ? own : INTERPOLATED;
     }
 }
 
@@ -284,8 +288,7 @@ INLINE int put_lanes(const Sums *sums, Row *out, Py_ssize_t at, int width)
     return empty;
 }
 
-CLONES
-static void combine_lanes(const Layers *layers, Row *out, Py_ssize_t row, Py_ssize_t at, int width, int32_t *states)
+INLINE void combine_some(const Layers *layers, Row *out, Py_ssize_t row, Py_ssize_t at, int width, int32_t *states)
 {
     Sums sums;
     int any = 0;
@@ -323,6 +326,16 @@ static void combine_lanes(const Layers *layers, Row *out, Py_ssize_t row, Py_ssi
         for (Py_ssize_t i = 0; i < layers->count; i++)
             if (states[i * LANES + j] == LEFT_OUT)
                 note_clipped(out, i, at + j);
+}
+
+/* Loops of a length that the compiler knows are the faster ones. */
+CLONES
+static void combine_lanes(const Layers *layers, Row *out, Py_ssize_t row, Py_ssize_t at, int width, int32_t *states)
+{
+    if (width == LANES)
+        combine_some(layers, out, row, at, LANES, states);
+    else
+        combine_some(layers, out, row, at, width, states);
 }
 
 /* For Python */

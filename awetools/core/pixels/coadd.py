@@ -122,7 +122,10 @@ def stack_layers(layers: Sequence[Layer], rows: Span, width: int, frames: int, h
         do(centre, halo, how.reach_px, bright)
     if centre is not None:
         centre = centre[halo : halo + rows[1] - rows[0]]
-    parts = [_combine(some, place, rows[0], how, centre, bright, made) for place, some in _rectangles(layers, rows, width)]
+    parts = [
+        _combine(some, place, rows[0], how, centre, bright, made)
+        for place, some in _rectangles(layers, rows, width)
+    ]
     found = np.concatenate(parts) if parts else made.clipped
     found[:, 0] += rows[0]
     order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))
@@ -177,7 +180,16 @@ def _centres(layers: Sequence[Layer], place: Place, first: int, fainter: bool, o
     do = centres if compiled is None else compiled.centres
     values, weights = (tuple(getattr(one, name) for one in layers) for name in ("data", "weight"))
     at = place.rows[0] - first, place.columns[0]
-    do(values, weights, _layout(layers, place), sorting_network(len(layers)), fainter, out, *at, *_size(place))
+    do(
+        values,
+        weights,
+        _layout(layers, place),
+        sorting_network(len(layers)),
+        fainter,
+        out,
+        *at,
+        *_size(place),
+    )
 
 
 def _combine(
@@ -192,7 +204,9 @@ def _combine(
     """Fill a rectangle; what was clipped, its rows counted from ``first``."""
     compiled = kernel("coadd")
     do = combine if compiled is None else compiled.combine
-    values, weights, bits = (tuple(getattr(one, name) for one in layers) for name in ("data", "weight", "mask"))
+    values, weights, bits = (
+        tuple(getattr(one, name) for one in layers) for name in ("data", "weight", "mask")
+    )
     numbers = np.array([one.number for one in layers], np.int32)
     layout, limits = _layout(layers, place), _limits(len(layers), how.clip_sigma)
     room = 1024
@@ -201,7 +215,9 @@ def _combine(
         planes = centre, bright, made.sci, made.weight, made.count, made.mask
         arrays = layout, numbers, *limits, *planes, tally, found
         at = place.rows[0] - first, place.columns[0]
-        needed = do(values, weights, bits, arrays, METHODS.index(how.method), how.clip_fraction, *at, *_size(place))
+        needed = do(
+            values, weights, bits, arrays, METHODS.index(how.method), how.clip_fraction, *at, *_size(place)
+        )
         if needed <= room:
             break
         room = needed

@@ -42,7 +42,8 @@ def centres(
     count = good.sum(axis=0)
     half, none = np.float32(0.5), np.float32(0)
     low, high = (
-        np.take_along_axis(ordered, np.maximum(at, 0)[None], axis=0)[0] for at in ((count - 1) // 2, count // 2 - (count == 0))
+        np.take_along_axis(ordered, np.maximum(at, 0)[None], axis=0)[0]
+        for at in ((count - 1) // 2, count // 2 - (count == 0))
     )
     with np.errstate(invalid="ignore"):
         middle = half * low + half * high + none
@@ -93,7 +94,9 @@ def combine(
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             noise = np.float32(1) / np.sqrt(own)
             light = bright[at] - NOISE_RANGE * noise
-            limit = reach[good.sum(axis=0)] * noise + np.float32(fraction) * np.where(light > 0, light, np.float32(0))
+            limit = reach[good.sum(axis=0)] * noise + np.float32(fraction) * np.where(
+                light > 0, light, np.float32(0)
+            )
             keep = good & ~(np.abs(value - centre[at]) > limit)
         keep = keep | (good & ~keep.any(axis=0))
     sums, total = np.zeros((rows, columns)), np.zeros((rows, columns))
@@ -105,7 +108,9 @@ def combine(
     clipped = good & ~keep
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = centre[at] if mode == MEDIAN else (sums / total).astype(np.float32)
-    every = np.bitwise_and.reduce(np.where(keep, bit, np.int16(Bit.INTERPOLATED)), axis=0) & np.int16(Bit.INTERPOLATED)
+    every = np.bitwise_and.reduce(np.where(keep, bit, np.int16(Bit.INTERPOLATED)), axis=0) & np.int16(
+        Bit.INTERPOLATED
+    )
     marked = every | np.where(clipped.any(axis=0), np.int16(Bit.CLIPPED), np.int16(0))
     rest, why = _masked(value, bit)
     some = number > 0

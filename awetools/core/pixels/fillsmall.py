@@ -68,7 +68,8 @@ def fill_small(
             raise Mixture(f"a plane of shape {plane.shape} for an image of {data.shape}")
     if copy:
         data = np.array(data, np.float32)
-        weight, mask = (None if one is None else one.copy() for one in (weight, mask))
+        weight = None if weight is None else weight.copy()
+        mask = None if mask is None else mask.copy()
     y, x = np.divmod(np.flatnonzero(bad), max(data.shape[1], 1))
     if mask is not None:
         fillable = mask[y, x] & KEPT == 0

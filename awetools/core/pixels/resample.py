@@ -326,14 +326,14 @@ def kernel_for(fwhm_px: float, pixel_ratio: float = 1.0) -> str:
     Moffat stars, shift of the windowed centroid (rms, px) at ratio 1 and, rotated, at 1.08:
 
         FWHM   lagrange6          lagrange8          lanczos3           lanczos4
-        2.0    0.0079   0.0131    0.0062   0.0112    0.0054   0.0106    0.0041   0.0090
-        2.5    0.0027   0.0052    0.0015   0.0033    0.0017   0.0021    0.0002   0.0007
-        3.0    0.0011   0.0027    0.0005   0.0014    0.0026   0.0007    0.0007   0.0002
-        3.9    0.0003   0.0010    0.0001   0.0004    0.0054   0.0006    0.0021   0.0001
+        2.0    0.0079   0.0138    0.0062   0.0117    0.0054   0.0110    0.0041   0.0091
+        2.5    0.0027   0.0054    0.0015   0.0035    0.0017   0.0022    0.0002   0.0007
+        3.0    0.0011   0.0028    0.0005   0.0015    0.0026   0.0009    0.0007   0.0002
+        3.9    0.0003   0.0010    0.0001   0.0004    0.0054   0.0008    0.0021   0.0002
 
-    Fluxes scatter by 0.0002 and less with the polynomials (from 2.5 px on), by 0.002 to 0.005
+    Fluxes scatter by 0.0003 and less with the polynomials (from 2.5 px on), by 0.0015 to 0.005
     with Lanczos where the ratio is not 1: so the polynomial of eight points there, and from
-    2.75 px on; of six, which takes a quarter less time, from 3.5 px on. A FWHM that is not
+    2.75 px on; of six, which takes a tenth less time, from 3.5 px on. A FWHM that is not
     known (nan) is taken as small.
     """
     if pixel_ratio > COARSE:

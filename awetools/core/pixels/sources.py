@@ -200,7 +200,7 @@ def find_sources(
         raw = measure_places(there, place, names, np.empty(0), how)
         place[:, 0], place[:, 1], lost = raw["x"], raw["y"], raw["found"].astype(np.int32) & NO_CENTROID > 0
         how = replace(how, walk_sigma=0.0)
-    columns, stars = _columns(ready, data, segments, place, names, how, settings)
+    columns, stars = _columns(ready, data, segments, place, names, how, settings, seeing)
     if detect is not None:
         columns["x_px"], columns["y_px"] = objects["x"], objects["y"]
         columns["flags"] &= ~int(Flag.NO_CENTROID)
@@ -250,7 +250,7 @@ def measure_at(
     names = segments[np.floor(at_y + 0.5).astype(np.int64), np.floor(at_x + 0.5).astype(np.int64)]
     shape = np.tile([how.sigma_px**-2, how.sigma_px**-2, 0.0], (len(x), 1))
     place = _places(at_x, at_y, np.full(len(x), how.sigma_px), shape, how, settings)
-    columns, stars = _columns(ready, data, segments, place, names, how, settings)
+    columns, stars = _columns(ready, data, segments, place, names, how, settings, seeing)
     columns["a_px"] = columns["b_px"] = np.full(len(x), how.sigma_px)
     columns["theta_deg"] = np.zeros(len(x))
     columns["x_px"], columns["y_px"] = x, y
@@ -389,6 +389,7 @@ def _columns(
     names: npt.NDArray[np.int32],
     how: Measuring,
     settings: SourceSettings,
+    seeing: float,
 ) -> tuple[dict[str, Array], Stars]:
     field = Field(ready.image, ready.weight, ready.flags, segments)
     raw = measure_places(field, place, names, np.array(settings.apertures_px, np.float64), how)
@@ -403,6 +404,10 @@ def _columns(
         raw, columns["x_win_px"], columns["y_win_px"], columns["fwhm_px"], isolated, how.sigma_px
     )
     columns |= {"spread": stars.spread, "spread_error": stars.error, "star": stars.star}
+    if not seeing:
+        # Without the width of a star nothing can be told from one, or not.
+        columns |= {name: np.full(len(place), np.nan) for name in ("spread", "spread_error", "star")}
+        return columns, stars
     columns["flags"][stars.spread < -4 * stars.error] |= int(Flag.SHARP)
     return columns, stars
 

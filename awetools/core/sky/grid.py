@@ -154,7 +154,11 @@ def fit_grid(
     """
     if not frames:
         raise EmptyInput("a grid around no frames")
-    scale = float(np.median([wcs.pixel_scale_arcsec for wcs, _ in frames])) if scale_arcsec is None else scale_arcsec
+    scale = (
+        float(np.median([wcs.pixel_scale_arcsec for wcs, _ in frames]))
+        if scale_arcsec is None
+        else scale_arcsec
+    )
     if not (math.isfinite(scale) and scale > 0 and margin_px >= 0):
         raise BadValue(f"a grid with a scale of {scale} arcsec and a margin of {margin_px} pixels")
     places = [_sky_of(wcs, shape) for wcs, shape in frames]
@@ -324,7 +328,9 @@ class Tiling:
             ra, dec = _sky_of(wcs, shape)
             centre = _middle(ra, dec)
             radius = float(_separations(ra, dec, *centre).max()) + 1e-6
-            margin = math.degrees(math.atan(self.size_px / max(1, self.size_px - self.overlap_px) * self._reach))
+            margin = math.degrees(
+                math.atan(self.size_px / max(1, self.size_px - self.overlap_px) * self._reach)
+            )
             for name, grid in self.around(*centre, radius + margin):
                 if name not in found and window_of(grid, wcs, shape) != NOWHERE:
                     found[name] = grid

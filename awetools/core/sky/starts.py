@@ -13,6 +13,7 @@ from .local import Columns, LocalSettings, local_solution
 from .refcat import Catalogue, Stars
 from .solve import Reference
 from .sphere import ARCSEC_PER_DEG
+from .tie import tied_lists
 from .wcs import Wcs
 
 COLUMNS = (
@@ -33,12 +34,10 @@ def placed(
 ) -> tuple[dict[int, Wcs], dict[int, str]]:
     """The coordinate systems in which frames begin, by the number of their source list, and why others have none.
 
-    lists: columns and meta of source tables. With a catalogue each is solved by itself;
-    without one they are tied to each other (sky.tie).
+    lists: columns and meta of source tables. With a catalogue each is solved by itself, and
+    those that fail are tied to the others; without one all are tied to each other (sky.tie).
     """
     if catalogue is None:
-        from .tie import tied_lists
-
         return tied_lists(lists, how)
     found: dict[int, Wcs] = {}
     reasons: dict[int, str] = {}
@@ -47,7 +46,10 @@ def placed(
             found[number] = local_solution(columns, meta, catalogue, how).wcs
         except AweError as problem:
             reasons[number] = problem.message
-    return found, reasons
+    if not found or not reasons:
+        return found, reasons
+    together, alone = tied_lists(lists, how, found)
+    return together, {number: f"{reasons[number]}; and {why}" for number, why in alone.items()}
 
 
 def reference_of(catalogue: Catalogue, fields: Iterable[tuple[Wcs, tuple[int, int]]]) -> Reference:

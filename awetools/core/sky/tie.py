@@ -382,18 +382,22 @@ def _unit(vector: Doubles) -> Doubles:
 
 
 def tied_lists(
-    lists: Sequence[tuple[Columns, Mapping[str, Any]]], how: LocalSettings
+    lists: Sequence[tuple[Columns, Mapping[str, Any]]],
+    how: LocalSettings,
+    known: Mapping[int, Wcs] | None = None,
 ) -> tuple[dict[int, Wcs], dict[int, str]]:
     """The coordinate systems of source tables tied to each other, by their number, and why others have none.
 
-    lists: columns and meta of source tables (kind `sources`); how: the bounds, as of a local solution.
+    lists: columns and meta of source tables (kind `sources`); how: the bounds, as of a local
+    solution; known: the coordinate systems of those that are solved, which stay.
     """
+    known = known or {}
     frames: list[Frame] = []
     reasons: dict[int, str] = {}
     for number, (columns, meta) in enumerate(lists):
         shape = shape_of(meta, columns)
         try:
-            wcs = _header_start(meta, shape, how)
+            wcs = known[number] if number in known else _header_start(meta, shape, how)
         except AweError as problem:
             reasons[number] = problem.message
             continue
@@ -405,6 +409,7 @@ def tied_lists(
         position_arcsec=how.position_arcsec,
         turn_deg=how.turn_deg,
         scale_fraction=how.scale_fraction,
+        good=[str(number) for number in known],
     )
     reasons |= {int(name): why for name, why in made.left_out.items()}
     return {int(one.name): one.wcs for one in made.frames}, reasons

@@ -114,7 +114,7 @@ def test_mean_and_median_are_what_they_say() -> None:
     )
     assert np.allclose(mean.sci, exact, rtol=1e-6)
     assert np.allclose(mean.weight, weight.sum(axis=0), rtol=1e-6)
-    assert (mean.count == 7).all()
+    assert (mean.entered == 7).all()
     assert not mean.mask.any()
     middle = stacked(layers, method="median")
     assert np.array_equal(middle.sci, np.median(np.stack([one.data for one in layers]), axis=0))
@@ -134,7 +134,7 @@ def test_outliers_are_left_out_and_named(n: int, high: bool, low: bool) -> None:
     assert ((5, 7, 1) in listed) == high
     assert ((20, 11, 0) in listed) == low or n == 2
     assert found.mask[5, 7] == CLIPPED
-    assert found.count[5, 7] == n - 1
+    assert found.entered[5, 7] == n - 1
     assert abs(found.sci[5, 7]) < 4
     assert found.tally[1, 1] >= 1
     assert found.tally.sum() == n * 1200
@@ -156,7 +156,7 @@ def test_a_constant_sky_and_a_galaxy_do_not_hide_outliers_but_seeing_does_not_ma
         found = stacked(whole(values, 0.01), clip_sigma=4.0)
         assert (10, 40, 0) in {tuple(one) for one in found.clipped.tolist()}
         core = np.hypot(x - 30.3, y - 29.6) < 8
-        assert (found.count[core] == len(widths)).mean() > 0.99
+        assert (found.entered[core] == len(widths)).mean() > 0.99
 
 
 def test_where_nothing_good_is_left_the_mask_says_why() -> None:
@@ -168,12 +168,12 @@ def test_where_nothing_good_is_left_the_mask_says_why() -> None:
     assert found.mask.tolist() == [[SATURATED, INTERPOLATED, OUTSIDE, 0, SATURATED | 1]]
     assert found.sci.tolist() == [[7, 9, 0, 7, 8]]
     assert found.weight.tolist() == [[0, 1, 0, 1, 0]]
-    assert found.count.tolist() == [[0, 1, 0, 1, 0]]
+    assert found.entered.tolist() == [[0, 1, 0, 1, 0]]
 
 
 def test_values_that_all_disagree_are_all_kept() -> None:
     found = stacked(whole([[[0.0]], [[0.0]], [[1000.0]], [[1000.0]]]))
-    assert found.count.tolist() == [[4]]
+    assert found.entered.tolist() == [[4]]
     assert found.sci.tolist() == [[500]]
     assert not len(found.clipped)
 

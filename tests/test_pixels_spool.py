@@ -80,7 +80,7 @@ def test_nothing_is_left_and_several_processes_write(tmp_path: Path) -> None:
 
 
 def test_no_room_is_said_before_the_work(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     child = os.fork()
     if not child:
         import signal

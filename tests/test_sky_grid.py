@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from awetools.core.errors import BadHeader, BadValue, EmptyInput, NoSolution
 from awetools.core.sky.grid import (
     NOWHERE,
-    Grid,
     Tiling,
     fit_grid,
     grid_of_text,

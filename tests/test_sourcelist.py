@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from tests.photometry_frames import (
     solution,
     system,
 )
-from tests.support import InProcess, awe_here, program
+from tests.support import InProcess, awe_here, data_path, program
 
 Columns = dict[str, np.ndarray]
 
@@ -325,3 +326,37 @@ def test_an_imported_list_without_a_solution_is_refused(
     assert imported.code == 0, imported.err
     ran = run("sourcelist", *imported.lines)
     assert ran.code == 5 and "astrom" in ran.err
+
+
+def test_a_list_of_another_program_becomes_one_on_the_sky(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: InProcess
+) -> None:
+    """Las Cumbres' own list of a frame without a filter, solved to Gaia and put into its magnitudes."""
+    pair = data_path("refcats/lco-gaia-pair")
+    store = init_store(tmp_path / "store")
+    monkeypatch.chdir(store.root)
+    (table,) = pair.glob("lco-sextractor*")
+    (source,) = run("import_", "-q", "--as", "sources", f"{table}[LDAC_OBJECTS]").lines
+    assert run("refcat", "import", "-q", "gaia", pair / "gaia-dr2-ldac.cat.gz").code == 0
+    assert run("astrom", "-q", source).code == 0
+    refused = run("zeropoint", source)
+    assert refused.code == 2 and "filter 'w': which band it is" in refused.err and "--band" in refused.err
+    zero = run("zeropoint", "-q", "--band", "MAG", source)
+    assert zero.code == 0, zero.err
+    record = open_product(Path(zero.lines[0])).record
+    measures = record["quality"]["measures"]
+    assert record["meta"]["zeropoint_mag"] == pytest.approx(23.096, abs=0.02)
+    assert measures["stars"] >= 80 and measures["scatter_mag"] < 0.06
+    listed_there = run("sourcelist", "-q", source)
+    assert listed_there.code == 0, listed_there.err
+    rows = fits.getdata(listed_there.lines[0], 1)
+    with warnings.catch_warnings():
+        # Its formats for display are not of the standard.
+        warnings.simplefilter("ignore")
+        theirs = fits.getdata(pair / "gaia-dr2-ldac.cat.gz", 2)
+    here = SkyCoord(rows["RA_DEG"], rows["DEC_DEG"], unit="deg")
+    there = SkyCoord(theirs["XWIN_WORLD"], theirs["YWIN_WORLD"], unit="deg")
+    place, away, _ = there.match_to_catalog_sky(here)
+    near = away.arcsec < 1
+    assert near.sum() > 100 and np.median(away.arcsec[near]) < 0.2
+    assert abs(np.nanmedian(rows["MAG_AUTO"][place[near]] - theirs["MAG"][near])) < 0.02

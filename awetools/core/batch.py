@@ -137,6 +137,8 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
         yield from failures
         return
     groups = group_inputs(request.kind, found)
+    if request.kind.shared_by:
+        _refuse_frames_twice(groups)
     if request.output is not None:
         refuse_mixture(request.kind, groups)
     if request.out_dir is not None:
@@ -180,6 +182,20 @@ def _refuse_same_names(addresses: Sequence[Address]) -> None:
                 hint="one --out-dir for each, or a store, whose names are unique",
             )
         first[name] = address
+
+
+def _refuse_frames_twice(groups: Sequence[Sequence[Source]]) -> None:
+    """Raise Mixture, naming both, if a shared solution would get two inputs of one frame."""
+    for group in groups:
+        first: dict[tuple[str, ...], Source] = {}
+        for one in group:
+            frame = tuple(str(one.meta.get(name)) for name in ("instrument", "detector", "exposure"))
+            other = first.setdefault(frame, one)
+            if other is not one:
+                raise Mixture(
+                    f"{other.address} and {one.address} are of one frame, {' '.join(frame)}: which is meant?",
+                    hint="awe-query --newest names the last of each; awe-judge bad takes one out of the choice",
+                )
 
 
 def _refuse_same_products(kind: Kind, groups: Sequence[Sequence[Source]]) -> None:

@@ -150,8 +150,6 @@ def _with_meta(plan: Plan, result: Result) -> Plan:
 
 
 def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
-    import numpy as np
-
     from .pixels.spool import Spool
     from .pixels.spoolstats import count_above_zero, spool_imstat
     from .pixels.stats import imstat
@@ -166,17 +164,16 @@ def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
         return measures
     image = next(iter(result.planes.values()))
     weight = result.planes.get("WEIGHT")
-    if isinstance(image, Spool):
-        use, good = None, image.size if weight is None else count_above_zero(weight)
-    else:
-        use = None if weight is None else weight > 0
-        good = image.size if use is None else int(np.count_nonzero(use))
+    good = image.size if weight is None else count_above_zero(weight)
     if not good:
         raise BadPixels(
             f"{plan.kind.name}: no good pixel is left", hint="look at the inputs with awe-preview"
         )
     measures["good_fraction"] = good / image.size
-    statistics = spool_imstat(image, weight) if isinstance(image, Spool) else imstat(image, use)
+    if isinstance(image, Spool) or isinstance(weight, Spool):
+        statistics = spool_imstat(image, weight)
+    else:
+        statistics = imstat(image, None if weight is None else weight > 0)
     measures.update({f"imstat.{name}": _plain(value) for name, value in statistics.items()})
     return measures
 
@@ -208,8 +205,8 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
     unit = plan.kind.unit if result.unit is None else result.unit
     planes = []
     for name, data in result.planes.items():
-        finite = spool_finite if isinstance(data, Spool) else all_finite
-        if data.dtype.kind == "f" and not finite(data):
+        finite = spool_finite(data) if isinstance(data, Spool) else all_finite(data)
+        if data.dtype.kind == "f" and not finite:
             raise RuntimeError(f"{plan.kind.name}: the recipe left values in {name} that are not finite")
         cards: list[CardTuple] = []
         if name == "SCI":

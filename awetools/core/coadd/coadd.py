@@ -15,7 +15,7 @@ from ..pixels.coadd import Layer, Stacking, Strip, stack_layers
 from ..pixels.spool import Spool
 from ..sky.grid import Grid, Span
 from .inputs import CoaddFrame
-from .layers import Level, Placed, Regridding, layer_of, place
+from .layers import NO_LEVEL, Level, Placed, Regridding, layer_of, place
 from .matching import Differences, Form, Gauge, Matched, match
 
 T = TypeVar("T")
@@ -36,11 +36,12 @@ UNUSUAL = 5
 class How:
     """How a coadd is made.
 
-    ``matching``: backgrounds made equal where frames overlap, by one constant a frame or a plane; ``gauge``: see
-    `matching.match`. ``most_extinction_mag``: a frame whose zero point is so much below the median of all is left out
-    (None: none is). ``most_disagreeing``: so is one of which more than this part of the pixels, of a sample of the grid, is
-    far from those of two or more others (0: none is); that is what a wrong coordinate system does, a
-    cloud, or a background that was not subtracted. What follows does not change a bit of the result: ``memory_bytes``,
+    ``matching``: backgrounds made equal where frames overlap, by one constant a frame or a
+    plane; ``gauge``: see `matching.match`. Left out are frames whose zero point is
+    ``most_extinction_mag`` or more below the median of all (None: none is), and those of which
+    more than ``most_disagreeing`` of the pixels, in a sample of the grid, are far from those of
+    two or more others (0: none is): a wrong coordinate system does that, a cloud, a background
+    that was not subtracted. What follows does not change a bit of the result: ``memory_bytes``,
     the cap of the process, ``threads``, ``folder`` of the scratch disk.
     """
 
@@ -74,7 +75,7 @@ class FrameReport:
     reason: str
     entered: int = 0
     clipped: int = 0
-    level: Level = Level()
+    level: Level = NO_LEVEL
     disagreeing: float = 0.0
 
 
@@ -110,8 +111,8 @@ def coadd(frames: Sequence[CoaddFrame], grid: Grid, how: How | None = None) -> C
 
     def work(rows: Span) -> Strip:
         made = make_strip(prepared.placed, grid, len(frames), rows, how)
-        for name, values in zip(PLANES, made[:4], strict=True):
-            planes[name].write(rows[0], values)
+        for name, values in zip(PLANES, (made.sci, made.weight, made.entered, made.mask), strict=True):
+            planes[name].write(rows[0], np.asarray(values))
         # The planes are on disk: only what was clipped waits for its turn.
         nothing = np.empty((0, 0))
         return Strip(nothing, nothing, nothing, nothing, made.clipped, made.tally)  # type: ignore[arg-type]
@@ -156,7 +157,10 @@ class Prepared:
 
 
 def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
-    """Put frames on the grid, match their backgrounds, leave out what does not belong. EmptyInput if nothing is left."""
+    """Put frames on the grid, match their backgrounds, leave out what does not belong.
+
+    EmptyInput if nothing is left.
+    """
     if not frames:
         raise EmptyInput("a coadd of no frames")
     reasons = _unfit(frames, how)
@@ -176,13 +180,13 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
     matched, disagreeing = _sampled(placed, grid, frames, how, reasons)
     levels = matched.levels if matched else {}
     kept = tuple(
-        replace(one, level=levels.get(one.number, Level())) for one in placed if one.number not in reasons
+        replace(one, level=levels.get(one.number, NO_LEVEL)) for one in placed if one.number not in reasons
     )
     reports = tuple(
         FrameReport(
             one.name,
             reasons.get(number, ""),
-            level=levels.get(number, Level()),
+            level=levels.get(number, NO_LEVEL),
             disagreeing=disagreeing.get(number, 0.0),
         )
         for number, one in enumerate(frames)
@@ -227,7 +231,7 @@ def _sampled(
     if not judged:
         return matched, {}
     levels = matched.levels if matched else {}
-    lowered = [replace(one, level=levels.get(one.number, Level())) for one in placed]
+    lowered = [replace(one, level=levels.get(one.number, NO_LEVEL)) for one in placed]
     disagreeing = _disagreeing(lowered, grid, len(frames), probes, how)
     usual = float(np.median(list(disagreeing.values()))) if disagreeing else 0.0
     wrong = {
@@ -260,7 +264,7 @@ def _probes(placed: Sequence[Placed], grid: Grid) -> list[Span]:
 
 
 def _matched(placed: Sequence[Placed], probes: Sequence[Span], how: How) -> Matched:
-    plain = [replace(one, level=Level()) for one in placed]
+    plain = [replace(one, level=NO_LEVEL) for one in placed]
     by_number = _by_number(plain)
 
     def work(rows: Span) -> Differences:
@@ -291,9 +295,9 @@ def _disagreeing(
     def work(rows: Span) -> np.ndarray:
         made = stack_layers(_layers(placed, rows, how), rows, grid.shape[1], frames, how.stacking)
         clipped = made.clipped[:, 0] - rows[0], made.clipped[:, 1]
-        at_place = np.zeros(made.count.shape, np.int16)
+        at_place = np.zeros(made.entered.shape, np.int16)
         np.add.at(at_place, clipped, 1)
-        three = (made.count + at_place)[clipped] >= 3
+        three = (made.entered + at_place)[clipped] >= 3
         found = np.bincount(made.clipped[three, 2], minlength=frames)
         return np.stack([found, made.tally.sum(axis=1)], axis=1)
 

@@ -51,6 +51,9 @@ class Level:
         return made
 
 
+NO_LEVEL = Level()
+
+
 @dataclass(frozen=True, eq=False)
 class Placed:
     """A frame whose place on the grid is known: its number, its window, and a map whose first pixel is ``origin``."""
@@ -61,7 +64,7 @@ class Placed:
     origin: tuple[int, int]
     map: PixelMap
     tilt: tuple[float, float]
-    level: Level = Level()
+    level: Level = NO_LEVEL
 
     @property
     def width(self) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ class Strip(NamedTuple):
 
     sci: Floats
     weight: Floats
-    count: Masks
+    entered: Masks
     mask: Masks
     clipped: npt.NDArray[np.int32]
     tally: npt.NDArray[np.int64]
@@ -87,7 +88,7 @@ def stack_layers(layers: Sequence[Layer], rows: Span, width: int, frames: int, h
 
     Layers need the rows that they have of rows[0] - halo_px to rows[1] + halo_px, no others. Values with
     weight 0 do not enter. ``sci``: the weighted mean, or the median; ``weight``: the sum of weights,
-    for a median of as many values as its efficiency is worth; ``count``: values that entered. The
+    for a median of as many values as its efficiency is worth; ``entered``: how many values did. The
     bits do not depend on how a grid is cut into strips.
 
     'clip': a value is left out if it is farther from the median of its pixel than
@@ -95,12 +96,13 @@ def stack_layers(layers: Sequence[Layer], rows: Span, width: int, frames: int, h
         clip_sigma * sigma * sqrt(1 + pi / 2n) + clip_fraction * max(contrast - 2 sigma, 0)
 
     with sigma = sqrt(1 / weight). The contrast is the range of medians within ``reach_px`` pixels
-    (noise alone makes it some 2 sigma): near a star it is the star's light, on a smooth galaxy or a sky that was left next to nothing. So where the seeing
-    changes, cores and wings of stars are kept, and outliers beside them are not. (Gruen,
-    Seitz and Bernstein 2014, PASP 126, 158, allow a fraction of the median itself.) Of two values
-    none can be the median's: the fainter one is taken to be right, since what hits
-    detectors adds light, with sqrt(2) for the last factor; the brighter may be left out. One value
-    is kept. Where all values would be left out, all are kept: they do not tell which is right.
+    (noise alone makes it some 2 sigma): near a star it is the star's light, on a smooth galaxy
+    or a sky that was left it is next to nothing. So where the seeing changes, cores and wings
+    of stars are kept, and outliers beside them are not. (Gruen, Seitz and Bernstein 2014, PASP
+    126, 158, allow a fraction of the median itself.) Of two values the median says nothing:
+    the fainter one is taken to be right, since what hits detectors adds light, and the last
+    factor is sqrt(2). One value is kept. Where all values would be left out, all are kept: they do
+    not tell which is right.
 
     ``mask``: CLIPPED where a value was left out, INTERPOLATED where all that entered were. Where
     no value enters: the bits of all layers (OUTSIDE if there are none), weight 0, and as value the mean
@@ -159,7 +161,7 @@ def _rectangles(layers: Sequence[Layer], rows: Span, width: int) -> Iterator[tup
 
 def _between(edges: Sequence[int], span: Span) -> Iterator[Span]:
     inner = sorted({*span, *(edge for edge in edges if span[0] < edge < span[1])})
-    return zip(inner[:-1], inner[1:], strict=True)
+    return pairwise(inner)
 
 
 def _layout(layers: Sequence[Layer], place: Place) -> npt.NDArray[np.int64]:
@@ -212,7 +214,7 @@ def _combine(
     room = 1024
     while True:
         tally, found = np.zeros((len(layers), 2), np.int64), np.empty((room, 3), np.int32)
-        planes = centre, bright, made.sci, made.weight, made.count, made.mask
+        planes = centre, bright, made.sci, made.weight, made.entered, made.mask
         arrays = layout, numbers, *limits, *planes, tally, found
         at = place.rows[0] - first, place.columns[0]
         needed = do(

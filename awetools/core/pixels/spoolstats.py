@@ -19,8 +19,8 @@ STRIP_PIXELS = 1 << 20
 SAMPLE_PIXELS = 1 << 22
 
 
-def spool_imstat(image: Spool, weight: Plane | None = None) -> dict[str, float]:
-    """Image statistics of a spool (ny, nx): those of `stats.imstat`, by their names.
+def spool_imstat(image: Plane, weight: Plane | None = None) -> dict[str, float]:
+    """Image statistics of a spool or array (ny, nx): those of `stats.imstat`, by their names.
 
     ``weight``: above 0 where a pixel counts (None: everywhere). ``mean``, ``stdev``, ``min``,
     ``max`` and ``pixels`` are of all pixels. ``median`` and those of the clipped pixels are of every k-th row,
@@ -63,7 +63,7 @@ def _rows(plane: Plane) -> int:
     return max(1, STRIP_PIXELS // max(1, plane.size // max(1, plane.shape[0])))
 
 
-def _used(image: Spool, weight: Plane | None, first: int, last: int) -> npt.NDArray[np.float64]:
+def _used(image: Plane, weight: Plane | None, first: int, last: int) -> npt.NDArray[np.float64]:
     values = image[first:last]
     keep = np.isfinite(values)
     if weight is not None:
@@ -71,7 +71,7 @@ def _used(image: Spool, weight: Plane | None, first: int, last: int) -> npt.NDAr
     return values[keep].astype(np.float64)
 
 
-def _sample(image: Spool, weight: Plane | None) -> npt.NDArray[Any]:
+def _sample(image: Plane, weight: Plane | None) -> npt.NDArray[Any]:
     every = max(1, -(-image.size // SAMPLE_PIXELS))
     parts = [np.empty(0, image.dtype)]
     step = _rows(image) if every == 1 else every

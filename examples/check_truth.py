@@ -159,6 +159,27 @@ def check_reduced(root: Path, product: ProductInput) -> bool:
     return ok
 
 
+def check_sourcelist(root: Path, product: ProductInput) -> bool:
+    """Stars of the list beside the true ones, which are those of the night's epoch."""
+    with fits.open(product.path) as hdus, fits.open(root / "truth" / "catalog.fits") as true:
+        found, stars = hdus[1].data, true[1].data[np.char.strip(true[1].data["TYPE"].astype(str)) == "STAR"]
+    bright = (stars["MAG_R"] > 16) & (stars["MAG_R"] < 20)
+    stars = stars[bright]
+    dec = stars["DEC"][:, None]
+    dra = (found["RA_DEG"] - stars["RA"][:, None]) * np.cos(np.radians(dec)) * 3600
+    ddec = (found["DEC_DEG"] - dec) * 3600
+    distance = np.hypot(dra, ddec)
+    star, source = np.nonzero((distance < 0.5) & (found["FLAGS"] == 0))
+    away = distance[star, source]
+    magnitude = stars[f"MAG_{product.meta['filter']}"][star]
+    differs = found["MAG_AUTO"][source] - magnitude
+    ok = line(
+        product, "stars: rms distance from the truth, arcsec", float(np.sqrt(np.mean(away**2))), 0, 0.06
+    )
+    ok &= line(product, "stars: median magnitude less the true one", float(np.median(differs)), -0.02, 0.02)
+    return ok & line(product, "stars: width of the magnitude differences", width(differs), 0, 0.05)
+
+
 def main(directory: str) -> int:
     root = Path(directory).resolve()
     store = Store(root)
@@ -169,6 +190,7 @@ def main(directory: str) -> int:
         "hotpix": check_hotpix,
         "flat": check_flat,
         "reduced": check_reduced,
+        "sourcelist": check_sourcelist,
     }
     results = [check(root, one) for kind, check in checks.items() for one in products(store, kind)]
     print(f"{sum(results)} of {len(results)} agree")

@@ -39,6 +39,11 @@ say "asked again, nothing is to be made; after another parameter, what hangs on 
 awe-make reduced -n
 awe-make reduced --set bias.clip_sigma=4 -n | tail -n 3
 
+say "sources, where they are on the sky, how bright: lists, with all that they need"
+awe-refcat import reference reference.fits
+awe-make sourcelist -j2
+awe-query sourcelist --get filename,sources,fwhm_arcsec,depth_mag
+
 say "how well it agrees with the truth"
 "${PYTHON:-python3}" "$here/check_truth.py" .
 
@@ -46,6 +51,8 @@ say "pictures"
 awe-query reduced --limit 2 | awe-preview -q --mask --out-dir pictures
 awe-query flat    --limit 1 | awe-preview -q --out-dir pictures
 awe-query gain    --limit 1 | awe-plot -q -o pictures/gain.png
+awe-query astrom  --limit 1 | awe-plot -q -o pictures/astrom.png
+awe-query reduced --limit 1 | awe-show -q --out-dir pictures
 
 say "what to type next"
 cat <<NEXT

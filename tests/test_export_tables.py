@@ -309,6 +309,23 @@ def test_the_head_of_a_zero_point_has_the_flux_scale(sky_store: Store, run: InPr
     assert float(cards["CRVAL1"]) == solved["CRVAL1"] != told["CRVAL1"]
 
 
+def test_a_reduced_frame_is_copied_with_its_solution_and_zero_point(sky_store: Store, run: InProcess) -> None:
+    (frame,) = awe("query", "reduced", "--limit", "1", cwd=sky_store.root).split()
+    own = json.loads(Path(f"{frame}.json").read_text())["meta"]
+    same = (f"exposure={own['exposure']}", f"detector={own['detector']}", "--newest")
+    (solution,) = awe("query", "astrom", *same, cwd=sky_store.root).split()
+    (magnitudes,) = awe("query", "zeropoint", *same, cwd=sky_store.root).split()
+    found = {one: json.loads(Path(f"{one}.json").read_text())["meta"] for one in (solution, magnitudes)}
+    ran = run("export", "--for", "swarp", frame, "-o", "x.fits")
+    assert ran.code == 0 and solution in ran.err and magnitudes in ran.err
+    header = headers("x.fits")[0]
+    assert header["CRVAL1"] == found[solution]["wcs"]["CRVAL1"] != own["wcs"]["CRVAL1"]
+    assert header["PHOT_C"] == pytest.approx(found[magnitudes]["zeropoint_mag"], abs=1e-5)
+    assert run("export", "--for", "swarp", "--as-reduced", frame, "-o", "y.fits").err == ""
+    header = headers("y.fits")[0]
+    assert header["CRVAL1"] == own["wcs"]["CRVAL1"] and "PHOT_C" not in header
+
+
 # What is refused
 
 

@@ -115,7 +115,7 @@ def test_a_frame_without_stars_is_left_out() -> None:
     sky = run(seed=1)
     nothing = replace(sky.frames[3], sources=Sources(np.empty(0), np.empty(0)), signal_to_noise=None)
     made = adjust([*sky.frames[:3], nothing, *sky.frames[4:]], sky.reference)
-    assert made.left_out == {"e1d1": "it has no sources"}
+    assert made.left_out == {"e1d1": "it has no sources that a fit can rest on"}
 
 
 def test_a_frame_given_twice_counts_once() -> None:

@@ -158,7 +158,9 @@ def test_what_does_not_belong_is_left_out() -> None:
     three = replace(noise, exposure="three", name="three", sources=Sources(x[:3], y[:3]))
     found = tied([*frames, noise, nothing, three])
     assert set(found.left_out) == {"noise", "empty", "three"}
-    assert found.left_out["empty"] == "it has no sources, or its coordinate system has no sky"
+    assert found.left_out["empty"] == (
+        "it has no sources that a fit can rest on, or its coordinate system has no sky"
+    )
     assert [one.name for one in found.frames] == [one.name for one in frames]
 
 

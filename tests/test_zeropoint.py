@@ -243,7 +243,6 @@ def test_zero_points_of_a_night_are_true(sky_store: Store, sky_night: Path, run:
             assert -0.06 < away < 0.0
             errors.setdefault(f"{meta['detector']} {choice}", []).append(measures["zeropoint_error_mag"])
             assert fits.getheader(path)["PHOT_C"] == pytest.approx(meta["zeropoint_mag"], abs=1e-5)
-    print(off,errors)
     for name, values in off.items():
         assert np.ptp(values) < 3 * np.linalg.norm(errors[name]) < 0.1
 
@@ -259,7 +258,9 @@ def test_what_is_made_is_not_made_again(sky_store: Store, run: InProcess) -> Non
     path = json.loads(first.lines[0])["path"]
     tree = run("lineage", path)
     assert tree.code == 0 and "refcat" in tree.out and "gphot" not in tree.out
-    asked = run("query", "zeropoint", "rms_mag < 1", "not gphot", "--get", "path,zeropoint_mag,zeropoint_band")
+    asked = run(
+        "query", "zeropoint", "rms_mag < 1", "not gphot", "--get", "path,zeropoint_mag,zeropoint_band"
+    )
     assert asked.code == 0, asked.err
     assert len(asked.lines) >= len(sources) and "Johnson-Cousins R (Vega)" in asked.lines[-1]
 

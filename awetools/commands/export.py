@@ -15,9 +15,10 @@ from .messages import Messenger
 from .runner import launch
 
 if TYPE_CHECKING:
-    from ..core.export import Form
+    from ..core.export import Form, Solved
     from ..core.exporttables import TableForm
     from ..core.products import ProductInput
+    from ..core.store import Store
 
 PROGRAMS = ("ds9", "sextractor", "swarp", "scamp", "psfex")
 TABLES = ("ldac", "votable", "csv", "ecsv", "regions", "head")
@@ -65,6 +66,9 @@ TABLES = ("ldac", "votable", "csv", "ecsv", "regions", "head")
     help="Integers of the flag image.",
 )
 @click.option("--head", is_flag=True, help="Also a .head file with the coordinates and the flux scale.")
+@click.option(
+    "--as-reduced", is_flag=True, help="Coordinates and flux scale as the reduced frame itself has them."
+)
 @click.option("--force", is_flag=True, help="Replace a file that awetools did not write, or that was edited.")
 @options.processes
 @options.json_output
@@ -77,10 +81,11 @@ def command(
 
     x.fits is the image, x.weight.fits its weights (inverse variance, MAP_WEIGHT)
     and x.flag.fits its mask (FLAG_IMAGE); for DS9 all are planes of one file. The
-    cards GAIN, SATURATE, EXPTIME are those of the product; where its zero point
-    is known, PHOT_C, MAGZERO and FLXSCALE give it. A distortion in SIP terms
-    becomes TPV, which these programs read (DS9 reads both). With -v the command
-    that reads the copies is said.
+    cards GAIN, SATURATE, EXPTIME are those of the product. A reduced frame gets the
+    coordinates of the newest astrom of its exposure and detector, and PHOT_C, MAGZERO
+    and FLXSCALE of the newest zeropoint, if it is absolute; a note names them. A
+    distortion in SIP terms becomes TPV, which these programs read (DS9 reads both).
+    With -v the command that reads the copies is said.
 
     A table becomes ldac (SExtractor's names, for SCAMP and PSFEx), votable, csv,
     ecsv, or regions for DS9; head is the coordinate system alone, which SWarp reads
@@ -108,7 +113,8 @@ def command(
     codes, products = _opened(listed, messenger)
     forms = {one.path: _form_of(one, given) for one in products}
     groups = _groups(products, forms, given)
-    codes += _run(groups, form, forms, jobs, messenger, null, as_json)
+    solved = {} if given["as_reduced"] else _solved(products, forms, messenger)
+    codes += _run(groups, form, forms, solved, jobs, messenger, null, as_json)
     return worst(codes)
 
 
@@ -136,6 +142,31 @@ def _opened(listed: Sequence[str], messenger: Messenger) -> tuple[list[int], lis
             messenger.error(error, name)
             codes.append(error.exit_code)
     return codes, products
+
+
+def _solved(
+    products: Sequence[ProductInput], forms: Mapping[Path, TableForm | None], messenger: Messenger
+) -> dict[Path, Solved]:
+    """Solution and zero point of each image that has them; they are named."""
+    from ..core.export import solved_of
+    from ..core.workspace import here
+
+    stores, found = here().stores, {}
+    for one in products:
+        if forms[one.path] is None:
+            found[one.path] = solved = solved_of(one, _stores_of(one, stores))
+            used = [str(two.path) for two in (solved.astrom, solved.zeropoint) if two is not None]
+            if used:
+                messenger.note(f"{one.path}: with {', '.join(used)}")
+    return found
+
+
+def _stores_of(product: ProductInput, stores: Sequence[Store]) -> list[Store]:
+    """The stores that are read, and that in which a product lies."""
+    from ..core.store import store_of
+
+    own = store_of(product.path)
+    return list(dict.fromkeys([*stores, *([own] if own else [])]))
 
 
 def _groups(
@@ -173,6 +204,7 @@ def _run(
     groups: Sequence[tuple[Path, list[ProductInput]]],
     form: Form,
     forms: Mapping[Path, TableForm | None],
+    solved: Mapping[Path, Solved],
     jobs: int,
     messenger: Messenger,
     null: bool,
@@ -191,7 +223,7 @@ def _run(
         table = forms[members[0].path]
         if table is not None:
             return export_tables(members, target, table, stores)
-        return export(members, target, form)
+        return export(members, target, form, solved)
 
     codes = []
     with progress(len(groups), "awe-export", messenger) as step:

@@ -143,7 +143,8 @@ def _options(kind: Kind) -> list[Any]:
 def _need_options(need: Need) -> list[Any]:
     role = need.role.replace("_", "-")
     needed = "optional; chosen from the store" if need.optional else "chosen from the store"
-    which = f"a {' or '.join(need.kinds)} file; may be repeated, the one that matches is used"
+    kinds = " or ".join(need.kinds)
+    which = f"{'an' if kinds[0] in 'aeiou' else 'a'} {kinds} file; may be repeated, the one that matches is used"
     text = f"{need.help.rstrip('.')}: {which}. [default: {needed}]"
     return [
         click.option(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..core.engines.local import Finished
 from ..core.engines.planfile import RunPlan
 from ..core.engines.states import NodeState, error_of, is_passing
-from ..core.errors import worst
+from ..core.errors import AweError, worst
 from ..core.planning.campaign import Campaign, Outcome, Survey, states_of
 from ..core.planning.nodes import Node, label
 from . import options
@@ -58,22 +58,31 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
     causes: dict[tuple[str, str], list[Node]] = {}
     for node in found.blocked:
         if node.error is not None:
-            causes.setdefault((node.error.message, node.error.hint), []).append(node)
+            first = _first_cause(node)
+            causes.setdefault((first.message, first.hint), []).append(node)
     codes = []
-    for (message, hint), nodes in causes.items():
+    for (_, hint), nodes in causes.items():
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
         name = label(nodes[0])
+        error = nodes[0].error
         # Some causes begin with the name themselves.
-        said = message.removeprefix(name).lstrip(": ")
+        said = error.message.removeprefix(name).lstrip(": ") if error else ""
         state = "" if nodes[0].state == "failed" else f"{nodes[0].state}: "
         text = f"{name}{more}: {state}{said}"
-        error = nodes[0].error
         if nodes[0].state == "flagged":
             messenger.warning(text)
         elif error is not None:
             messenger.error(type(error)(text, hint=hint))
             codes.append(5)
     return worst(codes)
+
+
+def _first_cause(node: Node) -> AweError:
+    """What keeps the lowest node from being made that a blocked one is made of: it is the same for many."""
+    while below := next((one for one in node.given if isinstance(one, Node) and one.state == "blocked"), None):
+        node = below
+    assert node.error is not None
+    return node.error
 
 
 def warn_of_frames(found: Survey, messenger: Messenger) -> None:

@@ -185,6 +185,10 @@ class Finite(click.FloatRange):
             self.fail(f"{value} is no number", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """What the help says of the range: nothing where there is none."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class _Path(click.Path):
     """A path that is not empty: an empty text would stand for the directory here."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .fits import CardTuple, Plane
+    from .store import Store
 
 # What says that a file is a product, with a record beside it: a copy has none.
 OF_PRODUCTS = ("AWEKIND", "AWEKEY", "AWEREV", "DATASUM", "CHECKSUM")
@@ -39,6 +40,14 @@ class Form:
     flag_bits: int = 16
     head: bool = False
     force: bool = False
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What was found out about a reduced frame after it was made: where it is on the sky, and its zero point."""
+
+    astrom: ProductInput | None = None
+    zeropoint: ProductInput | None = None
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,29 @@ def open_exported(path: Path) -> ProductInput:
     return open_product(path)
 
 
-def export(products: Sequence[ProductInput], target: Path, form: Form) -> list[Path]:
+def solved_of(product: ProductInput, stores: Sequence[Store]) -> Solved:
+    """The newest solution and absolute zero point of a reduced frame; of other products nothing."""
+    from .show import newest_of
+
+    if product.kind != "reduced":
+        return Solved()
+    astrom, zeropoint = (newest_of(product, kind, stores) for kind in ("astrom", "zeropoint"))
+    absolute = zeropoint is not None and zeropoint.meta.get("zeropoint_band") is not None
+    return Solved(astrom, zeropoint if absolute else None)
+
+
+def export(
+    products: Sequence[ProductInput], target: Path, form: Form, solved: Mapping[Path, Solved] | None = None
+) -> list[Path]:
     """Write the copies of one product, or of the detectors of one exposure as extensions; returns their paths.
 
-    Raises NoImage (a table, or no image of the sky), Mixture (other exposures, or other planes, in
+    solved: by the path of a product, whose coordinates and flux scale count in place of its own. Raises NoImage (a table, or no image of the sky), Mixture (other exposures, or other planes, in
     one file), WouldOverwrite, BadHeader (a distortion that TPV cannot say).
     """
     refuse_others(target, form.force)
     check_name(target)
     _refuse_mixture(products)
-    sources = [_loaded(one, form) for one in products]
+    sources = [_loaded(one, form, (solved or {}).get(one.path, Solved())) for one in products]
     _refuse_other_planes(sources)
     wanted = _files(target, form, sources)
     for path in wanted:
@@ -145,7 +167,7 @@ def _refuse_other_planes(sources: Sequence[_Source]) -> None:
             )
 
 
-def _loaded(product: ProductInput, form: Form) -> _Source:
+def _loaded(product: ProductInput, form: Form, solved: Solved) -> _Source:
     from .fits import open_fits
 
     with open_fits(product.path) as fits:
@@ -164,7 +186,7 @@ def _loaded(product: ProductInput, form: Form) -> _Source:
         header = fits.hdus[0].header
     if len(planes) > 1 and {one.shape for one in planes.values()} != {planes[next(iter(planes))].shape}:
         raise UsageError(f"{product.path}: its planes have several shapes")
-    wcs: Mapping[str, HeaderValue] = product.meta.get("wcs") or {}
+    wcs: Mapping[str, HeaderValue] = (solved.astrom or product).meta.get("wcs") or {}
     if form.program != "ds9":
         wcs = sip_as_tpv(wcs)
     known = {*wcs_cards(header), *OF_PRODUCTS, "EXTNAME"}
@@ -173,17 +195,22 @@ def _loaded(product: ProductInput, form: Form) -> _Source:
         for card in header.cards
         if card.key not in known and card.key not in COMMENTARY
     ]
-    return _Source(product, planes, [*cards, *_own_cards(product)], wcs)
+    return _Source(product, planes, [*cards, *_own_cards(product, solved)], wcs)
 
 
-def _own_cards(product: ProductInput) -> list[CardTuple]:
+def _own_cards(product: ProductInput, solved: Solved) -> list[CardTuple]:
     """What a copy says beyond the header of its product: flux scale and where it comes from."""
     cards: list[CardTuple] = [
         ("AWEFROM", product.kind, "kind of product that this is a copy of"),
         ("AWEKEY", product.key, ""),
     ]
-    history: CardTuple = ("HISTORY", f"{MAKER} of {product.kind} {product.path.name}, key {product.key}", "")
-    return [*cards, *flux_cards(product), history]
+    told = [f"{MAKER} of {product.kind} {product.path.name}, key {product.key}"]
+    told += [
+        f"{what} of {one.kind} {one.path.name}, key {one.key}"
+        for what, one in (("coordinates", solved.astrom), ("flux scale", solved.zeropoint))
+        if one is not None
+    ]
+    return [*cards, *flux_cards(solved.zeropoint or product), *(("HISTORY", one, "") for one in told)]
 
 
 def flux_cards(product: ProductInput) -> list[CardTuple]:

@@ -80,7 +80,7 @@ def _product_image(product: ProductInput, plane: str | None) -> Image:
         first = next((hdu.name for hdu in fits.hdus if hdu.is_image), None)
     if first is None:
         raise NoImage(
-            f"{product.path}: a {product.kind} is a table, not an image", hint=f"awe-query {product.kind}"
+            f"{product.path}: is a table ({product.kind}), not an image", hint="awe-query reduced"
         )
     frame = load_product(product)
     weight, mask = getattr(frame, "weight", None), getattr(frame, "mask", None)

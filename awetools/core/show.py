@@ -224,7 +224,7 @@ def draw_reference(
         shown = np.zeros(len(x), np.bool_)
         shown[chosen] = True
         colours = np.tile(np.array(REFERENCE, np.uint8), (len(x), 1))
-        _labels(picture, x, y, texts, colours, shown, np.full(len(x), arm))
+        _labels(picture, x, y, texts, colours, shown, np.full(len(x), arm), below=True)
 
 
 def _first_magnitude(stars: Mapping[str, npt.NDArray[Any]], bands: Sequence[str]) -> Doubles:
@@ -324,12 +324,14 @@ def _labels(
     colours: npt.NDArray[Any],
     shown: npt.NDArray[np.bool_],
     beside: Doubles,
+    below: bool = False,
 ) -> None:
-    """Texts at the upper right of things; the first ones where they are many."""
+    """Texts at the upper or lower right of things; the first ones where they are many."""
     size = letter_size(picture)
+    down = 0.75 * beside if below else -0.75 * beside - 5 * size
     for row in np.flatnonzero(shown)[:MOST_LABELS]:
         red, green, blue = (int(one) for one in colours[row])
-        at = x[row] + 0.75 * beside[row] + 2, y[row] - 0.75 * beside[row] - 5 * size
+        at = x[row] + 0.75 * beside[row] + 2, y[row] + down[row]
         draw_text(picture, *at, texts[row], (red, green, blue), size)
 
 

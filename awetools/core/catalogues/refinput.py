@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AweError, Flagged, NoMatch, NoSuchFile, Protected, Unavailable, UsageError
+from ..errors import AweError, Flagged, Integrity, NoMatch, NoSuchFile, Protected, Unavailable, UsageError
 from ..files import Address
 from ..journal import words
 from ..kind import REFCAT
@@ -58,8 +58,16 @@ class RefcatInput:
         return
 
     def load(self) -> Catalogue:
-        """The catalogue, to read cones from; raises as `open_catalogue`."""
-        return _opened(self.path)
+        """The catalogue, to read cones from, which compares each shard with its hash; raises as `open_catalogue`."""
+        from .refshards import content_of
+
+        catalogue = _opened(self.path)
+        if content_of(catalogue.columns, catalogue.shards) != catalogue.content:
+            raise Integrity(
+                f"{self.path}: its hash of all content is not that of its shards: edited since",
+                hint="awe-refcat verify; import the catalogue again",
+            )
+        return replace(catalogue, checked=True)
 
 
 def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -> tuple[RefcatInput, str]:
@@ -81,28 +89,33 @@ def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -
     there = all_catalogues(stores)
     found = [one for one in there if not is_bad(one, stores)]
     if there and not found:
-        names = ", ".join(one.name for one in there)
+        names = ", ".join(one.path.name for one in there)
         raise NoMatch(
             f"every reference catalogue is judged bad: {names}", hint="awe-refcat import has others"
         )
     if not found:
         raise NoMatch(
             "there is no reference catalogue",
-            hint="awe-refcat import NAME FILES, or --refcat DIRECTORY/NAME",
+            hint="awe-refcat import NAME FILES, or --refcat DIRECTORY/NAME; without one, frames that overlap are "
+            "tied to each other: awe-gastrom --refcat none",
         )
     if len(found) == 1:
         return found[0], "the only catalogue there is"
     near = [one for one in found if _has_stars_near(one, meta)]
-    if len(near) == 1:
+    # The same stars under two names are one catalogue.
+    if len({one.content for one in near}) == 1:
         return near[0], "the only catalogue with stars in this field"
-    names = ", ".join(one.name for one in near or found)
+    names = ", ".join(one.path.name for one in near or found)
     where = f"RA {meta.get('ra_deg')}, Dec {meta.get('dec_deg')}"
     if not near:
         raise NoMatch(
             f"no reference catalogue has stars within {NEAR_DEG:g} deg of {where}: {names}",
             hint="--refcat NAME takes one all the same; awe-refcat import has others",
         )
-    raise UsageError(f"several reference catalogues have stars at {where}: {names}", hint="--refcat NAME")
+    raise UsageError(
+        f"several reference catalogues have stars at {where}: {names}",
+        hint="--refcat NAME (awe-make: --set astrom.refcat=NAME --set zeropoint.refcat=NAME)",
+    )
 
 
 def is_bad(one: RefcatInput, stores: Sequence[Store]) -> bool:

@@ -131,12 +131,12 @@ def verify_catalogue(catalogue: Catalogue) -> list[str]:
         with open_fits(catalogue.path / shard.file) as fits:
             if fits.file_sha256() != shard.file_sha256 or fits.content() != shard.content:
                 problems.append(f"{fits.path}: its hash is not that of {HEADER}")
-    if _content(catalogue.columns, catalogue.shards) != catalogue.content:
+    if content_of(catalogue.columns, catalogue.shards) != catalogue.content:
         problems.append(f"{catalogue.path / HEADER}: its hash of all content is not that of its shards")
     return problems
 
 
-def _content(columns: Mapping[str, str], shards: Iterable[Shard]) -> str:
+def content_of(columns: Mapping[str, str], shards: Iterable[Shard]) -> str:
     """The hash of all content: of the columns and of each shard's content, no names and no times."""
     return sha256_of([list(columns.items()), [[shard.first, shard.end, shard.content] for shard in shards]])
 
@@ -204,7 +204,7 @@ def _write(
     sorted_spill.unlink()
     return {
         "rows": sum(shard.rows for shard in shards),
-        "content": _content(columns, shards),
+        "content": content_of(columns, shards),
         "columns": [{"name": name, "type": kind, "unit": unit_of(name)} for name, kind in columns.items()],
         "bands": list(bands),
         "flags": {str(bit): text for bit, text in FLAGS.items()},

@@ -48,6 +48,8 @@ UNITS = {
 CARDS = {"start": ("START", "where the search began"), "band": ("BAND", "of MAG_REF")}
 NEAR = ("the header's WCS", "the pointing")
 FAR_ARCSEC = 1800.0
+# A solution lies on a catalogue if it has so many of the stars that it could have.
+UNTIED = 0.1
 COUNTS = ("n_ref", "n_clipped", "n_sources", "n_catalogue", "degree", "parity")
 PARITIES = {"either": 0, "sky": -1, "mirror": 1}
 
@@ -197,6 +199,7 @@ def _of_global(sources: Table, gastrom: Table, refcat: Catalogue | None, how: Lo
 
     frame = frame_of(gastrom, sources.meta)
     found = known_solution(sources.columns, sources.meta, frame.cards, refcat, how)
+    words = found.used_words | _untied(found, refcat)
     measures = found.measures | {"n_ref": frame.measures["N_STARS"], "n_clipped": frame.measures["N_CLIPPED"]}
     if refcat is None:
         scatter = frame.measures["RMS_ARCSEC"]
@@ -207,8 +210,17 @@ def _of_global(sources: Table, gastrom: Table, refcat: Catalogue | None, how: Lo
         units=UNITS,
         measures=_measures(measures),
         meta={"wcs": found.cards},
-        used=found.used_words,
+        used=words,
     )
+
+
+def _untied(found: Known, refcat: Catalogue | None) -> dict[str, str]:
+    """What is to be said where a global solution does not lie on the catalogue that its residuals are to."""
+    number, most = len(found.row), min(found.measures["n_sources"], found.measures.get("n_catalogue", 0))
+    if refcat is None or not most or number >= UNTIED * most:
+        return {}
+    text = f"{number} of {most:.0f} stars of {refcat.name} are where the global solution has a source"
+    return {"refcat": f"{text}: it is not tied to this catalogue, positions are relative"}
 
 
 def _measures(given: Mapping[str, float]) -> dict[str, float | int | None]:

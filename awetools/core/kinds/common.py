@@ -168,7 +168,8 @@ def gain_of(gain: Table | None, meta: Mapping[str, Any], amplifiers: Sequence[Am
     if not values or len(values) != len(amplifiers) or not all(values):
         raise BadHeader(
             f"{meta.get('exposure')}: the gain of {meta.get('detector')} is not known",
-            hint="awe-ingest --set gain_e_adu=VALUE FILE, or a camera table (then awe-ingest again)",
+            hint="awe-ingest --set gain_e_adu=VALUE FILE (and read_noise_adu, if that is not known either), "
+            "or a camera table (then awe-ingest again)",
         )
     if max(values) > LARGEST_GAIN_E_ADU:
         raise BadHeader(

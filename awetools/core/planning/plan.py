@@ -323,6 +323,13 @@ def noon_of(meta: Mapping[str, Any], nights: int = 0) -> str:
         ) from None
 
 
+def _way_to(kind: Kind, one: Source) -> str:
+    """The command that leads from an input of another kind to what is needed."""
+    if isinstance(one, RawInput) and kind.primary.kind.startswith("raw_"):
+        return f"awe-header --explain-type {one.address}"
+    return f"awe-query {kind.primary.kind}"
+
+
 def _check_primary(kind: Kind, primary: Sequence[Source]) -> Need:
     """The need that the given inputs fill."""
     need = kind.lead_of(primary[0].kind) or kind.primary
@@ -331,7 +338,7 @@ def _check_primary(kind: Kind, primary: Sequence[Source]) -> Need:
             wanted = " or ".join(name for lead in kind.leads for name in lead.kinds)
             raise WrongKind(
                 f"{one.address}: is {one.kind}, but {kind.command} needs {wanted}",
-                hint=f"awe-header --explain-type {one.address}" if isinstance(one, RawInput) else "",
+                hint=_way_to(kind, one),
             )
     for one in primary:
         doubts = [section["doubt"] for section in one.meta.get("sections") or [] if section.get("doubt")]

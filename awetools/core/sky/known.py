@@ -19,7 +19,7 @@ from .refcat import Catalogue, Stars
 from .sphere import ARCSEC_PER_DEG, to_tangent
 from .wcs import Wcs
 
-# Sources and reference stars are the same within this at first; then within so many times their scatter.
+# Sources and reference stars are the same within this, or a pixel, at first; then within so many times their scatter.
 FIRST_RADIUS_ARCSEC, RADIUS_SIGMA = 3.0, 5.0
 LEAST_RADIUS_ARCSEC = 0.3
 # Of the diagonal, with a margin for distortion.
@@ -115,14 +115,15 @@ def stars_beside(
     """The stars of a frame's field at an epoch, and for each position the place of its star, or -1.
 
     x, y: FITS pixels, (n,). A star is that of a position if they are nearest to each other,
-    within FIRST_RADIUS_ARCSEC and RADIUS_SIGMA times their common scatter.
+    within FIRST_RADIUS_ARCSEC, or a pixel if that is larger, and RADIUS_SIGMA times their common scatter.
     """
     middle = _middle(wcs, shape)
-    radius_deg = (HALF * math.hypot(*shape) * wcs.pixel_scale_arcsec + FIRST_RADIUS_ARCSEC) / ARCSEC_PER_DEG
+    first = max(FIRST_RADIUS_ARCSEC, wcs.pixel_scale_arcsec)
+    radius_deg = (HALF * math.hypot(*shape) * wcs.pixel_scale_arcsec + first) / ARCSEC_PER_DEG
     stars = catalogue.cone(*middle, radius_deg, epoch_yr=epoch_yr)
     here = as_points(*to_tangent(*wcs.to_sky(x, y), *middle)) * ARCSEC_PER_DEG
     there = as_points(*to_tangent(stars["ra_deg"], stars["dec_deg"], *middle)) * ARCSEC_PER_DEG
-    i, j = matched(here, there, FIRST_RADIUS_ARCSEC)
+    i, j = matched(here, there, first)
     if len(i):
         away = np.abs(here[i] - there[j])
         near = away <= max(LEAST_RADIUS_ARCSEC, RADIUS_SIGMA * MEDIAN_TO_SIGMA * float(np.median(away)))

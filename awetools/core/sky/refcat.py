@@ -8,13 +8,14 @@ a coarser order begins. So a cone reads the rows of its pixels and no others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ VERSION = 1
 SHARD_ORDER = 10
 # Rows that are read along with those around them, rather than skipped.
 GAP_ROWS = 256
+# Shards whose hash is remembered while a program runs.
+HASHES_KEPT = 4096
 MAS_PER_DEG = 3.6e6
 # Proper motions and epochs beyond these are taken as wrong where a cone is made wider for them.
 FASTEST_MAS_YR = 11_000.0
@@ -99,7 +102,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An open catalogue: its columns (name: numpy type), bands, hash of all content, shards, header as read."""
+    """An open catalogue: its columns (name: numpy type), bands, hash of all content, shards, header as read.
+
+    checked: a shard is compared with its hash before it is read.
+    """
 
     path: Path
     name: str
@@ -109,6 +115,7 @@ class Catalogue:
     bands: tuple[str, ...]
     shards: tuple[Shard, ...]
     header: Mapping[str, Any]
+    checked: bool = False
 
     @cached_property
     def _edges(self) -> npt.NDArray[np.int64]:
@@ -211,8 +218,12 @@ class Catalogue:
         """The rows of a shard whose pixels are among these ranges, with some around them, as stored."""
         shift = 2 * (order - shard.order)
         with _Opened(self.path / shard.file, shard.bytes) as file:
+            if self.checked:
+                file.check(shard.file_sha256)
             index = np.frombuffer(file.read(shard.index_at, 16 * shard.cells), ">i8").reshape(-1, 2)
             pixels, begins = index[:, 0].astype(np.int64), np.append(index[:, 1], shard.rows).astype(np.int64)
+            if np.any(np.diff(pixels) <= 0) or np.any(np.diff(begins) < 0) or begins[0] < 0:
+                raise file.edited("its index contradicts itself")
             a = begins[np.searchsorted(pixels, firsts >> shift)]
             b = begins[np.searchsorted(pixels, ((ends - 1) >> shift) + 1)]
             # Neighbouring ranges may lie in one pixel of a coarser index.
@@ -228,16 +239,18 @@ class _Opened:
     """A shard's file, read at places; its size is compared with what the header says."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self.path = path
+        self.path, self.size = path, size
         hint = f"ls -l {shlex.quote(str(path))}"
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise Unreadable(f"{path}: a shard of the catalogue: {error.strerror}", hint=hint) from error
-        found = os.fstat(self._file).st_size
-        if found != size:
+        self.stat = os.fstat(self._file)
+        if self.stat.st_size != size:
             os.close(self._file)
-            raise Integrity(f"{path}: has {found} bytes, but {HEADER} says {size}: edited since", hint=hint)
+            raise Integrity(
+                f"{path}: has {self.stat.st_size} bytes, but {HEADER} says {size}: edited since", hint=hint
+            )
 
     def __enter__(self) -> _Opened:
         return self
@@ -245,8 +258,21 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
+    def edited(self, how: str) -> Integrity:
+        """The error that says that the file is not as it was written."""
+        return Integrity(
+            f"{self.path}: {how}: edited since", hint="awe-refcat verify; import the catalogue again"
+        )
+
+    def check(self, sha256: str) -> None:
+        """Raise Integrity unless the file has this hash; a file that stays as it is is read once."""
+        if _hash(self.path, self.stat.st_mtime_ns, self.stat.st_ino, self.size) != sha256:
+            raise self.edited(f"its hash is not that of {HEADER}")
+
     def read(self, start: int, length: int) -> bytes:
-        """Bytes of the file from a place on. Raises Unreadable, Truncated."""
+        """Bytes of the file from a place on. Raises Unreadable, Truncated, Integrity."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise self.edited(f"{length} bytes at byte {start} are not in it")
         try:
             read = os.pread(self._file, length, start)
             while len(read) < length and (
@@ -258,6 +284,15 @@ class _Opened:
         if len(read) < length:
             raise Truncated(f"{self.path}: ends at byte {start + len(read)}, {length - len(read)} too early")
         return read
+
+
+@lru_cache(maxsize=HASHES_KEPT)
+def _hash(path: Path, _mtime_ns: int, _inode: int, _size: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror}") from error
 
 
 def _within(
@@ -328,7 +363,8 @@ def open_catalogue(path: str | Path) -> Catalogue:
     try:
         text = place.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoSuchFile(f"{path}: not a reference catalogue: no {HEADER} in it") from error
+        hint = f"awe-refcat import NAME {path}, then --refcat NAME" if path.is_file() else ""
+        raise NoSuchFile(f"{path}: not a reference catalogue: no {HEADER} in it", hint=hint) from error
     except OSError as error:
         raise Unreadable(f"{place}: {error.strerror}") from error
     try:

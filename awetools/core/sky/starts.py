@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AweError
+from ..errors import BadHeader, NoSolution
 from .local import Columns, LocalSettings, local_solution
 from .refcat import Catalogue, Stars
 from .solve import Reference

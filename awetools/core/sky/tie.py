@@ -350,7 +350,7 @@ def _made(pieces: Sequence[_Piece], known: Collection[str]) -> Tied:
 
 def _alone(one: _Piece, frames: int) -> str:
     if not len(one.order):
-        return "it has no sources, or its coordinate system has no sky"
+        return "it has no sources that a fit can rest on, or its coordinate system has no sky"
     return f"none of the other {frames - 1} frames has stars in common with it"
 
 

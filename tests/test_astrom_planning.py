@@ -72,8 +72,13 @@ def test_two_catalogues_of_the_field_are_a_usage_error_that_names_them(
     source_store: Store, sky_night: Path, run: InProcess
 ) -> None:
     import_truth(run, sky_night)
-    import_truth(run, sky_night, "again", "--duplicate-arcsec", "0.2")
+    import_truth(run, sky_night, "same")
     source = words(run, "query", "sources")[0]
+    assert run("astrom", "-n", source).code == 0, "the same stars under two names are one catalogue"
+    words(run, "refcat", "remove", "same")
+    bright = ("--faintest", "R=20", "-o", "bright.csv")
+    words(run, "refcat", "cone", "truth", "154.8,-15,1", *bright)
+    words(run, "refcat", "import", "-q", "again", "bright.csv")
     ran = run("astrom", source)
     assert ran.code == 2
     assert "again, truth" in ran.err and "--refcat NAME" in ran.err

@@ -326,6 +326,12 @@ def test_a_reduced_frame_is_copied_with_its_solution_and_zero_point(sky_store: S
     assert header["CRVAL1"] == own["wcs"]["CRVAL1"] and "PHOT_C" not in header
 
 
+def test_the_end_of_the_name_says_the_form(run: InProcess) -> None:
+    for name, begin in (("x.csv", "NUMBER,"), ("x.vot", "<?xml"), ("x.reg", "# Region file")):
+        assert run("export", "sources.fits", "-o", name).code == 0
+        assert Path(name).read_text().startswith(begin)
+
+
 # What is refused
 
 

@@ -71,6 +71,7 @@ FORBIDDEN = {
         "awetools.core.store",
         "awetools.core.planning.graph",
     ),
+    "core.pictures": ("awetools.commands", "awetools.face", "click"),
     "core.pixelstory": ("awetools.commands", "awetools.face", "click"),
     **{f"core.{one}": ("awetools.commands", "awetools.face", "click") for one in STOREYS},
     "core.plots": ("awetools.commands", "click", "awetools.core.store", "awetools.core.indexing.index"),

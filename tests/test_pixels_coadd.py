@@ -150,7 +150,7 @@ def test_a_constant_sky_and_a_galaxy_do_not_hide_outliers_but_seeing_does_not_ma
         return 1e5 * core / core.sum()
 
     smooth = 5000 + 3 * x
-    for widths in ((3.9, 3.9, 5.46), (3.9, 5.46, 5.46), (3.9, 5.46)):
+    for widths in ((3.9, 3.9, 5.46), (4.5, 5.46, 5.46), (3.9, 5.46)):
         values = [smooth + star(one) + rng.normal(0, 10, x.shape) for one in widths]
         values[0][10, 40] += 150
         found = stacked(whole(values, 0.01), clip_sigma=4.0)

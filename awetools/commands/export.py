@@ -42,7 +42,8 @@ TABLES = ("ldac", "votable", "csv", "ecsv", "regions", "head")
     "--to",
     type=click.Choice(TABLES),
     metavar="FORM",
-    help=f"Form of a table: {', '.join(TABLES)}. [default: ldac for scamp and psfex, regions for ds9, head for swarp]",
+    help=f"Form of a table: {', '.join(TABLES)}. [default: by the end of -o, as .csv .vot .reg; else "
+    "ldac for scamp and psfex, regions for ds9, head for swarp]",
 )
 @click.option(
     "--vignet",
@@ -120,9 +121,11 @@ def command(
 
 def _form_of(product: ProductInput, given: dict[str, Any]) -> TableForm | None:
     """The form in which a product is exported as a table; None for an image."""
-    from ..core.exporttables import USUAL_STAMP_PX, TableForm, default_form, is_table
+    from ..core.exporttables import USUAL_STAMP_PX, TableForm, default_form, form_of_name, is_table
 
-    to = given["to"] or (default_form(given["program"]) if is_table(product) else None)
+    to = given["to"]
+    if to is None and is_table(product):
+        to = form_of_name(given["output"]) or default_form(given["program"])
     if to is None:
         return None
     stamp_px = given["vignet"]

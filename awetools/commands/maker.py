@@ -55,7 +55,7 @@ def maker(kind: Kind) -> click.Command:
     function = options.common(run)
     for option in reversed(_options(kind)):
         function = option(function)
-    given = "|".join(name.upper() for need in kind.leads for name in need.kinds)
+    given = "|".join(name.upper() for need in kind.leads for name in need.takes)
     function = options.inputs(f"{given}...")(function)
     name = kind.command.removeprefix("awe-")
     command = click.command(
@@ -144,7 +144,8 @@ def _need_options(need: Need) -> list[Any]:
     role = need.role.replace("_", "-")
     needed = "optional; chosen from the store" if need.optional else "chosen from the store"
     kinds = " or ".join(need.kinds)
-    which = f"{'an' if kinds[0] in 'aeiou' else 'a'} {kinds} file; may be repeated, the one that matches is used"
+    article = "an" if kinds[0] in "aeiou" else "a"
+    which = f"{article} {kinds} file; may be repeated, the one that matches is used"
     text = f"{need.help.rstrip('.')}: {which}. [default: {needed}]"
     return [
         click.option(
@@ -246,6 +247,7 @@ def _request(
         force=given["force"],
         depfile=given["depfile"],
         argv=(kind.command, *sys.argv[1:]),
+        threads=given["jobs"],
     )
     modes = [
         mode

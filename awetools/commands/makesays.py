@@ -79,8 +79,8 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
 
 def _first_cause(node: Node) -> AweError:
     """What keeps the lowest node from being made that a blocked one is made of: it is the same for many."""
-    while below := next((one for one in node.given if isinstance(one, Node) and one.state == "blocked"), None):
-        node = below
+    while below := [one for one in node.given if isinstance(one, Node) and one.state == "blocked"]:
+        node = below[0]
     assert node.error is not None
     return node.error
 

@@ -125,7 +125,7 @@ def _synopsis(command: click.Command) -> str:
 def inputs_of(kind: Kind) -> Iterator[Block]:
     """What a kind is made of: roles, kinds, and how each is chosen."""
     yield Items(
-        tuple((f"{need.role} ({' or '.join(need.kinds)})", _need_text(kind, need)) for need in kind.needs)
+        tuple((f"{need.role} ({' or '.join(need.takes)})", _need_text(kind, need)) for need in kind.needs)
     )
     if kind.primary.many and not (kind.match or kind.group):
         yield "All inputs together make one product."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from .runner import launch
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..core.pictures.sheet import Box, Sheet
 
 STRETCHES = ("asinh", "linear", "sqrt", "log")
 
@@ -38,6 +41,11 @@ COLOURS = {
 @options.path_option(
     "--out-dir", metavar="DIR", help="Write the PNGs into this directory. [default: beside each file]"
 )
+@options.path_option(
+    "--tiles",
+    metavar="DIR",
+    help="Write tiles of the image (one) and a page for zoom here: DIR/index.html, for any browser.",
+)
 @click.option(
     "--stretch",
     type=click.Choice(STRETCHES),
@@ -53,7 +61,7 @@ COLOURS = {
     default=1024,
     show_default=True,
     metavar="PX",
-    help="Longest side of the PNG; the image is shrunk by a whole factor.",
+    help="Longest side of the PNG; the image is shrunk by a whole factor. Tiles are never shrunk.",
 )
 @click.option("--region", metavar="[X1:X2,Y1:Y2]", help="Only this part, in FITS pixels.")
 @click.option(
@@ -74,8 +82,14 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     Raw frames are trimmed and less their overscan, so that amplifiers stand at
     one level. Raw frames get no PNG beside them: give -o or --out-dir.
 
+    With --tiles the image, of any size, becomes tiles of 256 pixels at every scale,
+    and a page that shows them with zoom and pan; it needs no server and no
+    network. Where the image has coordinates it tells RA and Dec under the pointer.
+
     \b
-    Example: awe-preview --mask reduced/d1120.fits -o m51.png
+    Examples:
+      awe-preview --mask reduced/d1120.fits -o m51.png
+      awe-preview --tiles m51 coadd.fits
     """
     from ..core.files import parse_address
     from ..core.workspace import here
@@ -86,6 +100,10 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     if given["output"] and given["output"].suffix.lower() != ".png":
         raise UsageError(f"-o {given['output']}: the picture is a PNG, so its name must end in .png")
     workspace, codes = here(), []
+    if given["tiles"]:
+        _check_tiles(listed, given)
+        options.print_line(str(_tiles(parse_address(listed[0]), workspace, given)), null)
+        return 0
     for name in listed:
         try:
             for path in previews(parse_address(name), workspace, given):
@@ -106,6 +124,77 @@ def previews(address: Any, workspace: Any, given: dict[str, Any]) -> Any:
         path = _target(part, address, given)
         _write(path, part, given)
         yield path
+
+
+def _check_tiles(listed: list[str], given: dict[str, Any]) -> None:
+    if given["output"] or given["out_dir"]:
+        raise UsageError("--tiles says where the picture goes, -o and --out-dir do, too")
+    if given["show_mask"]:
+        raise UsageError("--mask is not shown in tiles", hint="--plane MASK shows where masked pixels are")
+    if len(listed) > 1:
+        raise UsageError(
+            f"--tiles names one directory, but there are {len(listed)} inputs", hint="one by one"
+        )
+
+
+def _tiles(address: Any, workspace: Any, given: dict[str, Any]) -> Path:
+    """Write the tiles of the one image at an address; returns the path of the page."""
+    from ..core.pictures.pyramid import TILE_PX
+    from ..core.pictures.sheet import box_of, sample, strips
+    from ..core.pixels.stretch import to_bytes
+
+    sheet = _sheet(address, workspace, given)
+    try:
+        box = box_of(sheet, given["region"])
+        low, faint, high = limits(sample(sheet, box, 1), given)
+        softening = _softening(low, faint, high)
+        return write_tiles(
+            given["tiles"],
+            sheet,
+            box,
+            strips([sheet], box, 1, TILE_PX),
+            lambda part: to_bytes(part, low, high, given["stretch"], softening),
+            Path(sheet.name).name,
+        )
+    finally:
+        sheet.close()
+
+
+def _sheet(address: Any, workspace: Any, given: dict[str, Any]) -> Sheet:
+    """The one image at an address: a product is read as it is needed, a raw frame as a whole."""
+    from ..core.images import load_images
+    from ..core.pictures.sheet import Sheet, open_sheet
+    from ..core.products import is_product
+
+    if is_product(address.path):
+        return open_sheet(address.path, workspace.stores, given["plane"])
+    images = list(load_images(address, workspace, given["plane"], overscan=True))
+    if len(images) > 1:
+        raise UsageError(
+            f"{address}: has {len(images)} detectors, and --tiles names one directory",
+            hint=f"'{address.path}[DETECTOR]'",
+        )
+    ny, nx = images[0].data.shape
+    return Sheet(images[0].name, (ny, nx), values=images[0].data, good=images[0].good)
+
+
+def write_tiles(
+    folder: Path,
+    sheet: Sheet,
+    box: Box,
+    values: Iterable[np.ndarray],
+    paint: Callable[[np.ndarray], np.ndarray],
+    title: str,
+) -> Path:
+    """Write the tiles and the page of a part of an image, from strips of values; returns the path of the page."""
+    from ..core.pictures.pyramid import PAGE, write_pyramid
+    from ..core.pictures.skymap import sky_map
+
+    x0, y0, x1, y1 = box
+    about = {"title": title, "x0": x0, "y0": y0}
+    about |= {"sky": None if sheet.wcs is None else sky_map(sheet.wcs, box)}
+    write_pyramid(folder, (y1 - y0, x1 - x0), values, paint, about)
+    return folder / PAGE
 
 
 def _target(image: Any, address: Any, given: dict[str, Any]) -> Path:
@@ -155,6 +244,27 @@ def write_picture(path: Path, content: bytes) -> None:
     write_whole(path, content)
 
 
+def write_large(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a picture, piece by piece, that appears whole or not at all. Raises Unavailable."""
+    import os
+    from contextlib import suppress
+
+    from ..core.errors import Unavailable
+    from ..core.files import make_directory
+
+    make_directory(path.parent)
+    part = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with part.open("wb") as stream:
+            stream.writelines(pieces)
+        part.replace(path)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def grey(image: Any, given: dict[str, Any], factor: int) -> np.ndarray:
     """The grey levels of an image, shrunk by a factor; its first row first. Raises BadPixels, UsageError."""
     import numpy as np
@@ -168,15 +278,18 @@ def grey(image: Any, given: dict[str, Any], factor: int) -> np.ndarray:
         raise BadPixels(
             f"{image.name}: no good pixel to show", hint="awe-imstat --all-pixels shows what there is"
         )
-    low, faint, high = _limits(image, given)
-    if not high > low:
-        raise UsageError(f"--low {low:g} is not below --high {high:g}")
-    softening = SHARE_OF_FAINT * (high - low) / (faint - low) if faint > low else None
-    return to_bytes(small, low, high, given["stretch"], softening)
+    low, faint, high = limits(image.data, given, good)
+    return to_bytes(small, low, high, given["stretch"], _softening(low, faint, high))
 
 
-def _limits(image: Any, given: dict[str, Any]) -> tuple[float, float, float]:
-    """Black, the end of the sky and faint things, and white.
+def _softening(low: float, faint: float, high: float) -> float | None:
+    return SHARE_OF_FAINT * (high - low) / (faint - low) if faint > low else None
+
+
+def limits(
+    data: np.ndarray, given: dict[str, Any], good: np.ndarray | None = None
+) -> tuple[float, float, float]:
+    """Black, the end of the sky and faint things, and white. Raises UsageError for --low above --high.
 
     A linear picture ends with the faint things; the others go on to the brightest
     that is more than a few pixels, so that galaxies keep their cores.
@@ -185,18 +298,21 @@ def _limits(image: Any, given: dict[str, Any]) -> tuple[float, float, float]:
 
     from ..core.pixels.stretch import zscale
 
-    low, faint = zscale(image.data, use=image.good)
+    low, faint = zscale(data, use=good)
     if low == faint:
         # An image of one value, or a mask, has no range of its own.
-        faint = low + max(1.0, abs(low) if image.data.dtype.kind == "f" else 1.0)
+        faint = low + max(1.0, abs(low) if data.dtype.kind == "f" else 1.0)
     high = faint
     if given["stretch"] != "linear":
-        values = image.data if image.good is None else image.data[image.good]
+        values = data if good is None else data[good]
         high = max(
             faint, float(np.percentile(values[np.isfinite(values)][:: 1 + values.size // 300_000], 99.9))
         )
     low = low if given["low"] is None else given["low"]
-    return low, faint, high if given["high"] is None else given["high"]
+    high = high if given["high"] is None else given["high"]
+    if not high > low:
+        raise UsageError(f"--low {low:g} is not below --high {high:g}")
+    return low, faint, high
 
 
 def _coloured(pixels: np.ndarray, mask: np.ndarray, factor: int) -> np.ndarray:

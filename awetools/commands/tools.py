@@ -34,7 +34,7 @@ def _tools(*names: str) -> tuple[Tool, ...]:
 
 # In the order in which a night's work meets them.
 GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
-    ("Begin", _tools("simulate", "init", "ingest", "header", "params", "refcat")),
+    ("Begin", _tools("simulate", "init", "ingest", "header", "params", "refcat", "grid")),
     (
         "Make products",
         _tools(
@@ -56,10 +56,28 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "zeropoint",
             "gphot",
             "sourcelist",
+            "regrid",
+            "coadd",
         ),
     ),
     ("Ask for products", _tools("make", "node")),
-    ("Look", _tools("imstat", "mask", "preview", "show", "plot", "compare", "query", "sql", "trend", "shell")),
+    (
+        "Look",
+        _tools(
+            "imstat",
+            "mask",
+            "preview",
+            "show",
+            "cutout",
+            "colour",
+            "plot",
+            "compare",
+            "query",
+            "sql",
+            "trend",
+            "shell",
+        ),
+    ),
     (
         "Trace and keep",
         _tools(

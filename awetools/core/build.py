@@ -8,16 +8,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogues.refinput import RefcatInput
 from .errors import BadPixels, OutsideLimits
-from .files import unpack_to_disk
+from .files import allow_open_files, make_directory, unpack_to_disk
 from .foreignfiles import ForeignInput
-from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameSet, Table
+from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameRows, FrameSet, ImageSet, Table
 from .journal import user_name
 from .kind import Result
 from .planning.plan import Input, Plan
@@ -28,7 +28,9 @@ from .raws import RawInput, raw_frame_of
 from .store import Store
 
 if TYPE_CHECKING:
-    from .fits import CardTuple, Plane
+    import numpy as np
+
+    from .fits import CardTuple, FitsFile, Plane
 
 # Calibrations are kept between the frames of a batch, so that each is opened once.
 KEPT_PRODUCTS = 10
@@ -60,6 +62,8 @@ class How:
     force: bool = False
     depfile: Path | None = None
     argv: Sequence[str] = ()
+    threads: int = 1
+    scratch: Path | None = None
 
 
 def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loader) -> Published:
@@ -69,6 +73,10 @@ def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loade
     """
     clock = _Clock()
     with ExitStack() as stack:
+        if plan.kind.primary.many:
+            # Planes that do not fit into memory lie beside the product, where there must be room for it anyway.
+            make_directory(target.parent)
+            how = replace(how, scratch=target.parent)
         arguments = _arguments(plan, how, loader, stack)
         result = plan.kind.recipe(**arguments, params=plan.params.values)
     plan = _with_meta(plan, result)
@@ -123,18 +131,64 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
         if not need.many:
             arguments[need.role] = _load(found[0], loader, stack) if found else None
             continue
+        if not need.kind.startswith("raw_"):
+            arguments[need.role] = _many(found, how, loader, stack)
+            continue
         spool = unpack_to_disk((one.source.address.path for one in found), how.memory_bytes)
         loaded = [_load(one, loader, stack, spool) for one in found]
-        if need.kind.startswith("raw_"):
-            arguments[need.role] = FrameSet(tuple(loaded), how.memory_bytes)  # type: ignore[arg-type]
-        else:
-            arguments[need.role] = tuple(loaded)
+        arguments[need.role] = FrameSet(tuple(loaded), how.memory_bytes)  # type: ignore[arg-type]
     return arguments
 
 
-def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> object:
-    from dataclasses import replace
+def _many(found: Sequence[Input], how: How, loader: Loader, stack: ExitStack) -> object:
+    """Products of one role: tables, each read when it is looked at, or images, read in rows."""
+    from .fits import open_fits
 
+    allow_open_files(len(found))
+    frames = []
+    for one in found:
+        fits = open_fits(one.source.address.path)
+        if not fits.hdus[0].is_image:
+            fits.close()
+            return tuple(StoredTable(other.source, other.meta, loader) for other in found)
+        frames.append(_rows_of(stack.enter_context(fits), one.meta))
+    scratch = None if how.scratch is None else str(how.scratch)
+    return ImageSet(tuple(frames), how.memory_bytes, how.threads, scratch)
+
+
+def _rows_of(fits: FitsFile, meta: Mapping[str, Any]) -> FrameRows:
+    """The image of a product, with its weight and mask."""
+    from .errors import NoImage
+
+    first = fits.hdus[0]
+    named = {hdu.name: hdu.index for hdu in fits.hdus if hdu.is_image}
+    if "WEIGHT" not in named:
+        raise NoImage(f"{fits.path}: has no plane WEIGHT", hint="awe-import --weight FILE, or awe-reduce")
+
+    def read(y0: int, y1: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        mask = fits.rows(named["MASK"], y0, y1) if "MASK" in named else None
+        return fits.rows(first.index, y0, y1), fits.rows(named["WEIGHT"], y0, y1), mask
+
+    ny, nx = first.shape
+    return FrameRows(meta, (ny, nx), read, str(first.header.get("BUNIT") or "adu").strip().lower())
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A Table whose columns are read when they are looked at: thousands of lists need not fit into memory."""
+
+    product: Any
+    meta: Mapping[str, Any]
+    loader: Loader
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The columns, from the file or from the last few that were read."""
+        table = self.loader.load(self.product)
+        return table.columns if isinstance(table, Table) else {}
+
+
+def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> object:
     if isinstance(one.source, RawInput):
         fits = stack.enter_context(one.source.open(spool))
         return raw_frame_of(replace(one.source, meta=one.meta), fits)
@@ -144,8 +198,6 @@ def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> 
 
 
 def _with_meta(plan: Plan, result: Result) -> Plan:
-    from dataclasses import replace
-
     return replace(plan, meta={**plan.meta, **result.meta})
 
 
@@ -204,11 +256,11 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
         return [Plane(name=plan.kind.name.upper(), table=table, units=units, cards=result.cards)]
     unit = plan.kind.unit if result.unit is None else result.unit
     planes = []
-    for name, data in result.planes.items():
+    for number, (name, data) in enumerate(result.planes.items()):
         finite = spool_finite(data) if isinstance(data, Spool) else all_finite(data)
         if data.dtype.kind == "f" and not finite:
             raise RuntimeError(f"{plan.kind.name}: the recipe left values in {name} that are not finite")
-        cards: list[CardTuple] = []
+        cards: list[CardTuple] = [] if number else list(result.cards)
         if name == "SCI":
             cards.append(("BUNIT", unit, "unit of the pixels"))
         if name == "WEIGHT":
@@ -219,6 +271,7 @@ def planes_of(plan: Plan, result: Result) -> list[Plane]:
                 for bit, text in BIT_NAMES.items()
             ]
         planes.append(Plane(name=name, data=data, cards=cards))
+    planes += [Plane(name=name, table=dict(table)) for name, table in result.tables.items()]
     return planes
 
 

@@ -87,7 +87,8 @@ def export(
 ) -> list[Path]:
     """Write the copies of one product, or of the detectors of one exposure as extensions; returns their paths.
 
-    solved: by the path of a product, whose coordinates and flux scale count in place of its own. Raises NoImage (a table, or no image of the sky), Mixture (other exposures, or other planes, in
+    solved: by the path of a product, whose coordinates and flux scale count in place of its own.
+    Raises NoImage (a table, or no image of the sky), Mixture (other exposures, or other planes, in
     one file), WouldOverwrite, BadHeader (a distortion that TPV cannot say).
     """
     refuse_others(target, form.force)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAKER = "awe-export"
 # What VOTable and ECSV say of the product that a table is of.
 TOLD = ("instrument", "detector", "exposure", "object", "filter", "night", "obs_start", "exptime_s")
+FITS_ENDINGS = (".fits", ".fit", ".fts")
 # The side of the stamps that PSFEx gets where nobody says.
 USUAL_STAMP_PX = 35
 LARGEST_STAMP_PX = 501
@@ -64,6 +65,14 @@ class _Content:
 def default_form(program: str) -> str | None:
     """The form in which a program reads tables; None where there is none."""
     return {"scamp": "ldac", "psfex": "ldac", "ds9": "regions", "swarp": "head"}.get(program)
+
+
+def form_of_name(output: Path | None) -> str | None:
+    """The form that the end of a name stands for; None where there is none, as for FITS."""
+    ending = output.suffix.lower() if output else ""
+    if ending in FITS_ENDINGS:
+        return None
+    return next((form for form, one in FORMS.items() if ending in one.endings), None)
 
 
 def is_table(product: ProductInput) -> bool:
@@ -233,7 +242,7 @@ def _content(product: ProductInput) -> _Content:
 
 
 FORMS: dict[str, Writing] = {
-    "ldac": Writing((".ldac", ".cat", ".fits", ".fit", ".fts"), many=True),
+    "ldac": Writing((".ldac", ".cat", *FITS_ENDINGS), many=True),
     "votable": Writing((".vot", ".votable", ".xml"), _votable, "<!-- {} -->", 1),
     "csv": Writing((".csv",), _csv),
     "ecsv": Writing((".ecsv",), _ecsv, "# # {}", 2),

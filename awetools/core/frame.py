@@ -40,6 +40,36 @@ class Frame:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+ReadPlanes = Callable[[int, int], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """A product's image whose rows are read when they are needed.
+
+    read(y0, y1) gives those rows of pixels (float32), weight and mask (or None); it may be called
+    by several threads. unit: of the pixels.
+    """
+
+    meta: Mapping[str, Any]
+    shape: tuple[int, int]
+    read: ReadPlanes
+    unit: str = "adu"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that need not fit into memory together, and what may be used to work on them.
+
+    memory_bytes: the cap of the process; threads; scratch: where planes that are too large lie meanwhile.
+    """
+
+    frames: tuple[FrameRows, ...]
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    threads: int = 1
+    scratch: str | None = None
+
+
 @dataclass(frozen=True)
 class RawFrame:
     """One detector of one raw exposure, as it was read out.

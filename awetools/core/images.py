@@ -79,9 +79,7 @@ def _product_image(product: ProductInput, plane: str | None) -> Image:
     with open_fits(product.path) as fits:
         first = next((hdu.name for hdu in fits.hdus if hdu.is_image), None)
     if first is None:
-        raise NoImage(
-            f"{product.path}: is a table ({product.kind}), not an image", hint="awe-query reduced"
-        )
+        raise NoImage(f"{product.path}: is a table ({product.kind}), not an image", hint="awe-query reduced")
     frame = load_product(product)
     weight, mask = getattr(frame, "weight", None), getattr(frame, "mask", None)
     return Image(str(product.path), first, frame.data, None if weight is None else weight > 0, mask)  # type: ignore[union-attr]

@@ -98,6 +98,7 @@ class Need:
     unless: says, from the inputs chosen so far, why the role is to stay empty.
     on_request: target processing fills the role with what exists, and makes nothing for it.
     optional_with: a role; where it is filled this one is optional.
+    only_given: further kinds that fill the role where a person gives them; none is made or chosen for it.
     """
 
     role: str
@@ -112,6 +113,7 @@ class Need:
     unless: Callable[[MetaByRole], str] | None = None
     on_request: bool = False
     optional_with: str = ""
+    only_given: tuple[str, ...] = ()
 
     def is_optional(self, roles: Collection[str]) -> bool:
         """Whether the role may stay empty where these are filled."""
@@ -121,6 +123,11 @@ class Need:
     def kinds(self) -> tuple[str, ...]:
         """The kinds that fill the role, in order of preference."""
         return (self.kind, *self.or_kinds)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The kinds that may be given for it."""
+        return (*self.kinds, *self.only_given)
 
 
 def needed_last(needs: Iterable[Need]) -> list[Need]:
@@ -171,15 +178,16 @@ class Result:
     """What a recipe returns: planes or a table, measures, and what it left out.
 
     planes: EXTNAME to 2-D array or spool; the first is the primary image. table: column
-    to 1-D array. units: column to unit. meta: fields that the recipe knows
+    to 1-D array. tables: EXTNAME to such tables, behind the planes. units: column to unit. meta: fields that the recipe knows
     better than its inputs. used: role to a sentence, when a recipe worked
     without an optional input and took a value from elsewhere. unit: that of the
     pixels, where it is not the kind's. cards: keyword, value and comment that the header
-    of the table has besides.
+    of the table, or of the first image, has besides.
     """
 
     planes: Mapping[str, np.ndarray | Spool] = field(default_factory=dict)
     table: Mapping[str, np.ndarray | Spool] | None = None
+    tables: Mapping[str, Mapping[str, np.ndarray | Spool]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, float | int | None] = field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()
@@ -253,7 +261,7 @@ class Kind:
 
     def lead_of(self, kind: str) -> Need | None:
         """The need that an argument of a kind fills; None if the command takes no such thing."""
-        return next((need for need in self.leads if kind in need.kinds), None)
+        return next((need for need in self.leads if kind in need.takes), None)
 
     def need(self, role: str) -> Need:
         """The need of that role; KeyError if there is none."""

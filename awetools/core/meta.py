@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 FRAME_TYPES = (
     "raw_bias",
@@ -16,6 +18,9 @@ OVERSCAN_MODES = ("none", "level", "rows", "rows-smooth")
 
 # What differs between the frames of one set-up: which exposure it is, not how it was taken.
 VARYING = ("exposure", "object", "airmass", "ra_deg", "dec_deg", "obs_start", "temperature_c")
+
+# What `window` begins with in products whose pixels are those of a sky grid: the text of the grid follows.
+ON_GRID = "grid "
 
 # The only second names that fields have.
 ALIASES = {"chip": "detector", "date": "night"}
@@ -51,7 +56,7 @@ FIELDS: tuple[Field, ...] = (
     Field("binning", "text", "", "Binning, columns x rows, such as 2x2."),
     Field("readout", "text", "", "Readout mode or speed."),
     Field("gain_setting", "text", "", "Gain setting of the controller; not a gain."),
-    Field("window", "text", "", "Part of the detector that was read out."),
+    Field("window", "text", "", "Part of the detector that was read out; or the sky grid that the pixels are of."),
     Field("overscan_mode", "text", "", "How overscan is subtracted: " + " ".join(OVERSCAN_MODES) + "."),
     Field("temperature_c", "real", "C", "Temperature of the detector."),
     Field("temperature_set_c", "real", "C", "Set point of the detector's temperature."),
@@ -77,3 +82,8 @@ FIELDS: tuple[Field, ...] = (
     Field("slid", "integer", "", "Number of a source list, which no other list has; else null."),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )
+
+
+def on_grid(meta: Mapping[str, Any]) -> bool:
+    """Whether a product's pixels are those of a sky grid rather than a detector's."""
+    return str(meta.get("window") or "").startswith(ON_GRID)

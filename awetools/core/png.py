@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +46,32 @@ def encode_png(image: npt.NDArray[Any]) -> bytes:
     header = struct.pack(">IIBBBBB", nx, ny, 8, COLOUR if colour else GREY, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), COMPRESSION)), (b"IEND", b""))
     return SIGNATURE + b"".join(_chunk(name, content) for name, content in parts)
+
+
+def png_pieces(shape: tuple[int, ...], strips: Iterable[npt.NDArray[Any]]) -> Iterator[bytes]:
+    """The bytes of the PNG file of a picture that is never whole in memory: of strips of rows, from its top down.
+
+    ``shape``: (ny, nx) or (ny, nx, 3), to which the strips, uint8, add up; see :func:`write_png`.
+    ``BadValue`` for a strip of another type or shape, and if they do not add up.
+    """
+    ny, nx, rest = shape[0], shape[1], shape[1:]
+    yield SIGNATURE + _chunk(
+        b"IHDR", struct.pack(">IIBBBBB", nx, ny, 8, COLOUR if rest[1:] else GREY, 0, 0, 0)
+    )
+    packer, rows = zlib.compressobj(COMPRESSION), 0
+    for strip in strips:
+        if strip.dtype != np.uint8 or strip.shape[1:] != rest:
+            raise BadValue(
+                f"a strip of shape {strip.shape} and type {strip.dtype} in a picture of shape {shape}"
+            )
+        lines = np.zeros((len(strip), 1 + strip[0].size), np.uint8)
+        lines[:, 1:] = strip.reshape(len(strip), -1)
+        rows += len(strip)
+        if packed := packer.compress(lines.tobytes()):
+            yield _chunk(b"IDAT", packed)
+    if rows != ny or rest[1:] not in ((), (3,)):
+        raise BadValue(f"{rows} rows for a picture of shape {shape}")
+    yield _chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b"")
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

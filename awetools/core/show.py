@@ -22,6 +22,7 @@ from .canvas import (
 )
 from .ellipses import kron_ellipses
 from .errors import BadHeader, NoRecord, UsageError, WrongKind
+from .meta import on_grid
 from .planning.plan import Source
 from .products import ProductInput, load_product, open_product
 from .quality import unfit_for_use
@@ -103,8 +104,8 @@ def newest_of(source: Source, kind: str, stores: Sequence[Store]) -> ProductInpu
     if not there:
         return None
     own = [one for one in there if _is_made_of(one[0], source)]
-    # Without an exposure, a coadd for example, only what was made of it belongs to it.
-    if not own and not meta.get("exposure"):
+    # Without an exposure, a coadd for example, or on a sky grid only what was made of it belongs to it.
+    if not own and (not meta.get("exposure") or on_grid(meta)):
         return None
     path, _ = max(own or there, key=lambda one: (one[1]["sequence"] or 0, str(one[1]["made"])))
     return open_product(path)

@@ -25,7 +25,7 @@ PLANES = {"SCI": np.float32, "WEIGHT": np.float32, "COUNT": np.int16, "MASK": np
 CLIPPED_COLUMNS = ("X", "Y", "FRAME")
 # Rows of a strip, where the memory allows it, and of a sample of the grid.
 STRIP_ROWS, PROBE_ROWS = 512, 16
-PROBE_EVERY, PROBES = 400, (8, 64)
+PROBE_EVERY, PROBES = 600, (8, 64)
 # Bytes of a pixel of a strip: planes of the result, medians and contrasts.
 RESULT_BYTES, MEDIAN_BYTES = 14, 12
 # A frame disagrees where this many times the usual part of its pixels is clipped.
@@ -227,6 +227,8 @@ def _sampled(
     if how.matching == "none" and not judged:
         return None, {}
     probes = _probes(placed, grid)
+    # What is sampled can do without the small defects.
+    how = replace(how, regridding=replace(how.regridding, fill=False))
     matched = _matched(placed, probes, how) if how.matching != "none" else None
     if not judged:
         return matched, {}

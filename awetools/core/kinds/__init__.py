@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..kind import Kind
 from .astrom import ASTROM
 from .bias import BIAS
+from .coadd import COADD
 from .coldpix import COLDPIX
 from .dark import DARK
 from .domeflat import DOMEFLAT
@@ -17,6 +18,7 @@ from .hotpix import HOTPIX
 from .nightflat import NIGHTFLAT
 from .readnoise import READNOISE
 from .reduced import REDUCED
+from .regrid import REGRID
 from .sourcelist import SOURCELIST
 from .sources import SOURCES
 from .twiflat import TWIFLAT
@@ -41,4 +43,6 @@ KINDS: tuple[Kind, ...] = (
     GPHOT,
     ZEROPOINT,
     SOURCELIST,
+    REGRID,
+    COADD,
 )

@@ -13,6 +13,9 @@ from ..kind import MetaByRole
 from ..meta import OVERSCAN_MODES
 from ..params import param
 
+# As in pixels.resample, which needs numpy.
+KERNELS = ("lagrange6", "lagrange8", "lanczos2", "lanczos3", "lanczos4", "bilinear", "nearest", "area")
+
 
 def overscan_mode_param() -> Any:
     """The parameter that every kind made of raw frames has."""
@@ -28,6 +31,32 @@ def refcat_param() -> Any:
     return param(
         "auto",
         "Name of the reference catalogue, or its directory; auto: the one with stars in the field; none: without.",
+    )
+
+
+def grid_param() -> Any:
+    """The parameter of every kind whose pixels are those of a sky grid."""
+    return param(
+        "auto",
+        "The sky grid: NAME or NAME/TILE (awe-grid), or the text of one, as 'TAN 202.4696 47.1952 0.25 4096x4096'; "
+        "auto: around the frames, north up, at their scale.",
+    )
+
+
+def kernel_param() -> Any:
+    """How pixels are interpolated."""
+    return param(
+        "auto",
+        "How pixels are interpolated; auto: what measures best for the seeing and the scale; area: means over the "
+        "pixels of the grid.",
+        choices=("auto", *KERNELS),
+    )
+
+
+def sky_mesh_param() -> Any:
+    """The cells of a background that is subtracted from images with objects in them."""
+    return param(
+        256, "Size of the cells in which the background is measured.", unit="px", low=16, high=100_000
     )
 
 

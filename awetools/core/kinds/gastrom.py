@@ -152,10 +152,8 @@ def _settings(params: GastromParams) -> LocalSettings:
 
 def _sized(sources: Sequence[Table]) -> list[Table]:
     """Source lists with the size of their image; where none is known, as far as those of the same optics reach."""
-    from ..sky.local import shape_of
-
     optics = [tuple(one.meta.get(name) for name in SAME_OPTICS) for one in sources]
-    shapes = [shape_of(one.meta, one.columns) for one in sources]
+    shapes = [_shape(one) for one in sources]
     reach: dict[tuple[Any, ...], tuple[int, int]] = {}
     for key, (ny, nx) in zip(optics, shapes, strict=True):
         most = reach.get(key, (1, 1))
@@ -164,8 +162,30 @@ def _sized(sources: Sequence[Table]) -> list[Table]:
     return [replace(one, meta={**one.meta, **size}) for one, size in zip(sources, sizes, strict=True)]
 
 
+def _shape(one: Table) -> tuple[int, int]:
+    """(ny, nx) of the image of a list; its columns are looked at only where the meta does not say."""
+    from ..sky.local import shape_of
+
+    known = one.meta.get("nx") and one.meta.get("ny")
+    return shape_of(one.meta, {} if known else one.columns)
+
+
 def _name(meta: Mapping[str, Any]) -> str:
     return " ".join(str(meta.get(name)) for name in ("instrument", "exposure", "detector"))
+
+
+class _Lists(Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]):
+    """Columns and meta of source lists, each read when it is its turn."""
+
+    def __init__(self, sources: Sequence[Table]) -> None:
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __getitem__(self, number: Any) -> Any:
+        one = self._sources[number]
+        return one.columns, one.meta
 
 
 def _placed(
@@ -174,7 +194,7 @@ def _placed(
     """The frames with a coordinate system to begin with, by their number, and those without one."""
     from ..sky.starts import placed
 
-    wcs, reasons = placed([(one.columns, one.meta) for one in sources], refcat, how)
+    wcs, reasons = placed(_Lists(sources), refcat, how)
     frames = {number: _frame(sources[number], one, how) for number, one in wcs.items()}
     return frames, [LeftOut(number, reason) for number, reason in reasons.items()]
 
@@ -184,19 +204,19 @@ def _frame(one: Table, wcs: Any, how: LocalSettings) -> Frame:
 
     from ..sky.adjust import Frame
     from ..sky.adjustsources import rests_on
-    from ..sky.local import epoch_of, shape_of
+    from ..sky.local import epoch_of
 
-    meta = one.meta
-    rows, stars = rests_on(one.columns, how.signal_to_noise)
+    meta, columns = one.meta, one.columns
+    rows, stars = rests_on(columns, how.signal_to_noise)
     with np.errstate(all="ignore"):
-        ratio = one.columns["FLUX_AUTO_ADU"] / one.columns["FLUX_AUTO_ERROR_ADU"]
+        ratio = columns["FLUX_AUTO_ADU"] / columns["FLUX_AUTO_ERROR_ADU"]
     return Frame(
         name=_name(meta),
         detector=" ".join(str(meta.get(name)) for name in SAME_OPTICS),
         exposure=f"{meta.get('instrument')} {meta.get('exposure')}",
         sources=stars,
         wcs=wcs,
-        shape=shape_of(meta, one.columns),
+        shape=_shape(one),
         epoch_yr=epoch_of(meta),
         zenith_deg=_zenith(meta),
         signal_to_noise=ratio[rows],

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, of_frame
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, MetaByRole, Need, Result, of_frame
+from ..meta import on_grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,8 @@ def make_sourcelist(
     """Put the sources of a frame on the sky and into magnitudes.
 
     sources: the table of kind `sources`; astrom: its meta has the WCS; zeropoint: its meta has the
-    magnitude of 1 ADU/s; without one magnitudes are nan. Returns a row a source: SLID, the
+    magnitude of 1 ADU/s; without one magnitudes are nan. Sources of an image on a sky grid have both
+    themselves. Returns a row a source: SLID, the
     number of the list, and SID, that of the source in it, which together name it for good (the
     same inputs give the same numbers); RA_DEG, DEC_DEG with RA_ERROR_ARCSEC (times cos dec),
     DEC_ERROR_ARCSEC and RA_DEC_COVARIANCE_ARCSEC2; MAG_AUTO and so on with errors; A_ARCSEC, B_ARCSEC,
@@ -47,10 +49,14 @@ def make_sourcelist(
     from .zeropoint import RELATIVE, cards_of, depth_mag, exptime_of
 
     columns, meta = sources.columns, sources.meta
-    cards = cards_of(astrom, meta)
+    its_own = on_grid(meta) and astrom is None
+    cards = (meta.get("wcs") if its_own else None) or cards_of(astrom, meta)
     wcs = read_wcs(dict(cards))
     zeropoint_mag, band, used = None, None, {"zeropoint": "there is none: magnitudes are nan"}
-    if zeropoint is not None:
+    if its_own and zeropoint is None and meta.get("zeropoint_mag") is not None:
+        zeropoint_mag, band = float(meta["zeropoint_mag"]), meta.get("zeropoint_band")
+        used = {} if band else {"band": RELATIVE}
+    elif zeropoint is not None:
         zeropoint_mag, band = float(zeropoint.meta["zeropoint_mag"]), zeropoint.meta.get("zeropoint_band")
         used = {} if band else {"band": RELATIVE}
     x, y = columns["X_WIN_PX"], columns["Y_WIN_PX"]
@@ -164,6 +170,11 @@ def _units(table: Mapping[str, np.ndarray]) -> dict[str, str]:
     return units | {name: "mag" for name in table if name.startswith("MAG_")}
 
 
+def _on_grid(inputs: MetaByRole) -> str:
+    """Why sources need no solution besides (`Need.unless`)."""
+    return "the sources are of an image on a sky grid" if on_grid(inputs.get("sources", {})) else ""
+
+
 SOURCELIST = Kind(
     name="sourcelist",
     command="awe-sourcelist",
@@ -175,8 +186,21 @@ by SLID, the number of its list, and SID, its number in the list. They come from
 same inputs give the same numbers on any machine, and no other list has them.""",
     needs=[
         Need("sources", "sources", of_frame(), help="Source lists in pixels."),
-        Need("astrom", "astrom", of_frame(), help="Astrometric solution of the same frame."),
-        Need("zeropoint", "zeropoint", of_frame(), optional=True, help="Zero point of the same frame."),
+        Need(
+            "astrom",
+            "astrom",
+            of_frame(),
+            unless=_on_grid,
+            help="Astrometric solution of the same frame.",
+        ),
+        Need(
+            "zeropoint",
+            "zeropoint",
+            of_frame(),
+            optional=True,
+            unless=_on_grid,
+            help="Zero point of the same frame.",
+        ),
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],

@@ -303,9 +303,12 @@ Errors hold what the noise of the pixels does to positions, to fluxes and to the
 how well the sky is known. They do not hold sources too faint to be found beside a measured one, which scatter
 fluxes and positions by some tenth of an error more in usual fields.
 
-With --detection FILE sources are found on that image and measured on this one, with its positions, shapes and
-apertures. With --positions FILE the positions of a list are measured, found or not: a flux that is not
-significant has its error too. Neighbours are then not taken out.
+With --detection FILE sources are found on that image and measured on this one, with its positions,
+shapes and apertures. With --positions FILE the positions of a list are measured, found or not: a flux
+that is not significant has its error too. Neighbours are then not taken out.
+
+An image on a sky grid (awe-regrid) may be given too: what is called ADU is then its unit, ADU/s, and the
+weight is such that errors are right although the noise of its pixels is correlated.
 
 The bits of FLAGS, which the header names too: 1 CROWDED (more than a tenth of the aperture belongs to
 neighbours), 2 BLENDED (was separated from a neighbour), 4 SATURATED (saturated pixels within), 8 EDGE
@@ -314,7 +317,13 @@ windowed centre is the isophotal one), 64 MASKED (masked pixels within), 128 NO_
 (no such radius: the least one stands), 512 NO_HALF_LIGHT (the flux is not above 0), 1024 LIMITED (larger
 than what is measured), 2048 SHARP (narrower than a star), 4096 NOT_DEBLENDED (too many parts to separate).""",
     needs=[
-        Need("reduced", "reduced", of_frame(), help="Reduced frames."),
+        Need(
+            "reduced",
+            "reduced",
+            of_frame(),
+            only_given=("regrid",),
+            help="Reduced frames, or images on a sky grid.",
+        ),
         Need(
             "detection",
             "reduced",

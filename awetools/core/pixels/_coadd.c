@@ -14,6 +14,8 @@
 
 /* What noise alone makes of the contrast, in sigma of a value. */
 #define NOISE_RANGE 2.0f
+/* Times the fraction of the contrast where there are two values, of which the sharper one is not to be lost. */
+#define OF_TWO 2.0f
 
 enum { MEAN, CLIP, MEDIAN };
 
@@ -163,11 +165,11 @@ enum { ABSENT, USED, LEFT_OUT };
 
 typedef struct {
     double sums[LANES], weights[LANES];
-    float reach[LANES];
+    float reach[LANES], share[LANES];
     int32_t kept[LANES], every[LANES], clipped[LANES];
 } Sums;
 
-INLINE void find_reach(const Layers *layers, Py_ssize_t row, Py_ssize_t at, const float *table, float *reach, int width)
+INLINE void find_limits(const Layers *layers, Py_ssize_t row, Py_ssize_t at, const Row *out, Sums *restrict to, int width)
 {
     int32_t good[LANES] = {0};
     for (Py_ssize_t i = 0; i < layers->count; i++) {
@@ -175,17 +177,19 @@ INLINE void find_reach(const Layers *layers, Py_ssize_t row, Py_ssize_t at, cons
         for (int j = 0; j < width; j++)
             good[j] += weight[j] > 0.0f;
     }
-    for (int j = 0; j < width; j++)
-        reach[j] = table[good[j]];
+    for (int j = 0; j < width; j++) {
+        to->reach[j] = out->reach[good[j]];
+        to->share[j] = good[j] == 2 ? OF_TWO * out->fraction : out->fraction;
+    }
 }
 
 /* Which lanes of a layer are within the limit. */
 INLINE void judge_lanes(const float *value, const float *weight, const float *centre, const float *contrast,
-                        const float *reach, float fraction, int32_t *restrict state, int width)
+                        const float *reach, const float *share, int32_t *restrict state, int width)
 {
     for (int j = 0; j < width; j++) {
         float noise = 1.0f / sqrtf(weight[j]), light = contrast[j] - NOISE_RANGE * noise;
-        float limit = reach[j] * noise + fraction * (light > 0.0f ? light : 0.0f);
+        float limit = reach[j] * noise + share[j] * (light > 0.0f ? light : 0.0f);
         int32_t far = fabsf(value[j] - centre[j]) > limit;
         state[j] = weight[j] > 0.0f ? USED + far : ABSENT;
     }
@@ -296,12 +300,12 @@ INLINE void combine_some(const Layers *layers, Row *out, Py_ssize_t row, Py_ssiz
     for (int j = 0; j < LANES; j++)
         sums.every[j] = INTERPOLATED;
     if (out->mode == CLIP)
-        find_reach(layers, row, at, out->reach, sums.reach, width);
+        find_limits(layers, row, at, out, &sums, width);
     for (Py_ssize_t i = 0; i < layers->count; i++) {
         const float *weight = row_of(layers->weights, layers, i, row) + at;
         if (out->mode == CLIP)
             judge_lanes(row_of(layers->values, layers, i, row) + at, weight, out->centre + at, out->contrast + at,
-                        sums.reach, out->fraction, states + i * LANES, width);
+                        sums.reach, sums.share, states + i * LANES, width);
         else
             use_lanes(weight, states + i * LANES, width);
     }

@@ -50,7 +50,7 @@ class Stacking:
     """
 
     method: Method = "clip"
-    clip_sigma: float = 4.0
+    clip_sigma: float = 3.5
     clip_fraction: float = 1.0
     reach_px: int = 2
 
@@ -95,14 +95,15 @@ def stack_layers(layers: Sequence[Layer], rows: Span, width: int, frames: int, h
 
         clip_sigma * sigma * sqrt(1 + pi / 2n) + clip_fraction * max(contrast - 2 sigma, 0)
 
-    with sigma = sqrt(1 / weight). The contrast is the range of medians within ``reach_px`` pixels
-    (noise alone makes it some 2 sigma): near a star it is the star's light, on a smooth galaxy
-    or a sky that was left it is next to nothing. So where the seeing changes, cores and wings
-    of stars are kept, and outliers beside them are not. (Gruen, Seitz and Bernstein 2014, PASP
-    126, 158, allow a fraction of the median itself.) Of two values the median says nothing:
-    the fainter one is taken to be right, since what hits detectors adds light, and the last
-    factor is sqrt(2). One value is kept. Where all values would be left out, all are kept: they do
-    not tell which is right.
+    with sigma = sqrt(1 / weight), somewhat more than the scatter of an interpolated value. The
+    contrast is the range of medians within ``reach_px`` pixels (noise alone makes it some 2
+    sigma): near a star it is the star's light, on a smooth galaxy or a sky that was left it is
+    next to nothing. So where the seeing changes, cores and wings of stars are kept, and outliers
+    beside them are not. (Gruen, Seitz and Bernstein 2014, PASP 126, 158, allow a fraction of
+    the median itself.) Of two values the median says nothing: the fainter one is taken to be
+    right, since what hits detectors adds light; the square root is then that of 2, and the
+    fraction twice as large, lest the sharper of two stars be lost. One value is kept. Where all
+    values would be left out, all are kept: they do not tell which is right.
 
     ``mask``: CLIPPED where a value was left out, INTERPOLATED where all that entered were. Where
     no value enters: the bits of all layers (OUTSIDE if there are none), weight 0, and as value the mean

@@ -13,6 +13,8 @@ Array = npt.NDArray[Any]
 CLIP, MEDIAN = 1, 2
 # What noise alone makes of the contrast, in sigma of a value.
 NOISE_RANGE = np.float32(2)
+# Times the fraction of the contrast where there are two values.
+OF_TWO = np.float32(2)
 
 
 def _taken(planes: tuple[Array, ...], layout: Array, rows: int, columns: int) -> Array:
@@ -92,11 +94,11 @@ def combine(
     keep = good
     if mode == CLIP:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            number = good.sum(axis=0)
             noise = np.float32(1) / np.sqrt(own)
             light = bright[at] - NOISE_RANGE * noise
-            limit = reach[good.sum(axis=0)] * noise + np.float32(fraction) * np.where(
-                light > 0, light, np.float32(0)
-            )
+            share = np.where(number == 2, OF_TWO * np.float32(fraction), np.float32(fraction))
+            limit = reach[number] * noise + share * np.where(light > 0, light, np.float32(0))
             keep = good & ~(np.abs(value - centre[at]) > limit)
         keep = keep | (good & ~keep.any(axis=0))
     sums, total = np.zeros((rows, columns)), np.zeros((rows, columns))

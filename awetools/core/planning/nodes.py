@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from ..catalogues.refinput import RefcatInput
 from ..errors import AweError, NoMatch
+from ..gridstore import with_grid
 from ..indexing.stock import Item, Place, Stock
 from ..kind import REFCAT, SAME_PRODUCT, Kind, Need, kind_named, named
-from ..meta import VARYING
+from ..meta import VARYING, on_grid
 from ..params import Resolved
 from ..record import canonical
 from ..settings import resolve_params
@@ -39,7 +40,8 @@ class Setting:
     one_frame: each node is made of one raw frame, of which it has what differs.
     changes: what the parameters change in the meta of the frames. supplies: those made so
     far, each with the start and end of the time in which it is the same. catalogues: by
-    role; lacking: why those of other roles are not there.
+    role; lacking: why those of other roles are not there. own: what the product has in place
+    of its frames' meta: its sky grid.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class Setting:
     supplies: list[tuple[int, str, str, Supply]] = field(default_factory=list)
     catalogues: Mapping[str, RefcatInput] = field(default_factory=dict)
     lacking: Mapping[str, NoMatch] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +102,8 @@ class Node:
 
     def get(self, name: str) -> Any:
         """A meta field of the product."""
+        if name in self.setting.own:
+            return self.setting.own[name]
         if name in VARYING and self.setting.one_frame:
             return getattr(self.given[0], name)
         return self.setting.meta.get(name)
@@ -244,6 +249,9 @@ class Nodes:
         for node in self.at(made_of, place).values():
             if need.on_request and node.given and not self.versions(node):
                 continue
+            # What was measured on a sky grid a person named: nothing else is made of it unasked.
+            if not node.given and on_grid(node.setting.meta):
+                continue
             setting = self._resolved(kind, product_meta(kind, [node.meta()]), node.meta())
             yield Node(setting, (node,), need.role)
 
@@ -282,12 +290,13 @@ class Nodes:
         params = resolve_params(kind, first, workspace.camera_settings(first), workspace.settings, given)
         params, changes = with_overscan_mode(params, first)
         params, catalogues, lacking = with_catalogues(kind, params, first, workspace.stores)
+        params, own = with_grid(kind, params, workspace.stores)
         if meta is None:
             meta = product_meta(kind, [{**one, **changes} for one in metas])
         one_frame = not kind.primary.many and bool(metas)
         text = canonical(params.as_dict())
         place = place_of(kind, meta.get)
-        return Setting(kind, place, one_frame, params, text, meta, changes, [], catalogues, lacking)
+        return Setting(kind, place, one_frame, params, text, meta, changes, [], catalogues, lacking, own)
 
     def versions(self, node: Node) -> list[Item]:
         """The versions of a node's product that exist, oldest first."""

@@ -16,6 +16,7 @@ from typing import Any
 from ..catalogues.refinput import NONE, RefcatInput, reference_of
 from ..errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from ..foreignfiles import ForeignInput
+from ..gridstore import with_grid
 from ..journal import Interval, Words, nearest_words, stores_heard
 from ..kind import (
     REFCAT,
@@ -160,6 +161,7 @@ def make_plan(
     )
     params, changes = with_overscan_mode(params, first.meta)
     params, references, missing = with_catalogues(kind, params, first.meta, workspace.stores)
+    params, on_grid = with_grid(kind, params, workspace.stores)
     inputs = [Input(lead.role, one, {**one.meta, **changes}) for one in primary]
     meta = product_meta(kind, [one.meta for one in inputs])
     notes: list[str] = []
@@ -184,7 +186,7 @@ def make_plan(
         # All that is missing at once, so that nobody learns of one after the other.
         errors = missing.values()
         raise NoMatch("; ".join(one.message for one in errors), hint="; ".join(one.hint for one in errors))
-    meta |= _lesser_level(inputs)
+    meta |= _lesser_level(inputs) | on_grid
     inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
     limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
     validity = resolve_validity(kind, meta, workspace.camera_settings(first.meta), workspace.settings)
@@ -203,7 +205,7 @@ def make_plan(
     )
 
 
-def _lesser_level(inputs: Iterable[Input]) -> dict[str, int]:
+def _lesser_level(inputs: Iterable[Input]) -> dict[str, Any]:
     """What the meta says of a product where it or its calibrations used one outside its validity."""
     farthest = max(max(one.nights_away, one.meta.get("calibration_nights_away") or 0) for one in inputs)
     return {"calibration_nights_away": farthest} if farthest else {}
@@ -334,8 +336,8 @@ def _check_primary(kind: Kind, primary: Sequence[Source]) -> Need:
     """The need that the given inputs fill."""
     need = kind.lead_of(primary[0].kind) or kind.primary
     for one in primary:
-        if one.kind not in need.kinds:
-            wanted = " or ".join(name for lead in kind.leads for name in lead.kinds)
+        if one.kind not in need.takes:
+            wanted = " or ".join(name for lead in kind.leads for name in lead.takes)
             raise WrongKind(
                 f"{one.address}: is {one.kind}, but {kind.command} needs {wanted}",
                 hint=_way_to(kind, one),
@@ -425,11 +427,14 @@ def _calibrations(
     if need.role in wish.without or (need.select == named() and not wish.named.get(need.role)):
         return []
     if need.select == holding() and not wish.named.get(need.role):
-        return _that_holds(need, inputs[0].source, workspace.stores)
+        found = _that_holds(need, inputs[0].source, workspace.stores)
+        way_out = f"--no-{need.role} goes without"
+        notes += [f"{need.role}: taken out of {one.source.address} ({way_out})" for one in found]
+        return found
     need = replace(need, optional=need.is_optional(roles))
     frames = [one.meta for one in inputs] if need.many else [meta]
-    found = [_calibration(need, one, wish, workspace, kinds, notes) for one in frames]
-    return [one for one in found if one is not None]
+    chosen = [_calibration(need, one, wish, workspace, kinds, notes) for one in frames]
+    return [one for one in chosen if one is not None]
 
 
 def _that_holds(

@@ -124,7 +124,7 @@ class Supplier:
                 lacking = setting.lacking[need.role]
                 found = lacking.message if need.optional else lacking
             elif need.select == holding():
-                found = self._that_holds(need, node) or "there is none of it"
+                found = self._that_holds(need, node) or f"no {need.kind} was made with it"
             elif need.select == named():
                 # That nobody named one is nothing to be told of.
                 found = ""

@@ -86,14 +86,14 @@ class Declared:
         for kind in self.kinds:
             links = found[kind.name]
             for need in kind.needs:
-                _add(links, Link(need.role, need.kinds, need.many, need.role))
+                _add(links, Link(need.role, need.takes, need.many, need.role))
         for kind in self.kinds:
             links = found[kind.name]
             roles = {need.role for need in kind.needs}
             for need in kind.needs:
-                for name in set(need.kinds) - roles:
+                for name in set(need.takes) - roles:
                     _add(links, Link(name, (name,), need.many))
-                for name in need.kinds:
+                for name in need.takes:
                     _add(
                         found.setdefault(name, {}),
                         Link(BACKWARD + kind.name, (kind.name,), True, forward=True),

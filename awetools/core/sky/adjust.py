@@ -71,7 +71,8 @@ def _tried(
     hold_out: int,
 ) -> Adjustment | dict[int, str]:
     """The solution of frames, or those that are bad."""
-    empty = {k: "it has no sources that a fit can rest on" for k, one in enumerate(frames) if np.size(one.sources.x) == 0}
+    nothing = "it has no sources that a fit can rest on"
+    empty = {k: nothing for k, one in enumerate(frames) if np.size(one.sources.x) == 0}
     if empty:
         return empty
     start = started(frames, degree)

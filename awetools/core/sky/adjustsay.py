@@ -18,7 +18,8 @@ from .sphere import angles, to_tangent
 from .starmatch import ARCSEC_PER_RAD
 from .wcs import Wcs
 
-GRID = 7
+# Points of an axis at which a coordinate system is taken; a polynomial needs more than its degree.
+GRID, MORE_THAN_DEGREE = 7, 2
 
 
 def measures_of(problem: Problem, fit: Fit, which: Mask) -> dict[str, float]:
@@ -96,8 +97,9 @@ def results(
 def _wcs(frame: Frame, table: Table, model: Mosaic, detector: int, exposure: int) -> Wcs:
     """The coordinate system about the middle of the frame: a polynomial there to 1e-9 arcsec and better."""
     ny, nx = frame.shape
+    size = max(GRID, model.degree + MORE_THAN_DEGREE)
     x, y = (
-        one.ravel() for one in np.meshgrid(np.linspace(0.5, nx + 0.5, GRID), np.linspace(0.5, ny + 0.5, GRID))
+        one.ravel() for one in np.meshgrid(np.linspace(0.5, nx + 0.5, size), np.linspace(0.5, ny + 0.5, size))
     )
     x, y = np.r_[x, 0.5 * (nx + 1)], np.r_[y, 0.5 * (ny + 1)]
     which = np.full(len(x), exposure)

@@ -108,7 +108,9 @@ def text_of_grid(grid: Grid) -> GridText:
     step = math.hypot(b, d)
     same = abs(a + d) <= 1e-9 * step and abs(b - c) <= 1e-9 * step
     if not same or wcs.distortion is not None or wcs.projection.code in WITH_PARAMETERS:
-        raise BadValue(f"a grid around RA {wcs.crval_deg[0]:.4f} Dec {wcs.crval_deg[1]:.4f} that no text can say")
+        raise BadValue(
+            f"a grid around RA {wcs.crval_deg[0]:.4f} Dec {wcs.crval_deg[1]:.4f} that no text can say"
+        )
     refuse_other_sky(wcs)
     scale = float(f"{step * ARCSEC_PER_DEG:.12g}")
     rotation = float(f"{math.degrees(math.atan2(b, d)) % 360:.10g}") % 360

@@ -34,6 +34,8 @@ OFF = SATURATED | EDGE | INCOMPLETE | NO_CENTROID
 LEAST_STAR, BEHIND = 0.05, 10.0
 # What a centre that is off is off by, in units of the width of a star.
 OFF_BY, USUAL_FWHM_PX = 0.2, 4.0
+# No image is so wide; what lies farther out is no place in one.
+WIDEST_PX = 1e5
 # With fewer reference stars in an image than this there is hardly a solution.
 SPARSE = 6.0
 # Of matched stars, those up to so many radii off count as clipped.
@@ -141,7 +143,7 @@ def chosen_sources(columns: Columns, signal_to_noise: float = 10.0) -> Sources:
     off = (flags & OFF) != 0
     error = np.where(off, np.hypot(np.nan_to_num(error), OFF_BY * _width(columns["FWHM_PX"], flags)), error)
     no_star = ((flags & SHARP) != 0) | ((np.asarray(columns["STAR"], np.float64) < LEAST_STAR) & ~off)
-    usable = np.isfinite(x) & np.isfinite(y) & (flux > 0)
+    usable = np.isfinite(x) & np.isfinite(y) & (flux > 0) & (flux < np.inf)
     good = usable & ~off & ~no_star & (ratio >= signal_to_noise)
     order = np.where(no_star, flux / BEHIND, flux)
     return Sources(np.where(usable, x, np.nan), y, order, error, good)
@@ -158,7 +160,8 @@ def shape_of(meta: Mapping[str, Any], columns: Columns) -> tuple[int, int]:
     nx, ny = meta.get("nx"), meta.get("ny")
     if nx and ny:
         return int(ny), int(nx)
-    reach = [float(np.nanmax(columns[f"{axis}_WIN_PX"], initial=1.0)) for axis in "YX"]
+    places = (np.asarray(columns[f"{axis}_WIN_PX"], np.float64) for axis in "YX")
+    reach = [float(one[one <= WIDEST_PX].max(initial=1.0)) for one in places]
     return math.ceil(reach[0]), math.ceil(reach[1])
 
 
@@ -295,5 +298,7 @@ def _usable(columns: Columns, sources: Sources) -> None:
     raise NoSolution(
         f"{number} sources with a position and a flux, of {every}: no solution can be told from chance"
         f" with fewer than {LEAST_STARS}",
-        hint="awe-sources with a lower threshold_sigma, or a longer exposure",
+        hint="awe-sources with a lower threshold_sigma, or a longer exposure"
+        if every < LEAST_STARS
+        else "awe-sources of the image, or a list with fluxes (FLUX_AUTO, FLUX) that are above 0",
     )

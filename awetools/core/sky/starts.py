@@ -44,7 +44,8 @@ def placed(
     for number, (columns, meta) in enumerate(lists):
         try:
             found[number] = local_solution(columns, meta, catalogue, how).wcs
-        except AweError as problem:
+        except (NoSolution, BadHeader) as problem:
+            # What is wrong with the catalogue, or with the settings, is no frame's fault.
             reasons[number] = problem.message
     if not found or not reasons:
         return found, reasons

@@ -1,0 +1,375 @@
+"""A reduced frame on a grid of the sky: north up, one scale and zero point, so that frames can be compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import BadHeader, NoMatch
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, of_frame
+from ..params import param
+from .declare import grid_param, kernel_param, sky_mesh_param
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..frame import Frame, Table
+    from ..sky.grid import Grid
+    from ..sky.pixelmap import PixelMap
+    from ..sky.wcs import Wcs
+
+# The part of a frame, in its middle, on which the seeing is measured, px.
+SEEING_PX = 1024
+# Rows that tell the noise of pixels by themselves.
+NOISE_ROWS = 32
+# Points each way that tell how much of a frame is on the grid.
+POINTS = 50
+# Levels that are scaled with the pixels.
+LEVELS = ("saturation_adu", "nonlinear_adu", "read_noise_adu")
+
+
+@dataclass(frozen=True)
+class RegridParams:
+    """Parameters of `make_regrid`."""
+
+    grid: str = grid_param()
+    kernel: str = kernel_param()
+    background: str = param(
+        "subtract", "What becomes of the smooth background.", choices=("subtract", "leave")
+    )
+    sky_mesh: int = sky_mesh_param()
+    interpolate: bool = param(True, "Fill defects of up to two pixels from their neighbours before.")
+
+
+def make_regrid(
+    reduced: Frame, astrom: Table | None = None, zeropoint: Table | None = None, *, params: RegridParams
+) -> Result:
+    """Put a reduced frame on a grid of the sky.
+
+    reduced: SCI (ADU), weight and mask. astrom: its meta has the WCS; without one that of the frame's header
+    is taken. zeropoint: its meta has the magnitude of 1 ADU/s; pixels are then ADU/s of zero point 30 mag, else
+    ADU/s of the frame. Flux is conserved: sums over a star stay, whatever the scale. Returns SCI, WEIGHT (inverse
+    variance of the background, for sums over many pixels; a pixel by itself has less noise, by noise_ratio) and MASK
+    over the part of the grid that the frame touches; meta.wcs is that of the part, whole pixels from the grid's.
+    Gain, saturation and read noise are those of the new unit, and the exposure time is 1 s. Method: pixels.resample,
+    pixels.fillsmall, sky.pixelmap. Raises NoMatch (no solution, not on the grid), BadHeader (no exposure
+    time, coordinates that are not ICRS), BadPixels (no background).
+    """
+    from ..coadd.inputs import ZERO_POINT_MAG, flux_scale
+    from ..pixels.resample import resample
+    from .zeropoint import RELATIVE, exptime_of
+
+    exptime_s = exptime_of(reduced.meta)
+    wcs, used = _system(reduced, astrom)
+    grid, name = _grid_of(params.grid, wcs, reduced)
+    places = _places(grid, name, wcs, reduced)
+    zero_mag, band = _zero_point(zeropoint)
+    scale = 1 / exptime_s if zero_mag is None else flux_scale(zero_mag, exptime_s)
+    if zeropoint is None:
+        used["zeropoint"] = "there is none: pixels are in ADU/s of the frame"
+    elif not band:
+        used["band"] = RELATIVE
+    area = _mean_area(places.map)
+    seeing_px = seeing_px_of(reduced) if params.kernel == "auto" else None
+    kernel = _kernel(params.kernel, seeing_px, area)
+    ready = _prepared(reduced, params)
+    made = resample(
+        ready.data,
+        places.map,
+        weight=ready.weight,
+        mask=ready.mask,
+        kernel_name=kernel,
+        scale=scale,
+        conserve="flux",
+        rows=places.map.window[0],
+        columns=places.map.window[1],
+    )
+    return Result(
+        planes={"SCI": made.data, "WEIGHT": made.weight, "MASK": made.mask},
+        measures={
+            "map_error_px": places.map.error_px,
+            "area_ratio": area,
+            "flux_scale": scale,
+            "sky_adu": ready.sky_adu,
+            "filled_pixels": ready.filled,
+            "seeing_px": seeing_px,
+            "noise_ratio": _noise_ratio(ready, places.map, kernel),
+            "on_grid_fraction": _on_grid(grid, wcs, reduced.data.shape),
+            "exposure_s": exptime_s,
+        },
+        meta=_meta(reduced.meta, places.part, scale, area)
+        | {"zeropoint_mag": None if zero_mag is None else ZERO_POINT_MAG, "zeropoint_band": band},
+        used=used,
+        cards=[("KERNEL", kernel, "how pixels were interpolated")],
+    )
+
+
+# Where the frame is
+
+
+class _Places(NamedTuple):
+    """The map of a part of the grid, and the grid of the map's window."""
+
+    map: PixelMap
+    part: Grid
+
+
+def _system(reduced: Frame, astrom: Table | None) -> tuple[Wcs, dict[str, str]]:
+    """The coordinates of a frame, and what is to be said of them."""
+    from ..sky.gridtext import refuse_other_sky
+    from ..sky.readwcs import read_wcs
+    from .zeropoint import cards_of
+
+    used = {}
+    if astrom is not None:
+        cards = cards_of(astrom, reduced.meta)
+    else:
+        found = reduced.meta.get("wcs")
+        if not found:
+            raise NoMatch(
+                f"{_name(reduced.meta)}: there is no astrometric solution, and no WCS in the header",
+                hint="awe-astrom, or --astrom FILE",
+            )
+        cards = found
+        used["astrom"] = "there is none: the header's WCS is taken as it is"
+    wcs = read_wcs(dict(cards))
+    try:
+        refuse_other_sky(wcs)
+    except BadHeader as error:
+        raise BadHeader(f"{_name(reduced.meta)}: {error.message}", hint=error.hint) from None
+    return wcs, used
+
+
+def _name(meta: Mapping[str, Any]) -> str:
+    return f"{meta.get('detector')} in {meta.get('exposure')}"
+
+
+def _grid_of(text: str, wcs: Wcs, reduced: Frame) -> tuple[Grid, str]:
+    """The grid that a text says, or the one around the frame; and the text."""
+    from ..sky.gridtext import fitted, parse_grid
+
+    ny, nx = reduced.data.shape
+    found = fitted([(wcs, (ny, nx))]) if text == "auto" else parse_grid(text)
+    return found.grid(), str(found)
+
+
+def _places(grid: Grid, name: str, wcs: Wcs, reduced: Frame) -> _Places:
+    """Where the pixels of the grid are in the frame; raises NoMatch where none are."""
+    from ..sky.grid import NOWHERE, window_of
+    from ..sky.pixelmap import pixel_map
+    from ..sky.sphere import separation_arcsec
+
+    ny, nx = reduced.data.shape
+    window = window_of(grid, wcs, (ny, nx))
+    if window != NOWHERE:
+        part = grid.part(window)
+        found = pixel_map(part.wcs, wcs, part.shape, (ny, nx))
+        if all(begin < end for begin, end in found.window):
+            return _Places(found, part.part(found.window))
+    ra, dec = (float(one) for one in wcs.to_sky((nx + 1) / 2, (ny + 1) / 2))
+    away = float(separation_arcsec(ra, dec, *grid.centre_deg)) / 60
+    raise NoMatch(
+        f"{_name(reduced.meta)}: the frame is not on the grid {name}: its middle is at RA {ra:.5f} Dec {dec:.5f}, "
+        f"{away:.1f} arcmin from that of the grid",
+        hint="awe-grid which FILE says which named grids hold it; --grid auto fits the frame",
+    )
+
+
+def _on_grid(grid: Grid, wcs: Wcs, shape: tuple[int, ...]) -> float:
+    """The part of the frame that is on the grid."""
+    import numpy as np
+
+    x, y = np.meshgrid(*((np.arange(POINTS) + 0.5) * length / POINTS + 0.5 for length in shape[::-1]))
+    gx, gy = grid.wcs.to_pixel(*wcs.to_sky(x, y))
+    inside = (gx >= 0.5) & (gx < grid.shape[1] + 0.5) & (gy >= 0.5) & (gy < grid.shape[0] + 0.5)
+    return float(np.mean(inside))
+
+
+def _mean_area(places: PixelMap) -> float:
+    """The mean area of a pixel of the grid in pixels of the frame, from rows across the map."""
+    import numpy as np
+
+    (top, bottom), columns = places.window
+    areas = [
+        places.areas((row, row + 1), columns) for row in range(top, bottom, max(1, (bottom - top) // POINTS))
+    ]
+    return float(np.nanmean(np.concatenate(areas)))
+
+
+# Pixels
+
+
+class _Ready(NamedTuple):
+    """The planes to be interpolated, the level of the background, and how many pixels were filled."""
+
+    data: np.ndarray
+    weight: np.ndarray
+    mask: np.ndarray
+    sky_adu: float
+    filled: int
+
+
+def _prepared(reduced: Frame, params: RegridParams) -> _Ready:
+    """The frame less its background, small defects filled."""
+    import numpy as np
+
+    from ..coadd.inputs import frame_of_arrays, mesh_sky
+    from ..pixels.fillsmall import fill_small
+    from ..pixels.mask import bad
+
+    data = np.asarray(reduced.data, np.float32)
+    mask = np.zeros(data.shape, np.int16) if reduced.mask is None else reduced.mask
+    weight = (~bad(mask)).astype(np.float32) if reduced.weight is None else reduced.weight
+    wrong = bad(mask) | ~(weight > 0) | ~np.isfinite(data)
+    good = data[::8, ::8][~wrong[::8, ::8]]
+    sky_adu = float(np.median(good)) if good.size else math.nan
+    if params.background == "subtract":
+        # The coordinates do not matter to the background.
+        sky = mesh_sky(frame_of_arrays("", None, data, weight, mask), params.sky_mesh)  # type: ignore[arg-type]
+        data = data - sky.rows(0, len(data))
+        sky_adu = float(np.median(sky.coarse))
+    if not params.interpolate:
+        return _Ready(data, weight, mask, sky_adu, 0)
+    filled = fill_small(data, wrong, weight=weight, mask=mask)
+    assert filled.weight is not None and filled.mask is not None
+    return _Ready(filled.data, filled.weight, filled.mask, sky_adu, filled.filled)
+
+
+def seeing_px_of(reduced: Frame) -> float | None:
+    """The width (FWHM) of bright stars in the middle of a frame; None where too few tell it."""
+    import numpy as np
+
+    from ..errors import BadPixels
+    from ..pixels.sources import measure_at
+
+    window = []
+    for length in reduced.data.shape:
+        begin = max(0, (length - SEEING_PX) // 2)
+        window.append(slice(begin, min(length, begin + SEEING_PX)))
+    planes = [
+        None if one is None else np.ascontiguousarray(one[tuple(window)])
+        for one in (reduced.data, reduced.weight, reduced.mask)
+    ]
+    nothing = np.empty(0)
+    try:
+        found = measure_at(planes[0], nothing, nothing, planes[1], planes[2])  # type: ignore[arg-type]
+    except BadPixels:
+        return None
+    seeing = found.measures["seeing_px"]
+    return float(seeing) if math.isfinite(seeing) and seeing > 0 else None
+
+
+def _kernel(name: str, seeing_px: float | None, area: float) -> str:
+    from ..pixels.resample import kernel_for
+
+    return kernel_for(seeing_px or math.nan, math.sqrt(area)) if name == "auto" else name
+
+
+def _noise_ratio(ready: _Ready, places: PixelMap, kernel: str) -> float:
+    """The noise of pixels by themselves over what the weight says, from rows in the middle."""
+    import numpy as np
+
+    from ..pixels.resample import resample
+
+    (top, bottom), columns = places.window
+    middle = (top + bottom) // 2
+    rows = max(top, middle - NOISE_ROWS // 2), min(bottom, middle + NOISE_ROWS // 2 + 1)
+    made = resample(
+        ready.data,
+        places,
+        weight=ready.weight,
+        mask=ready.mask,
+        kernel_name=kernel,
+        conserve="flux",
+        rows=rows,
+        columns=columns,
+        variance=True,
+    )
+    assert made.variance is not None
+    known = (made.weight > 0) & (made.mask == 0)
+    if not known.any():
+        return math.nan
+    return float(np.sqrt(np.median(made.variance[known].astype(np.float64) * made.weight[known])))
+
+
+# What is said of it
+
+
+def _zero_point(zeropoint: Table | None) -> tuple[float | None, str | None]:
+    if zeropoint is None:
+        return None, None
+    return float(zeropoint.meta["zeropoint_mag"]), zeropoint.meta.get("zeropoint_band")
+
+
+def _meta(meta: Mapping[str, Any], part: Grid, scale: float, area: float) -> dict[str, Any]:
+    """The fields that are not the frame's any more: coordinates, unit, amplifiers."""
+    from ..sky.writewcs import wcs_as_cards
+
+    levels = {
+        name: _scaled(meta.get(name), scale * (1 if name == "read_noise_adu" else area)) for name in LEVELS
+    }
+    return {
+        "wcs": wcs_as_cards(part.wcs, shape=part.shape),
+        "pixel_scale_arcsec": round(part.wcs.pixel_scale_arcsec, 9),
+        "exptime_s": 1.0,
+        "gain_e_adu": _scaled(meta.get("gain_e_adu"), 1 / scale),
+        **levels,
+        "sections": None,
+        "overscan_mode": meta.get("overscan_mode"),
+    }
+
+
+def _scaled(values: Any, factor: float) -> list[float | None] | None:
+    """A value of each amplifier, at the digits that mean something."""
+    if not isinstance(values, list):
+        return None
+    return [None if one is None else float(f"{one * factor:.9g}") for one in values]
+
+
+REGRID = Kind(
+    name="regrid",
+    command="awe-regrid",
+    class_name="Regrid",
+    summary="Put reduced frames on a grid of the sky, at one scale and zero point.",
+    description="""One reduced frame makes one image on a grid of the sky, by its astrometric solution: of the grid
+only the part that the frame touches. Grids have names (awe-grid) or say themselves what they are:
+
+  TAN 202.4696 47.1952 0.25 4096x4096 2048.5,2048.5 0
+
+is projection (TAN SIN STG ARC ZEA CAR), RA, Dec, arcsec a pixel, columns x rows, the pixel of RA and Dec, and
+the direction of +y from north through east in degrees. auto is the grid around the frame, north up, at its own scale.
+
+Fluxes are kept, and scaled to 30 mag per ADU/s where there is a zero point. The weight is the inverse variance
+of the background, as it counts in sums over many pixels: errors of awe-sources are right as they are. The
+kernel is by default the one that measures best for the seeing of the frame. Masks are carried.""",
+    needs=[
+        Need("reduced", "reduced", of_frame(), help="Reduced frames."),
+        Need("astrom", "astrom", of_frame(), help="Astrometric solution of the same frame."),
+        Need("zeropoint", "zeropoint", of_frame(), optional=True, help="Zero point of the same frame."),
+    ],
+    match=(*DETECTOR_MATCH, "filter"),
+    group=["exposure"],
+    reads=["exptime_s", "gain_e_adu", *LEVELS, "zeropoint_mag", "zeropoint_band"],
+    validity=None,
+    params=RegridParams,
+    measures=[
+        Measure("map_error_px", "Largest error of the interpolated map from the grid to the frame."),
+        Measure("area_ratio", "Mean area of a pixel of the grid in pixels of the frame."),
+        Measure("flux_scale", "What counts were multiplied by."),
+        Measure("sky_adu", "Median of the background, whether it was subtracted or left."),
+        Measure("filled_pixels", "Number of pixels of small defects that were filled."),
+        Measure("seeing_px", "Width (FWHM) of stars on the frame, by which the kernel was chosen."),
+        Measure(
+            "noise_ratio", "Noise of a pixel by itself over what its weight says; below 1 if correlated."
+        ),
+        Measure("on_grid_fraction", "Part of the frame that is on the grid."),
+        Measure("exposure_s", "Exposure time of the frame."),
+    ],
+    limits=[Limit("map_error_px", high=0.01)],
+    recipe=make_regrid,
+    revision=1,
+    unit="adu/s",
+    example="awe-query reduced night=2017-12-20 | awe-regrid --grid m51 -j2",
+)

@@ -1,0 +1,164 @@
+"""An image of any size, of which pictures are made: rows are read as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadPixels, NoImage, NoSuchExtension
+from ..export import flux_cards
+from ..fits import FitsFile, open_fits
+from ..fitsheader import wcs_cards
+from ..pixels.stats import clipped
+from ..pixels.stretch import shrink
+from ..products import is_product, open_product
+from ..sections import parse_section
+from ..store import Store
+from .coordinates import cards_of, system_of
+
+if TYPE_CHECKING:
+    from ..sky.wcs import Wcs
+
+Floats = npt.NDArray[np.float32]
+# x0, y0, x1, y1, counted from 0, half open.
+Box = tuple[int, int, int, int]
+
+STRIP_PIXELS = 1 << 22
+# Rows of the picture, evenly spaced, that tell its levels, and as many values of them.
+SAMPLE_ROWS, SAMPLE_VALUES = 96, 1 << 18
+
+
+@dataclass
+class Sheet:
+    """An image (ny, nx), in a file or in memory, its coordinates and its zero point (of 1 unit of its pixels)."""
+
+    name: str
+    shape: tuple[int, int]
+    wcs: Wcs | None = None
+    zero_point_mag: float | None = None
+    fits: FitsFile | None = None
+    plane: int = 0
+    weight: int | None = None
+    values: npt.NDArray[Any] | None = None
+    good: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def whole(self) -> Box:
+        """All of it, as a box."""
+        return 0, 0, self.shape[1], self.shape[0]
+
+    def rows(self, y0: int, y1: int, x0: int, x1: int, only_good: bool = False) -> Floats:
+        """Values (y1 - y0, x1 - x0), not a number where there are none.
+
+        What is masked but has a value is there, unless `only_good`: saturated stars have their cores.
+        """
+        if self.fits is None:
+            assert self.values is not None
+            found = self.values[y0:y1, x0:x1].astype(np.float32)
+            bad = None if self.good is None else ~self.good[y0:y1, x0:x1]
+        else:
+            found = self.fits.rows(self.plane, y0, y1, x0, x1).astype(np.float32, copy=False)
+            bad = None if self.weight is None else ~(self.fits.rows(self.weight, y0, y1, x0, x1) > 0)
+        if bad is not None:
+            found[bad if only_good else bad & (found == 0)] = np.nan
+        return found
+
+    def close(self) -> None:
+        """Close its file, if it has one."""
+        if self.fits is not None:
+            self.fits.close()
+
+
+def open_sheet(path: Path, stores: Sequence[Store] = (), plane: str | None = None) -> Sheet:
+    """The image of a product, or of any FITS file that has one, such as a cut-out; to be closed.
+
+    Raises NoImage, NoSuchExtension, and as opening it does; a coordinate system that cannot be read is none.
+    """
+    product = open_product(path) if is_product(path) else None
+    fits = open_fits(path, spool=True)
+    try:
+        images = [hdu for hdu in fits.hdus if hdu.is_image and len(hdu.shape) == 2]
+        if not images:
+            raise NoImage(f"{path}: holds no image")
+        chosen = images[0] if plane is None else next((hdu for hdu in images if hdu.name == plane), None)
+        if chosen is None:
+            names = ", ".join(hdu.name for hdu in images)
+            raise NoSuchExtension(f"{path}: no plane {plane!r}; there are: {names}")
+        weights = [hdu.index for hdu in images if hdu.name == "WEIGHT" and hdu.shape == chosen.shape]
+        weight = weights[0] if weights and chosen is images[0] else None
+        if product is not None:
+            cards = cards_of(product, stores)
+            flux = {key: value for key, value, _ in flux_cards(product)}
+        else:
+            cards, flux = wcs_cards(chosen.header), dict(chosen.header)
+        zero_point = flux.get("MAGZERO")
+        return Sheet(
+            str(path),
+            (chosen.shape[0], chosen.shape[1]),
+            system_of(cards, str(path)) if cards.get("CTYPE1") else None,
+            float(zero_point) if isinstance(zero_point, int | float) else None,
+            fits,
+            chosen.index,
+            weight,
+        )
+    except BaseException:
+        fits.close()
+        raise
+
+
+def box_of(sheet: Sheet, region: str | None) -> Box:
+    """The part that a FITS section such as [101:200,1:50] names; all of it for None. Raises NoImage."""
+    if region is None:
+        return sheet.whole
+    ny, nx = sheet.shape
+    part = parse_section(region, (nx, ny))
+    if not (0 <= part.x0 < part.x1 <= nx and 0 <= part.y0 < part.y1 <= ny):
+        raise NoImage(f"{sheet.name}: region {region} is not inside the image of {nx} x {ny} pixels")
+    return part.x0, part.y0, part.x1, part.y1
+
+
+def shrunk(sheet: Sheet, box: Box, factor: int, row0: int, row1: int, only_good: bool = False) -> Floats:
+    """Rows of the picture of a part, made smaller by a whole factor; the first row is the bottom."""
+    x0, y0, x1, y1 = box
+    part = sheet.rows(y0 + row0 * factor, min(y0 + row1 * factor, y1), x0, x1, only_good)
+    return part if factor == 1 else shrink(part, factor)
+
+
+def rows_of_picture(box: Box, factor: int) -> int:
+    """How many rows the picture of a part has."""
+    return -(-(box[3] - box[1]) // factor)
+
+
+def strips(sheets: Sequence[Sheet], box: Box, factor: int, rows: int = 0) -> Iterator[npt.NDArray[Any]]:
+    """The picture of a part from its top down: (rows, nx) of one sheet, (rows, nx, n) of several.
+
+    rows: of the picture in a strip; 0: as many as the memory of a strip holds.
+    """
+    height = rows_of_picture(box, factor)
+    step = rows or max(1, STRIP_PIXELS // ((box[2] - box[0]) * factor * factor * len(sheets)))
+    for end in range(height, 0, -step):
+        found = [shrunk(one, box, factor, max(0, end - step), end)[::-1] for one in sheets]
+        yield found[0] if len(found) == 1 else np.stack(found, axis=-1)
+
+
+def sample(sheet: Sheet, box: Box, factor: int) -> Floats:
+    """Values of the picture, evenly spaced rows of what is good. Raises BadPixels where nothing is."""
+    height = rows_of_picture(box, factor)
+    chosen = np.unique(np.linspace(0, height - 1, min(height, SAMPLE_ROWS)).astype(int)).tolist()
+    found = [shrunk(sheet, box, factor, row, row + 1, only_good=True).ravel() for row in chosen]
+    values = np.concatenate(found)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise BadPixels(f"{sheet.name}: no good pixel to show")
+    return values[:: 1 + values.size // SAMPLE_VALUES]
+
+
+def level_and_noise(values: Floats) -> tuple[float, float]:
+    """The background and its noise, by clipping."""
+    found = clipped(values)
+    return found.median, found.stdev

@@ -170,7 +170,7 @@ def _drawn(image: Image, workspace: Workspace, given: dict[str, Any]) -> tuple[b
                 f"{show.MOST_LABELS} of {shown} sources have labels: --at and --box show fewer"
             )
     if astrom is not None:
-        columns = show.table_of(astrom, ("X_PX", "Y_PX"), "matched stars")
+        columns = show.table_of(astrom, ("X_PX", "Y_PX", "RA_REF_DEG", "DEC_REF_DEG"), "matched stars")
         drawn.counts["matched"] = show.draw_pairs(picture, view, columns, wcs)
     if given["refcat"]:
         _reference(picture, view, image, wcs, workspace, given, drawn)
@@ -263,8 +263,11 @@ def _place(image: Image, wcs: Wcs | None, given: dict[str, Any]) -> tuple[float,
         return None
     if wcs is None:
         raise BadHeader(f"{image.name}: it has no coordinate system (WCS)", hint="--at X,Y")
-    px, py = wcs.to_pixel(*sky_of(given["at_sky"]))
-    return float(px), float(py)
+    px, py = (float(one) for one in wcs.to_pixel(*sky_of(given["at_sky"])))
+    ny, nx = image.data.shape
+    if not (0.5 <= px < nx + 0.5 and 0.5 <= py < ny + 0.5):
+        raise UsageError(f"{image.name}: --at-sky {given['at_sky']} is not in the image")
+    return px, py
 
 
 def _reference(
@@ -279,6 +282,7 @@ def _reference(
     from ..core.catalogues.refstore import opened, shelves_of
     from ..core.show import draw_reference
     from ..core.sky.local import epoch_of
+    from ..core.sky.refcat import open_catalogue
 
     if wcs is None:
         raise BadHeader(
@@ -286,7 +290,8 @@ def _reference(
             hint="--astrom FILE; awe-astrom makes one",
         )
     assert image.source is not None
-    catalogue = opened(given["refcat"], shelves_of(workspace.stores))
+    name = given["refcat"]
+    catalogue = open_catalogue(name) if "/" in name else opened(name, shelves_of(workspace.stores))
     drawn.files["refcat"] = str(catalogue.path)
     ny, nx = image.data.shape
     epoch_yr = epoch_of(image.source.meta)

@@ -132,7 +132,7 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
             arguments[need.role] = _load(found[0], loader, stack) if found else None
             continue
         if not need.kind.startswith("raw_"):
-            arguments[need.role] = _many(found, how, loader, stack)
+            arguments[need.role] = _many(found, how, loader, stack) if found else ()
             continue
         spool = unpack_to_disk((one.source.address.path for one in found), how.memory_bytes)
         loaded = [_load(one, loader, stack, spool) for one in found]

@@ -88,9 +88,15 @@ def make_coadd(
         measures=_measures(made, reduced.frames),
         left_out=[LeftOut(number, one.reason) for number, one in enumerate(made.frames) if one.reason],
         meta=_meta(made, frames, reduced.frames, zeropoint),
-        used={} if zeropoint else {"zeropoint": "there is none: frames count as they are, in ADU/s"},
+        used=_used(zeropoint),
         cards=[("KERNEL", how.regridding.kernel_name, "how pixels were interpolated")],
     )
+
+
+def _used(zeropoint: Sequence[Table]) -> dict[str, str]:
+    if not zeropoint:
+        return {"zeropoint": "there is none: frames count as they are, in ADU/s"}
+    return {} if _is_absolute(zeropoint) else {"zeropoint": "relative: frames are scaled to their mean"}
 
 
 def _how(reduced: ImageSet, params: CoaddParams) -> How:
@@ -140,6 +146,7 @@ def _frames(
 
     cards = {_name(one.meta): one.meta.get("wcs") for one in astrom}
     zeros = {_name(one.meta): one.meta.get("zeropoint_mag") for one in zeropoint}
+    absolute = _is_absolute(zeropoint)
     _refuse_some([_name(one.meta) for one in reduced], cards, zeros)
     frames = []
     for one in reduced:
@@ -149,7 +156,7 @@ def _frames(
             one.shape,
             read_wcs(dict(cards[name] or {})),
             one.read,
-            scale=_scale(one, zeros.get(name)),
+            scale=_scale(one, zeros.get(name), absolute),
             unit=one.unit,
             zeropoint_mag=zeros.get(name),
         )
@@ -177,12 +184,26 @@ def _refuse_some(names: Sequence[str], cards: Mapping[str, Any], zeros: Mapping[
         )
 
 
-def _scale(one: FrameRows, zeropoint_mag: float | None) -> float:
-    from ..coadd.inputs import flux_scale
+def _is_absolute(zeropoint: Sequence[Table]) -> bool:
+    """Whether zero points are magnitudes; raises NoMatch where only some are."""
+    relative = [one for one in zeropoint if not one.meta.get("zeropoint_band")]
+    if relative and len(relative) < len(zeropoint):
+        raise NoMatch(
+            f"{len(relative)} of {len(zeropoint)} zero points are relative, as that of {_name(relative[0].meta)}",
+            hint="awe-gphot with all of them, or --no-zeropoint",
+        )
+    return bool(zeropoint) and not relative
+
+
+def _scale(one: FrameRows, zeropoint_mag: float | None, absolute: bool) -> float:
+    """What makes ADU/s of a frame those of zero point 30 mag; of 0 mag where zero points are relative."""
+    from ..coadd.inputs import ZERO_POINT_MAG, flux_scale
     from .zeropoint import exptime_of
 
     exptime_s = 1.0 if one.unit.endswith("/s") else exptime_of(one.meta)
-    return 1 / exptime_s if zeropoint_mag is None else flux_scale(zeropoint_mag, exptime_s)
+    if zeropoint_mag is None:
+        return 1 / exptime_s
+    return flux_scale(zeropoint_mag + (0.0 if absolute else ZERO_POINT_MAG), exptime_s)
 
 
 def _less_sky(frame: CoaddFrame, params: CoaddParams) -> CoaddFrame:
@@ -280,7 +301,7 @@ def _meta(
         "saturation_adu": None,
         "nonlinear_adu": None,
         "sections": None,
-        "zeropoint_mag": ZERO_POINT_MAG if zeropoint else None,
+        "zeropoint_mag": ZERO_POINT_MAG if _is_absolute(zeropoint) else None,
         "zeropoint_band": bands.pop() if len(bands) == 1 else None,
     }
 

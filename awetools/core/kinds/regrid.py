@@ -66,7 +66,10 @@ def make_regrid(
     grid, name = _grid_of(params.grid, wcs, reduced)
     places = _places(grid, name, wcs, reduced)
     zero_mag, band = _zero_point(zeropoint)
-    scale = 1 / exptime_s if zero_mag is None else flux_scale(zero_mag, exptime_s)
+    scale = 1 / exptime_s
+    if zero_mag is not None:
+        # Relative zero points are about 0: the unit stays that of the mean frame.
+        scale = flux_scale(zero_mag if band else zero_mag + ZERO_POINT_MAG, exptime_s)
     if zeropoint is None:
         used["zeropoint"] = "there is none: pixels are in ADU/s of the frame"
     elif not band:
@@ -100,7 +103,7 @@ def make_regrid(
             "exposure_s": exptime_s,
         },
         meta=_meta(reduced.meta, places.part, scale, area)
-        | {"zeropoint_mag": None if zero_mag is None else ZERO_POINT_MAG, "zeropoint_band": band},
+        | {"zeropoint_mag": ZERO_POINT_MAG if band else None, "zeropoint_band": band},
         used=used,
         cards=[("KERNEL", kernel, "how pixels were interpolated")],
     )

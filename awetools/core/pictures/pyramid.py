@@ -138,10 +138,9 @@ def _write_tiles(part: Path, shape: tuple[int, int], strips: Iterable[Array], pa
 
     def write(number: int, rows: Array) -> int:
         level = levels[number]
-        painted = paint(rows)
         across = range(0, rows.shape[1], TILE_PX)
         for place, x in enumerate(across):
-            tile = np.ascontiguousarray(painted[:, x : x + TILE_PX])
+            tile = paint(np.ascontiguousarray(rows[:, x : x + TILE_PX]))
             (level.folder / f"{place}_{level.written}.png").write_bytes(encode_png(tile))
         level.written += 1
         if number:

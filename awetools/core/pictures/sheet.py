@@ -139,11 +139,17 @@ def strips(sheets: Sequence[Sheet], box: Box, factor: int, rows: int = 0) -> Ite
 
     rows: of the picture in a strip; 0: as many as the memory of a strip holds.
     """
-    height = rows_of_picture(box, factor)
-    step = rows or max(1, STRIP_PIXELS // ((box[2] - box[0]) * factor * factor * len(sheets)))
+    height, width = rows_of_picture(box, factor), -(-(box[2] - box[0]) // factor)
+    step = rows or max(1, STRIP_PIXELS // ((box[2] - box[0]) * factor * len(sheets)))
     for end in range(height, 0, -step):
-        found = [shrunk(one, box, factor, max(0, end - step), end)[::-1] for one in sheets]
-        yield found[0] if len(found) == 1 else np.stack(found, axis=-1)
+        start = max(0, end - step)
+        if len(sheets) == 1:
+            yield shrunk(sheets[0], box, factor, start, end)[::-1]
+            continue
+        made = np.empty((end - start, width, len(sheets)), np.float32)
+        for number, one in enumerate(sheets):
+            made[..., number] = shrunk(one, box, factor, start, end)[::-1]
+        yield made
 
 
 def sample(sheet: Sheet, box: Box, factor: int) -> Floats:

@@ -46,7 +46,8 @@ def lupton(bands: npt.NDArray[Any], mix: Mix) -> npt.NDArray[np.uint8]:
     # Band by band: sums along an axis of three cost ten times as much.
     given = zip(mix.background, mix.scale, strict=True)
     red, green, blue = (
-        (np.asarray(bands[..., band], np.float32) - np.float32(at)) * np.float32(by) + np.float32(mix.pedestal)
+        (np.asarray(bands[..., band], np.float32) - np.float32(at)) * np.float32(by)
+        + np.float32(mix.pedestal)
         for band, (at, by) in enumerate(given)
     )
     mean = (red + green + blue) / np.float32(3)

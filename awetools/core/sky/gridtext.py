@@ -20,6 +20,8 @@ ARCSEC_PER_DEG = 3600.0
 # Projections whose shape is more than a code.
 WITH_PARAMETERS = ("ZPN",)
 ROUNDING = 1e-12
+# Of degrees: microarcseconds, and what hours, minutes and seconds give is what degrees do.
+DECIMALS = 9
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SIZE = re.compile(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?")
 
@@ -96,7 +98,8 @@ def parse_grid(text: str) -> GridText:
     rotation = _number(words[6]) if len(words) > 6 else 0.0
     if rotation is None:
         raise _wrong(text, f"{words[6]!r:.30} is no rotation in degrees")
-    made = GridText(code, ra % 360, dec, scale, columns, rows, crpix, rotation % 360)
+    ra, dec = round(ra % 360, DECIMALS) % 360, round(dec, DECIMALS)
+    made = GridText(code, ra, dec, scale, columns, rows, crpix, rotation % 360)
     made.grid()
     return made
 

@@ -18,7 +18,7 @@ from awetools.core.products import open_product
 from awetools.core.sky.known import stars_beside
 from awetools.core.sky.readwcs import read_wcs
 from awetools.core.sky.refcat import open_catalogue
-from awetools.core.store import init_store
+from awetools.core.store import Store, init_store
 from tests.support import InProcess, Ran
 
 RA, DEC, NX, NY, SCALE_ARCSEC = 150.0, 2.0, 1000, 800, 0.3
@@ -42,9 +42,7 @@ def sky(number: int = 300) -> np.ndarray:
     return np.stack([ra, dec, rng.uniform(10, 18, number)])
 
 
-def listed(
-    path: Path, minute: int = 0, off_deg: float = 0.0, seed: int = 2, **columns: Any
-) -> str:
+def listed(path: Path, minute: int = 0, off_deg: float = 0.0, seed: int = 2, **columns: Any) -> str:
     """A table as SExtractor writes it, of a field that the header has off in right ascension."""
     rng = np.random.default_rng(seed)
     step = 0.002 * minute
@@ -214,3 +212,18 @@ def test_stars_are_sought_within_a_pixel_where_pixels_are_large(field: list[str]
     moved = x[alone] + 0.4
     _, star = stars_beside(wcs, moved, y[alone], (40, 40), open_catalogue(CATALOGUE), None)
     assert (star >= 0).mean() > 0.9
+
+
+# Pictures
+
+
+def test_pictures_refuse_what_does_not_belong(sky_store: Store, run: InProcess, tmp_path: Path) -> None:
+    image, source = run("query", "reduced").lines[0], run("query", "sources").lines[0]
+    out = tmp_path / "a.png"
+    ran = run("show", image, "--at-sky", "10,80", "-o", out)
+    refused(ran, 2, "usage", "--at-sky 10,80 is not in the image")
+    refused(run("show", image, "--astrom", source, "-o", out), 4, "wrong-kind", "RA_REF_DEG")
+    refused(run("show", image, "--refcat", tmp_path / "none", "-o", out), 4, "no-such-file", "none")
+    assert not out.exists()
+    ran = run("show", image, "--refcat", sky_store.refcats_path / "truth", "-o", out)
+    assert ran.code == 0, ran.err

@@ -72,6 +72,7 @@ FORBIDDEN = {
         "awetools.core.planning.graph",
     ),
     "core.pictures": ("awetools.commands", "awetools.face", "click"),
+    "core.coadd": ("awetools.commands", "awetools.face", "click", "awetools.core.kinds", "awetools.core.store"),
     "core.pixelstory": ("awetools.commands", "awetools.face", "click"),
     **{f"core.{one}": ("awetools.commands", "awetools.face", "click") for one in STOREYS},
     "core.plots": ("awetools.commands", "click", "awetools.core.store", "awetools.core.indexing.index"),

@@ -209,7 +209,8 @@ def _image_unit(
         return (bytes_of(_stored_numbers(data[at : at + step])) for at in range(0, height, step))
 
     def datasum() -> int:
-        parts = [data] if isinstance(data, np.ndarray) else (data[at : at + step] for at in range(0, height, step))
+        strip_rows = height if isinstance(data, np.ndarray) else step
+        parts = (data[at : at + strip_rows] for at in range(0, height, strip_rows or 1))
         totals = [words_sum(part, bool(zero)) for part in parts]
         return ones_sum(strips()) if None in totals else folded(sum(total or 0 for total in totals))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -83,8 +83,8 @@ class FrameReport:
 class Coadded:
     """A coadd: planes SCI, WEIGHT, COUNT and MASK; a table of what was clipped; a report of each frame.
 
-    ``clipped``: columns X and Y (1-based pixels of the grid) and FRAME (number of the frame in the order given),
-    sorted by Y, X, FRAME. With COUNT that is which frames entered each pixel, but for those that
+    ``clipped``: columns X and Y (1-based pixels of the grid) and FRAME (number of the frame in the
+    order given), sorted by Y, X, FRAME. With COUNT that is which frames entered each pixel, but for those that
     have no good value there: `members` finds all of a pixel again, and their values.
     """
 
@@ -351,7 +351,7 @@ def _resident_bytes() -> int:
         return 100 << 20
 
 
-def _in_order(work, items: Sequence[Span], threads: int) -> Iterator:  # type: ignore[no-untyped-def, type-arg]
+def _in_order(work: Callable[[Span], T], items: Sequence[Span], threads: int) -> Iterator[T]:
     """Results in the order of the items, of no more of them at once than there are threads."""
     if threads == 1:
         yield from map(work, items)
@@ -366,7 +366,7 @@ def _in_order(work, items: Sequence[Span], threads: int) -> Iterator:  # type: i
 
 
 class Member(NamedTuple):
-    """A frame at a pixel: whether its value entered, was clipped or has no weight there ('masked'), and what it is.
+    """A frame at a pixel: whether its value entered, was clipped or has no weight there ('masked').
 
     ``value`` and ``weight`` are those on the grid, with the scale, less the level.
     """
@@ -379,7 +379,7 @@ class Member(NamedTuple):
 
 
 def members(placed: Sequence[Placed], grid: Grid, y: int, x: int, how: How) -> list[Member]:
-    """The frames at a pixel of the grid (0-based), by making it again: exact, and nothing need be kept for it.
+    """The frames at a pixel of the grid (0-based), by making it again: exact, and nothing is kept for it.
 
     BadValue for a pixel that is not on the grid.
     """

@@ -45,8 +45,8 @@ class CoaddFrame:
 
     Weights are inverse variances of the background, 0 where a pixel is bad, in the unit of the
     pixels. ``scale``: what values are multiplied by, see :func:`flux_scale`. ``sky``: what is
-    subtracted before, in the unit of the pixels. ``unit`` and ``zeropoint_mag`` are compared with those of the
-    other frames. ``read`` may be called by several threads at once.
+    subtracted before, in the unit of the pixels. ``unit`` and ``zeropoint_mag`` are compared with
+    those of the other frames. ``read`` may be called by several threads at once.
     """
 
     name: str

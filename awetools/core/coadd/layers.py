@@ -38,7 +38,7 @@ class Regridding:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """What is subtracted on the grid: constant + along_x u + along_y v, (u, v) from -1 to 1 over the frame's window."""
+    """What is subtracted on the grid: constant + along_x u + along_y v, u and v from -1 to 1 over the window."""
 
     constant: float = 0.0
     along_x: float = 0.0
@@ -56,7 +56,7 @@ NO_LEVEL = Level()
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A frame whose place on the grid is known: its number, its window, and a map whose first pixel is ``origin``."""
+    """A frame whose place on the grid is known: its number, its window, a map that begins at ``origin``."""
 
     number: int
     frame: CoaddFrame

@@ -23,7 +23,7 @@ CELL, LEAST_PIXELS = 128, 64
 # Each frame is compared with so many that follow it where it overlaps more.
 NEIGHBOURS = 8
 ROUNDS, CLIP_SIGMA = 6, 4.0
-# Slopes weigh so much by themselves, of what a typical overlap weighs: where nothing tells them they are small.
+# Slopes weigh so much by themselves, of what a typical frame's overlaps weigh: without any they are 0.
 RIDGE = 1e-4
 
 

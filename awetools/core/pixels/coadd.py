@@ -30,7 +30,7 @@ METHODS: tuple[Method, ...] = ("mean", "clip", "median")
 class Layer(NamedTuple):
     """A frame on the grid, as far as it reaches: its number, rows and columns of the grid, and its planes.
 
-    ``data``, ``weight`` (inverse variance, 0 where there is no good value), ``mask``: of these rows and columns.
+    ``weight``: the inverse variance, 0 where there is no good value.
     """
 
     number: int
@@ -46,7 +46,8 @@ class Stacking:
     """How layers are combined.
 
     ``method``: 'mean', weighted by the inverse variances; 'clip', the same without outliers; 'median'.
-    ``clip_sigma`` and ``clip_fraction``, ``reach_px``: see :func:`stack_layers`. BadValue for what makes no sense.
+    ``clip_sigma``, ``clip_fraction``, ``reach_px`` (about half of a star's FWHM): see
+    :func:`stack_layers`. BadValue for what makes no sense.
     """
 
     method: Method = "clip"
@@ -230,7 +231,7 @@ def _combine(
 
 @cache
 def _limits(layers: int, clip_sigma: float) -> tuple[Floats, Floats]:
-    """By the number of good values: the limit in sigma of one value, and what the median's weight is of the sum."""
+    """By the number of good values: the limit of one in sigma; what part of the sum the median's weight is."""
     count = np.arange(layers + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = clip_sigma * np.sqrt(1 + np.pi / (2 * count))

@@ -23,8 +23,8 @@ def spool_imstat(image: Plane, weight: Plane | None = None) -> dict[str, float]:
     """Image statistics of a spool or array (ny, nx): those of `stats.imstat`, by their names.
 
     ``weight``: above 0 where a pixel counts (None: everywhere). ``mean``, ``stdev``, ``min``,
-    ``max`` and ``pixels`` are of all pixels. ``median`` and those of the clipped pixels are of every k-th row,
-    where there are more than 4 million pixels: they are then good to 0.001 of the standard deviation.
+    ``max`` and ``pixels`` are of all pixels. ``median`` and those of the clipped pixels are of every
+    k-th row, where there are more than 4 million pixels: good to 0.001 of the standard deviation.
     """
     count, mean, square, least, most = 0, 0.0, 0.0, math.inf, -math.inf
     rows = _rows(image)

@@ -217,6 +217,17 @@ class Nodes:
             node = self._of_these[name] = Node(self._setting_of(kind, frames), tuple(frames), need.role)
         return node
 
+    def node_of_products(self, kind: Kind, need: Need, given: Sequence[Node]) -> Node:
+        """The node whose command would be given these products, of many to be or to exist."""
+        name = (kind.name, tuple(sorted(str(id(one)) for one in given)))
+        node = self._of_these.get(name)
+        if node is None:
+            metas = [one.meta() for one in given]
+            first = min(metas, key=lambda one: str(one.get("obs_start")))
+            setting = self._resolved(kind, product_meta(kind, metas), first)
+            node = self._of_these[name] = Node(setting, tuple(given), need.role)
+        return node
+
     def _could_be(self, kind: Kind, place: Place) -> Iterator[Node]:
         for need in kind.leads:
             for name in need.kinds:

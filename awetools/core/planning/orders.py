@@ -98,20 +98,26 @@ def _argv(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
     # Of a node whose inputs are yet to be made it is not known whether its product was edited.
     if graph.view.force:
         yield "--force"
+    if kind.shared_by:
+        yield "--alone"
     # What is asked to be made again is made although it is up to date.
     if not node.edited and kind.name not in graph.view.remake:
         yield "--update"
     yield from _parameters(kind, graph.view.sets.get(kind.name, {}))
-    filled = {one.need.role: one for one in _filled(node)}
-    farthest = max((one.nights_away for one in filled.values()), default=0)
+    filled: dict[str, list[Filled]] = {}
+    for each in _filled(node):
+        filled.setdefault(each.need.role, []).append(each)
+    farthest = max((one.nights_away for one in _filled(node)), default=0)
     if farthest:
         yield f"--allow-nearest={farthest}"
     for need in kind.needs:
         if need.role == node.role or need.kind == REFCAT:
             continue
         option = need.role.replace("_", "-")
-        one = filled.get(need.role)
-        yield f"--no-{option}" if one is None else f"--{option}={_name(one.node, ids)}"
+        if need.role not in filled:
+            yield f"--no-{option}"
+        for one in filled.get(need.role, ()):
+            yield f"--{option}={_name(one.node, ids)}"
     yield from (one.address if not isinstance(one, Node) else _name(one, ids) for one in node.given)
 
 

@@ -432,7 +432,7 @@ def _calibrations(
         notes += [f"{need.role}: taken out of {one.source.address} ({way_out})" for one in found]
         return found
     need = replace(need, optional=need.is_optional(roles))
-    frames = [one.meta for one in inputs] if need.many else [meta]
+    frames = [one.meta for one in inputs if one.role == inputs[0].role] if need.many else [meta]
     chosen = [_calibration(need, one, wish, workspace, kinds, notes) for one in frames]
     return [one for one in chosen if one is not None]
 

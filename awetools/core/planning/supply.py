@@ -119,7 +119,7 @@ class Supplier:
             if need.optional_with:
                 need = replace(need, optional=need.is_optional(roles))
             unusable: list[Node] = []
-            found: Filled | NoMatch | str
+            found: Filled | list[Filled] | NoMatch | str
             if need.kind == REFCAT:
                 lacking = setting.lacking[need.role]
                 found = lacking.message if need.optional else lacking
@@ -128,11 +128,15 @@ class Supplier:
             elif need.select == named():
                 # That nobody named one is nothing to be told of.
                 found = ""
+            elif need.many:
+                found = reason or self._of_each(need, node, span, unusable)
             else:
                 found = reason or self._choice(need, meta, span, unusable)
             if isinstance(found, Filled):
-                filled.append(found)
-                roles[need.role] = self._meta_of(found.node)
+                found = [found]
+            if isinstance(found, list):
+                filled += found
+                roles[need.role] = self._meta_of(found[0].node)
             elif isinstance(found, NoMatch):
                 stuck = [one.culprit for one in unusable if one.culprit]
                 # The cause of several is told once.
@@ -143,6 +147,19 @@ class Supplier:
                 without[need.role] = found
         pending = any(one.node.state in PENDING for one in filled)
         return Supply(tuple(filled), without, tuple(missing), pending, tuple(culprits))
+
+    def _of_each(
+        self, need: Need, node: Node, span: _Span, unusable: list[Node]
+    ) -> list[Filled] | NoMatch | str:
+        """What belongs to each of the products that a node is given; of all of them, or the first reason why not."""
+        found = []
+        for given in node.given:
+            assert isinstance(given, Node)
+            one = self._choice(need, given.meta(), span, unusable)
+            if not isinstance(one, Filled):
+                return one
+            found.append(one)
+        return found
 
     def _choice(
         self, need: Need, meta: Mapping[str, Any], span: _Span, unusable: list[Node]

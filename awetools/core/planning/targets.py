@@ -110,10 +110,21 @@ def _made_of(graph: Graph, kind: Kind, frames: Sequence[Item]) -> list[Node]:
     need = kind.primary
     if need.kind.startswith("raw_") and not need.many:
         return _one_each(graph, kind, need, frames)
+    if need.many and not need.kind.startswith("raw_"):
+        return _of_many(graph, kind, need, frames)
     wanted = {frame.address for frame in frames}
     places = _places(graph, kind, frames)
     nodes = [node for place in places for node in graph.nodes.at(kind, place).values()]
     return [node for node in nodes if any(frame.address in wanted for frame in _frames_of(node))]
+
+
+def _of_many(graph: Graph, kind: Kind, need: Need, frames: Sequence[Item]) -> list[Node]:
+    """The nodes made of all products of these frames together: those that agree in the kind's keys make one."""
+    groups: dict[str, list[Node]] = {}
+    for node in _made_of(graph, kind_named(graph.kinds, need.kind), frames):
+        key = repr([node.get(name) for name in (*kind.match, *kind.group)])
+        groups.setdefault(key, []).append(node)
+    return [graph.nodes.node_of_products(kind, need, group) for group in groups.values()]
 
 
 def _one_each(graph: Graph, kind: Kind, need: Need, frames: Sequence[Item]) -> list[Node]:

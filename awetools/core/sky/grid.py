@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -267,6 +267,10 @@ class Tiling:
 
     def length(self, ring: int) -> int:
         """Tiles in a ring: so many that what each has for itself covers it."""
+        return _length(self, ring)
+
+    def count(self, ring: int) -> int:
+        """As `length`, computed."""
         if ring in (0, self.rings):
             return 1
         dec, half = self.dec_deg(ring), 90 / self.rings
@@ -335,6 +339,11 @@ class Tiling:
                 if name not in found and window_of(grid, wcs, shape) != NOWHERE:
                     found[name] = grid
         return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=1 << 16)
+def _length(tiling: Tiling, ring: int) -> int:
+    return tiling.count(ring)
 
 
 def _separations(ra_deg: Any, dec_deg: Any, ra0_deg: float, dec0_deg: float) -> Doubles:

@@ -176,6 +176,7 @@ def test_a_global_solution_outdates_local_ones_and_is_let_go_of_again(
 
 def test_one_frame_can_do_without_the_global_solution(sky_store: Store, run: InProcess) -> None:
     source = words(run, "query", "sources")[0]
+    assert "gastrom: taken out of" in run("astrom", "--degree", "2", source).err
     (made,) = words(run, "astrom", "-q", "--no-gastrom", source)
     assert solved_with(made) == {"sources": Path(source).name, "refcat": "truth"}
 

@@ -227,3 +227,17 @@ def test_pictures_refuse_what_does_not_belong(sky_store: Store, run: InProcess, 
     assert not out.exists()
     ran = run("show", image, "--refcat", sky_store.refcats_path / "truth", "-o", out)
     assert ran.code == 0, ran.err
+
+
+# Solutions that are gone
+
+
+def test_a_solution_that_was_removed_by_hand_is_said_and_forgotten(field: list[str], run: InProcess) -> None:
+    path = Path(run("gastrom", "--alone", "-q", *field).lines[0])
+    path.unlink()
+    path.with_name(f"{path.name}.json").unlink()
+    refused(run("astrom", field[0]), 4, "no-record", path.name, "awe-index --update")
+    assert run("index", "--update", "-q").code == 0
+    ran = run("astrom", "-q", field[0])
+    assert ran.code == 0, ran.err
+    assert off_arcsec(ran.lines[0]) < 0.05

@@ -47,6 +47,18 @@ def test_frames_come_from_a_pipe(store: Store) -> None:
     assert program("make", "reduced", "-", cwd=store.root, stdin="").code == 4
 
 
+def test_a_cause_that_many_frames_share_is_said_once(sky: Path, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    frames = [one for one in sorted(sky.glob("*.fits")) if fits.getheader(one)["OBSTYPE"] == "OBJECT"]
+    store = init_store(tmp_path / "bare")
+    awe("ingest", "-q", *frames, cwd=store.root)
+    for kind in ("reduced", "sources"):
+        ran = program("make", kind, "-n", cwd=store.root)
+        assert ran.code == 5 and ran.err.count("no raw_domeflat of its detector is registered") == 1
+        assert f"and {len(frames) - 1} more: blocked" in ran.err
+
+
 def test_a_raw_frame_needs_a_kind_and_a_name_that_is_no_file_is_said_to_be_none(store: Store) -> None:
     one = awe("query", "raw_science", "--limit", 1, cwd=store.root).strip()
     ran = program("make", one, cwd=store.root)

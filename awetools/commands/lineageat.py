@@ -18,7 +18,7 @@ from .tables import ONE_LINE, print_table
 
 if TYPE_CHECKING:
     from ..core.pixelstory.reasons import Reason
-    from ..core.pixelstory.values import Made, Pixel
+    from ..core.pixelstory.values import Branch, Made, OnGrid, Pixel
     from ..core.pixelstory.walk import Entry, Story
     from ..core.tracing.lineage import Node
     from ..core.tracing.lookup import Lookup
@@ -374,20 +374,7 @@ def _about(pixel: Pixel) -> dict[str, Any]:
 
 
 def _about_made(made: Made) -> dict[str, Any]:
-    words = iter(made.words)
-    parents = []
-    for reference, part in made.parts:
-        word, by = next(words, ("", "")) if reference.role == "raw" else ("", "")
-        parents.append(
-            {
-                "id": part.node.id,
-                "role": reference.role,
-                "x": part.x,
-                "y": part.y,
-                "entered": word or None,
-                "by": by or None,
-            }
-        )
+    parents = [_about_parent(one) for one in made.branches()]
     check = made.check
     if check is None:
         return {"check": None, "parents": parents}
@@ -400,6 +387,36 @@ def _about_made(made: Made) -> dict[str, Any]:
         "problem": check.problem or None,
     }
     return {"check": told, "parents": parents}
+
+
+def _about_parent(branch: Branch) -> dict[str, Any]:
+    part = branch.pixel
+    return {
+        "id": part.node.id,
+        "role": branch.reference.role,
+        "x": part.x,
+        "y": part.y,
+        "entered": branch.word or None,
+        "by": branch.by or None,
+        "placed": None if branch.placed is None else _about_placed(branch.placed, part),
+    }
+
+
+def _about_placed(placed: OnGrid, pixel: Pixel) -> dict[str, Any]:
+    return {
+        "x": placed.x,
+        "y": placed.y,
+        "value": _finite(placed.value),
+        "weight": _finite(placed.weight),
+        "mask": None if placed.mask is None else names_of(placed.mask),
+        "kernel": placed.kernel or None,
+        "sky": _finite(placed.sky),
+        "scale": placed.scale,
+        "area": _finite(placed.area),
+        "level": placed.level,
+        "nearest": _finite(placed.nearest(pixel.value)),
+        "beside": [{"x": x, "y": y, "mask": names_of(bits)} for x, y, bits in placed.beside],
+    }
 
 
 def _about_reason(reason: Reason) -> dict[str, Any]:

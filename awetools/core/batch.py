@@ -332,7 +332,7 @@ def _file_name(plan: Plan) -> str:
 
 
 def _product_name(kind: Kind, meta: Mapping[str, Any]) -> str:
-    """KIND_NIGHT_DETECTOR[_FILTER][_EXPOSURE][_TEMPERATURE].fits, from the meta of the product or of any of its inputs."""
+    """KIND_NIGHT_DETECTOR[_FILTER][_EXPOSURE][_TEMPERATURE].fits, from the meta of the product or of an input."""
     keeps_filter = "filter" in kind.match or not kind.primary.many
     degrees = meta.get("temperature_set_c")
     parts = [

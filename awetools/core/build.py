@@ -332,7 +332,8 @@ HEADER_NAMES = (
 
 
 def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
-    sources = [(plan.given[one.number].source, one.reason) for one in result.left_out]
+    sources = [(one.source, reason) for one, reason in plan.omitted]
+    sources += [(plan.given[one.number].source, one.reason) for one in result.left_out]
     return [
         {"path": str(source.address), "content": source.content, "reason": reason}
         for source, reason in sources

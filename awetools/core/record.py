@@ -145,7 +145,8 @@ def _read(path: Path | str, parsed: Callable[[bytes], tuple[Any, list[str]]]) ->
             text = stream.read()
         record, problems = parsed(text)
     except FileNotFoundError:
-        raise NoRecord(f"{path}: no such record") from None
+        hint = "awe-index --update, if the product was removed by hand; awe-verify says what is gone"
+        raise NoRecord(f"{path}: no such record", hint=hint) from None
     except OSError as error:
         raise NoRecord(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

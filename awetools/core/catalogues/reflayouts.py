@@ -362,9 +362,9 @@ def _any_layout(have: Mapping[str, str]) -> Layout:
         **{name: tuple(From(one) for one in (name, *others)) for name, others in _ANY.items()},
     }
     ours = ("ra_error_mas", "dec_error_mas", "pm_ra_mas_yr", "pm_dec_mas_yr", "parallax_mas", "epoch_yr")
-    endings = {"_mas": "mas", "_mas_yr": "mas/yr", "_yr": "yr"}
+    endings = {"_mas_yr": "mas/yr", "_mas": "mas", "_yr": "yr"}
     for name in (*ours, "pm_ra_error_mas_yr", "pm_dec_error_mas_yr", "parallax_error_mas"):
-        unit = next(unit for ending, unit in reversed(endings.items()) if name.endswith(ending))
+        unit = next(unit for ending, unit in endings.items() if name.endswith(ending))
         fields[name] = (From(name, unit), *fields[name])
     for folded, column in have.items():
         found = _MAGNITUDE.fullmatch(column)

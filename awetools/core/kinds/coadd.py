@@ -36,10 +36,10 @@ class CoaddParams:
         choices=("clip", "mean", "median"),
     )
     clip_sigma: float = param(
-        4.0, "How far from the median of its pixel a value is clipped.", unit="sigma", low=1, high=100
+        3.5, "How far from the median of its pixel a value is clipped.", unit="sigma", low=1, high=100
     )
     clip_fraction: float = param(
-        0.3, "Part of the local contrast that is allowed besides: the seeing changes.", low=0, high=10
+        1.0, "Part of the local contrast that is allowed besides: the seeing changes.", low=0, high=10
     )
     background: str = param(
         "subtract",

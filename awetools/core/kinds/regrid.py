@@ -57,19 +57,16 @@ def make_regrid(
     pixels.fillsmall, sky.pixelmap. Raises NoMatch (no solution, not on the grid), BadHeader (no exposure
     time, coordinates that are not ICRS), BadPixels (no background).
     """
-    from ..coadd.inputs import ZERO_POINT_MAG, flux_scale
+    from ..coadd.inputs import ZERO_POINT_MAG
     from ..pixels.resample import resample
     from .zeropoint import RELATIVE, exptime_of
 
     exptime_s = exptime_of(reduced.meta)
-    wcs, used = _system(reduced, astrom)
-    grid, name = _grid_of(params.grid, wcs, reduced)
-    places = _places(grid, name, wcs, reduced)
+    wcs, used = system_of(reduced, astrom)
+    grid, name = grid_of(params.grid, wcs, reduced)
+    places = places_of(grid, name, wcs, reduced)
     zero_mag, band = _zero_point(zeropoint)
-    scale = 1 / exptime_s
-    if zero_mag is not None:
-        # Relative zero points are about 0: the unit stays that of the mean frame.
-        scale = flux_scale(zero_mag if band else zero_mag + ZERO_POINT_MAG, exptime_s)
+    scale = scale_of(zero_mag, band, exptime_s)
     if zeropoint is None:
         used["zeropoint"] = "there is none: pixels are in ADU/s of the frame"
     elif not band:
@@ -77,7 +74,7 @@ def make_regrid(
     area = _mean_area(places.map)
     seeing_px = seeing_px_of(reduced) if params.kernel == "auto" else None
     kernel = _kernel(params.kernel, seeing_px, area)
-    ready = _prepared(reduced, params)
+    ready = prepared(reduced, params)
     made = resample(
         ready.data,
         places.map,
@@ -119,7 +116,7 @@ class _Places(NamedTuple):
     part: Grid
 
 
-def _system(reduced: Frame, astrom: Table | None) -> tuple[Wcs, dict[str, str]]:
+def system_of(reduced: Frame, astrom: Table | None) -> tuple[Wcs, dict[str, str]]:
     """The coordinates of a frame, and what is to be said of them."""
     from ..sky.gridtext import refuse_other_sky
     from ..sky.readwcs import read_wcs
@@ -149,7 +146,7 @@ def _name(meta: Mapping[str, Any]) -> str:
     return f"{meta.get('detector')} in {meta.get('exposure')}"
 
 
-def _grid_of(text: str, wcs: Wcs, reduced: Frame) -> tuple[Grid, str]:
+def grid_of(text: str, wcs: Wcs, reduced: Frame) -> tuple[Grid, str]:
     """The grid that a text says, or the one around the frame; and the text."""
     from ..sky.gridtext import fitted, parse_grid
 
@@ -158,7 +155,7 @@ def _grid_of(text: str, wcs: Wcs, reduced: Frame) -> tuple[Grid, str]:
     return found.grid(), str(found)
 
 
-def _places(grid: Grid, name: str, wcs: Wcs, reduced: Frame) -> _Places:
+def places_of(grid: Grid, name: str, wcs: Wcs, reduced: Frame) -> _Places:
     """Where the pixels of the grid are in the frame; raises NoMatch where none are."""
     from ..sky.grid import NOWHERE, window_of
     from ..sky.pixelmap import pixel_map
@@ -214,7 +211,7 @@ class _Ready(NamedTuple):
     filled: int
 
 
-def _prepared(reduced: Frame, params: RegridParams) -> _Ready:
+def prepared(reduced: Frame, params: RegridParams) -> _Ready:
     """The frame less its background, small defects filled."""
     import numpy as np
 
@@ -298,6 +295,16 @@ def _noise_ratio(ready: _Ready, places: PixelMap, kernel: str) -> float:
 
 
 # What is said of it
+
+
+def scale_of(zero_mag: float | None, band: str | None, exptime_s: float) -> float:
+    """What counts are multiplied by: to zero point 30 mag, or by a relative zero point, or to ADU/s alone."""
+    from ..coadd.inputs import ZERO_POINT_MAG, flux_scale
+
+    if zero_mag is None:
+        return 1 / exptime_s
+    # Relative zero points are about 0: the unit stays that of the mean frame.
+    return flux_scale(zero_mag if band else zero_mag + ZERO_POINT_MAG, exptime_s)
 
 
 def _zero_point(zeropoint: Table | None) -> tuple[float | None, str | None]:

@@ -86,7 +86,9 @@ def _strangers(folder: Path) -> Iterator[str]:
         if one.is_symlink() or not one.is_dir() or not _LEVEL.match(one.name):
             yield one.name
             continue
-        yield from (f"{one.name}/{tile.name}" for tile in one.iterdir() if not _TILE.match(tile.name))
+        for tile in one.iterdir():
+            if not _TILE.match(tile.name) or not tile.is_file():
+                yield f"{one.name}/{tile.name}"
 
 
 def _begin(path: Path) -> str:
@@ -130,28 +132,28 @@ def _write_tiles(part: Path, shape: tuple[int, int], strips: Iterable[Array], pa
     count = 0
 
     def give(number: int, rows: Array) -> None:
-        nonlocal count
         levels[number].waiting.append(rows)
         levels[number].rows += len(rows)
         while levels[number].rows >= TILE_PX:
-            count += write(number, levels[number].take(TILE_PX))
+            write(number, levels[number].take(TILE_PX))
 
-    def write(number: int, rows: Array) -> int:
+    def write(number: int, rows: Array) -> None:
+        nonlocal count
         level = levels[number]
         across = range(0, rows.shape[1], TILE_PX)
         for place, x in enumerate(across):
             tile = paint(np.ascontiguousarray(rows[:, x : x + TILE_PX]))
             (level.folder / f"{place}_{level.written}.png").write_bytes(encode_png(tile))
         level.written += 1
+        count += len(across)
         if number:
             give(number - 1, halved(rows))
-        return len(across)
 
     for strip in strips:
         give(len(levels) - 1, strip)
     for number in range(len(levels) - 1, -1, -1):
         if levels[number].rows:
-            count += write(number, levels[number].take(TILE_PX))
+            write(number, levels[number].take(TILE_PX))
     return count
 
 

@@ -13,10 +13,12 @@ from ..sky.wcs import Wcs
 from .sheet import Box
 
 DEGREE, POINTS = 3, 24
+# A map that is worse says nothing.
+WORST_PX = 3.0
 
 
 def sky_map(wcs: Wcs, box: Box) -> dict[str, Any] | None:
-    """Numbers that lead from FITS pixels of a part to the sky and back; None where it is not one piece of sky.
+    """Numbers that lead from FITS pixels of a part to the sky and back; None where no such numbers do.
 
     `ra`, `dec`: the middle of the part, in degrees. With u = (x - x0) / half, v = (y - y0) / half the
     tangent-plane coordinates there, in degrees, are `xi` and `eta`: coefficients of 1, u, v, u2, uv, v2, ...
@@ -48,6 +50,9 @@ def sky_map(wcs: Wcs, box: Box) -> dict[str, Any] | None:
     error = np.hypot(found[:, 0] - xi, found[:, 1] - eta).max() * 3600
     back_px = np.hypot(returned[:, 0] - u, returned[:, 1] - v).max() * half
     scale_arcsec = float(separation_arcsec(ra, dec, *wcs.to_sky(x0 + 1, y0)))
+    error_arcsec = float(max(error, back_px * scale_arcsec))
+    if not error_arcsec <= WORST_PX * scale_arcsec:
+        return None
     return {
         "ra": ra,
         "dec": dec,
@@ -59,7 +64,7 @@ def sky_map(wcs: Wcs, box: Box) -> dict[str, Any] | None:
         "eta": there[1].tolist(),
         "u": back[0].tolist(),
         "v": back[1].tolist(),
-        "error_arcsec": float(max(error, back_px * scale_arcsec)),
+        "error_arcsec": error_arcsec,
     }
 
 

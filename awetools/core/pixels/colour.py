@@ -51,7 +51,7 @@ def lupton(bands: npt.NDArray[Any], mix: Mix) -> npt.NDArray[np.uint8]:
         for band, (at, by) in enumerate(given)
     )
     mean = (red + green + blue) / np.float32(3)
-    lit = mean > 0
+    lit = (mean > 0) & np.isfinite(mean)
     mean = np.where(lit, mean, np.float32(1))
     factor = np.arcsinh(np.float32(mix.q / mix.stretch) * mean) / (np.float32(mix.q) * mean)
     # The brightest colour is white at most; what is not a number is not lit.

@@ -114,7 +114,7 @@ def scatter(values: Floats, flags: Bytes) -> float:
     if np.count_nonzero(good) < _FEWEST:
         return below
     away = middle[0][good] - 0.5 * (left[0][good] + right[0][good])
-    return min(below, float(clipped(away.astype(np.float64)).stdev) / 1.5**0.5)
+    return float(min(below, float(clipped(away.astype(np.float64)).stdev) / 1.5**0.5))
 
 
 def _scatter_below(sample: Doubles) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..record import Record
 from ..tracing.lineage import Node, Reference
@@ -50,11 +50,44 @@ class Pixel:
         return (*self.node.identity, self.x, self.y)
 
 
+@dataclass(frozen=True)
+class OnGrid:
+    """What a frame has at a pixel of a grid that it was put on.
+
+    x, y: the place of that pixel in the frame, in FITS pixels and fractions of them. value, weight,
+    mask: on the grid, scaled and less all that was subtracted; kernel: how they were interpolated.
+    sky: what was subtracted from the frame there, in its unit; scale: what the rest was multiplied by,
+    area: the size of the grid's pixel in pixels of the frame, too; level: what was subtracted at last.
+    beside: of its mask on the grid the bits that its nearest pixel lacks, and the pixel that has them.
+    None is what is not known.
+    """
+
+    x: float
+    y: float
+    value: float | None = None
+    weight: float | None = None
+    mask: int | None = None
+    kernel: str = ""
+    sky: float | None = None
+    scale: float | None = None
+    area: float | None = None
+    level: float | None = None
+    beside: tuple[tuple[int, int, int], ...] = ()
+
+    def nearest(self, value: float | None) -> float | None:
+        """What a value of the frame's nearest pixel is on the grid, by itself."""
+        if value is None or self.sky is None or self.scale is None or self.area is None:
+            return None
+        return (value - self.sky) * self.scale * self.area - (self.level or 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Made:
     """A pixel of a product with its record, what entered it, by role, and the arithmetic done again.
 
-    words: of the raw frames, in their order, what became of them, and how that is known.
+    words: of the frames with the role `frames`, in their order, what became of them, and how that
+    is known. placed: of each part, how it came onto the grid, if it was put on one. ends: roles
+    whose ancestors are no matter of the pixel. notes: what is to be said besides.
     """
 
     pixel: Pixel
@@ -62,6 +95,17 @@ class Made:
     parts: tuple[tuple[Reference, Pixel], ...]
     check: Check | None = None
     words: tuple[tuple[str, str], ...] = ()
+    frames: str = "raw"
+    placed: tuple[OnGrid | None, ...] = ()
+    ends: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def branches(self) -> Iterator[Branch]:
+        """The parts, each with what became of it and how it came onto a grid."""
+        words = iter(self.words)
+        for number, (reference, part) in enumerate(self.parts):
+            word, by = next(words, ("", "")) if reference.role == self.frames else ("", "")
+            yield Branch(reference, part, word, by, self.placed[number] if self.placed else None)
 
     def part(self, role: str) -> Pixel | None:
         """The first pixel with a role."""
@@ -75,6 +119,16 @@ class Made:
         """A parameter of the recipe; None if it has none of this name."""
         found = self.record["recipe"].get("parameters", {}).get(name)
         return found.get("value") if isinstance(found, dict) else None
+
+
+class Branch(NamedTuple):
+    """A part of a pixel with what became of it there."""
+
+    reference: Reference
+    pixel: Pixel
+    word: str
+    by: str
+    placed: OnGrid | None
 
 
 def name_of(node: Node) -> str:

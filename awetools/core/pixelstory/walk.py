@@ -13,10 +13,11 @@ from ..sections import detector_shape
 from ..tracing.lineage import Node, Reference
 from ..tracing.lookup import unreadable_record
 from ..workspace import Workspace
+from .gridded import FRAMES, GRIDDED, SOLUTIONS, gridded
 from .parts import worked_out
 from .places import RawPlace, amplifiers_of_raw, entered, raw_place
 from .reading import RawWindow, Window, no_pixel, read_foreign, read_product, read_raw
-from .values import THERE, Made, Pixel
+from .values import THERE, Branch, Made, OnGrid, Pixel
 
 if TYPE_CHECKING:
     from ..sections import Amplifier
@@ -31,6 +32,7 @@ class Entry:
     """A pixel where the walk met it: `role`, `steps`, `lasts` and `repeated` as in `lineage.Line`.
 
     word: what became of it in the product above it: kept, rejected, ...; by: how that is known.
+    placed: how it came onto the grid of that product.
     """
 
     pixel: Pixel
@@ -40,6 +42,7 @@ class Entry:
     repeated: bool
     word: str = ""
     by: str = ""
+    placed: OnGrid | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ def story_of(
             f"{node.path}: a {node.kind} is a table of numbers, a row an amplifier, and has no pixels",
             hint="awe-lineage --at X,Y PRODUCT, where PRODUCT used it, shows the row of the pixel's amplifier",
         )
-    walk.visit(start, "", 0, ())
+    walk.visit(start)
     return Story(tuple(walk.entries), walk.made)
 
 
@@ -98,13 +101,22 @@ class _Walk:
         return self._read(node, None, x, y, str(node.meta.get("overscan_mode") or "none"))
 
     def visit(
-        self, pixel: Pixel, role: str, steps: int, lasts: tuple[bool, ...], word: tuple[str, str] = ("", "")
+        self,
+        pixel: Pixel,
+        above: Branch | None = None,
+        steps: int = 0,
+        lasts: tuple[bool, ...] = (),
+        ends: bool = False,
     ) -> None:
-        """Note a pixel, and then what entered it."""
+        """Note a pixel, and then what entered it, unless the story ends there. above: as what it entered."""
         # What entered as a whole is followed no further where it was met before, as a whole or by a pixel.
         repeated = pixel.key in self._seen or (pixel.x is None and pixel.node.identity in self._met)
+        role, word = ("", ("", "", None)) if above is None else (above.reference.role, above[2:])
         self.entries.append(Entry(pixel, role, steps, lasts, repeated, *word))
         if repeated:
+            return
+        if ends:
+            self._seen.add(pixel.key)
             return
         self._seen.add(pixel.key)
         self._met.add(pixel.node.identity)
@@ -112,11 +124,9 @@ class _Walk:
         if made is None:
             return
         self.made[pixel.key] = made
-        words = iter(made.words)
-        for number, (reference, part) in enumerate(made.parts):
-            said = next(words, ("", "")) if reference.role == "raw" else ("", "")
+        for number, branch in enumerate(made.branches()):
             last = number == len(made.parts) - 1
-            self.visit(part, reference.role, steps + 1, (*lasts, last), said)
+            self.visit(branch.pixel, branch, steps + 1, (*lasts, last), branch.reference.role in made.ends)
 
     def pixel(
         self, node: Node, reference: Reference | None, x: float | None, y: float | None, mode: str
@@ -138,6 +148,8 @@ class _Walk:
         record = _record_of(node)
         if record is None or not node.inputs:
             return None
+        if pixel.x is not None and node.kind in GRIDDED:
+            return self._gridded(pixel, record)
         mode = _mode(record, node)
         sources = entered(node.kind, record, node.inputs, pixel.x, pixel.y)
         pixels = [
@@ -147,6 +159,24 @@ class _Walk:
         pixels = [_with_row(one, pixels) for one in pixels]
         parts = tuple((one.reference, part) for one, part in zip(sources, pixels, strict=True))
         return worked_out(Made(pixel, record, parts))
+
+    def _gridded(self, pixel: Pixel, record: Record) -> Made:
+        """What a pixel on a grid of the sky was made of."""
+        found = gridded(pixel, record, self._lookup.resolve)
+        parts = tuple(
+            (one.reference, self.pixel(one.node, one.reference, one.x, one.y, "none")) for one in found.parts
+        )
+        return Made(
+            pixel,
+            record,
+            parts,
+            found.check,
+            tuple((one.word, one.by) for one in found.parts if one.reference.role == FRAMES),
+            FRAMES,
+            tuple(one.placed for one in found.parts),
+            SOLUTIONS,
+            found.notes,
+        )
 
     def _read(
         self, node: Node, reference: Reference | None, x: float | None, y: float | None, mode: str

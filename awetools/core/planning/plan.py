@@ -64,7 +64,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what a product will be, before a pixel is read."""
+    """All that decides what a product will be, before a pixel is read.
+
+    omitted: frames that were given and lack something that they need, and what.
+    """
 
     kind: Kind
     lead: str
@@ -77,6 +80,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     validity: Validity | None = None
     validity_by: str = "default"
+    omitted: tuple[tuple[Input, str], ...] = ()
 
     def of_role(self, role: str) -> list[Input]:
         """The inputs of a role, in the order of their content."""
@@ -165,6 +169,7 @@ def make_plan(
     inputs = [Input(lead.role, one, {**one.meta, **changes}) for one in primary]
     meta = product_meta(kind, [one.meta for one in inputs])
     notes: list[str] = []
+    omitted: list[tuple[Input, str]] = []
     without = []
     for need in needed_last(need for need in kind.needs if need is not lead):
         roles = {one.role: one.meta for one in inputs}
@@ -175,7 +180,7 @@ def make_plan(
             found = []
         else:
             try:
-                found = _calibrations(need, roles, inputs, meta, wish, workspace, kinds, notes)
+                found = _calibrations(need, roles, inputs, meta, wish, workspace, kinds, notes, omitted)
             except NoMatch as error:
                 missing[need.role] = error
                 continue
@@ -186,6 +191,8 @@ def make_plan(
         # All that is missing at once, so that nobody learns of one after the other.
         errors = missing.values()
         raise NoMatch("; ".join(one.message for one in errors), hint="; ".join(one.hint for one in errors))
+    if omitted:
+        meta = product_meta(kind, [one.meta for one in inputs if one.role == lead.role])
     meta |= _lesser_level(inputs) | on_grid
     inputs.sort(key=lambda one: (_role_number(kind, one.role), one.source.content))
     limits = resolve_limits(kind, first.meta, workspace.camera_settings(first.meta), workspace.settings)
@@ -202,6 +209,7 @@ def make_plan(
         key,
         tuple(notes),
         *validity,
+        tuple(omitted),
     )
 
 
@@ -416,14 +424,18 @@ def _of_catalogue(
 def _calibrations(
     need: Need,
     roles: MetaByRole,
-    inputs: Sequence[Input],
+    inputs: list[Input],
     meta: Mapping[str, Any],
     wish: Wish,
     workspace: Workspace,
     kinds: Sequence[Kind],
     notes: list[str],
+    omitted: list[tuple[Input, str]],
 ) -> list[Input]:
-    """What fills a role, chosen or named; where it takes many, what belongs to each of the frames given."""
+    """What fills a role, chosen or named; where it takes many, what belongs to each of the frames given.
+
+    Of many frames those that lack what they need are taken out of the inputs and put to `omitted`.
+    """
     if need.role in wish.without or (need.select == named() and not wish.named.get(need.role)):
         return []
     if need.select == holding() and not wish.named.get(need.role):
@@ -432,9 +444,22 @@ def _calibrations(
         notes += [f"{need.role}: taken out of {one.source.address} ({way_out})" for one in found]
         return found
     need = replace(need, optional=need.is_optional(roles))
-    frames = [one.meta for one in inputs if one.role == inputs[0].role] if need.many else [meta]
-    chosen = [_calibration(need, one, wish, workspace, kinds, notes) for one in frames]
-    return [one for one in chosen if one is not None]
+    if not need.many:
+        chosen = _calibration(need, meta, wish, workspace, kinds, notes)
+        return [] if chosen is None else [chosen]
+    found, lonely = [], {}
+    for frame in [one for one in inputs if one.role == inputs[0].role]:
+        try:
+            chosen = _calibration(need, frame.meta, wish, workspace, kinds, notes)
+        except NoMatch as error:
+            lonely[id(frame)] = error
+            continue
+        found += [] if chosen is None else [chosen]
+    if lonely and not found:
+        raise next(iter(lonely.values()))
+    omitted += [(one, lonely[id(one)].message) for one in inputs if id(one) in lonely]
+    inputs[:] = [one for one in inputs if id(one) not in lonely]
+    return found
 
 
 def _that_holds(

@@ -176,7 +176,7 @@ def check_sourcelist(root: Path, product: ProductInput) -> bool:
     ok = line(
         product, "stars: rms distance from the truth, arcsec", float(np.sqrt(np.mean(away**2))), 0, 0.06
     )
-    ok &= line(product, "stars: median magnitude less the true one", float(np.median(differs)), -0.02, 0.02)
+    ok &= line(product, "stars: median magnitude less the true one", float(np.median(differs)), -0.03, 0.03)
     return ok & line(product, "stars: width of the magnitude differences", width(differs), 0, 0.05)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A small simulated night, from raw frames to reduced ones, checked against its truth.
+# A small simulated night, from raw frames to a colour picture and lists of sources, checked against its truth.
 #
 #   examples/demo.sh [DIRECTORY]       (default: demo; it must not exist yet, or be an earlier demo)
 set -euo pipefail
@@ -14,8 +14,8 @@ rm -rf "$demo"
 
 say() { printf '\n== %s\n' "$*"; }
 
-say "a raw night: two detectors, two filters"
-awe-simulate "$demo" --detectors 2 --shape 512x1024 --filters R,V --biases 10 --flats 6 \
+say "a raw night: two detectors, three filters"
+awe-simulate "$demo" --detectors 2 --shape 512x1024 --filters R,V,I --biases 10 --flats 6 \
   --twilights 5 --darks 3 --exposures 2 --seed 3 -j2 >/dev/null
 cd "$demo"
 
@@ -44,6 +44,11 @@ awe-refcat import reference reference.fits
 awe-make sourcelist -j2
 awe-query sourcelist --get filename,sources,fwhm_arcsec,depth_mag
 
+say "deep images on one grid of the sky, and their sources"
+awe-query reduced | awe-grid make field --fit --scale 0.25
+awe-make coadd --set coadd.grid=field -j2
+awe-query coadd | awe-sources -j2 | awe-sourcelist -j2
+
 say "how well it agrees with the truth"
 "${PYTHON:-python3}" "$here/check_truth.py" .
 
@@ -52,7 +57,9 @@ awe-query reduced --limit 2 | awe-preview -q --mask --out-dir pictures
 awe-query flat    --limit 1 | awe-preview -q --out-dir pictures
 awe-query gain    --limit 1 | awe-plot -q -o pictures/gain.png
 awe-query astrom  --limit 1 | awe-plot -q -o pictures/astrom.png
-awe-query reduced --limit 1 | awe-show -q --out-dir pictures
+awe-query reduced --limit 1 | awe-show -q --out-dir pictures/sources
+awe-colour -q "$(awe-query coadd filter=I)" "$(awe-query coadd filter=R)" "$(awe-query coadd filter=V)" \
+  -o pictures/colour.png
 
 say "what to type next"
 cat <<NEXT

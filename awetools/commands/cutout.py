@@ -265,7 +265,7 @@ def _say_missing(
     where = f"the {len(images)} images" if len(images) > 1 else str(images[0].path)
     text = f"outside of {where}, or without a good pixel there: {listed}"
     if not found and not failed:
-        raise NoMatch(text, hint="awe-query coadd 'contains(RA, DEC)' finds images that have a place")
+        raise NoMatch(text, hint="awe-query coadd 'cone(RA, DEC, DEG)' finds images about a place")
     messenger.warning(text)
 
 

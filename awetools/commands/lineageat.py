@@ -47,6 +47,15 @@ COLUMNS = (
     "entered",
     "by",
     "notes",
+    "frame_x",
+    "frame_y",
+    "grid_value",
+    "grid_weight",
+    "grid_mask",
+    "sky",
+    "scale",
+    "area",
+    "level",
 )
 BOX_COLUMNS = ("at", "steps", "role", "kind", "path", "x", "y", "value", "weight", "mask")
 
@@ -133,14 +142,14 @@ def _sentences(story: Story, box: int | None) -> Iterator[str]:
     from ..core.pixelstory.reasons import reasons_of
 
     pixel = story.pixel
-    weight = "" if pixel.weight is None else f", weight {pixel.weight:.6g}"
     masked = "" if pixel.mask is None else ", masked" if pixel.mask else ", not masked"
-    yield _line(f"{pixel.node.path} at {pixel.x},{pixel.y}: {_value(pixel)}{weight}{masked}")
+    yield _line(f"{pixel.node.path} at {pixel.x},{pixel.y}: {_value(pixel)}{_weight(pixel)}{masked}")
     made = story.made.get(pixel.key)
     if made is not None and made.check is not None:
         yield _line(f"  {_check_text(made)}")
     for reason in reasons_of(story):
         yield _line(f"  MASK: {_reason_text(reason, pixel)}")
+    yield from _masked_frames(story, made)
     branch, last, below, empty = DRAWN if draws_lines() else TYPED
     for entry in story.entries:
         begin = "".join(empty if one else below for one in entry.lasts[:-1])
@@ -182,12 +191,36 @@ def _reason_text(reason: Reason, pixel: Pixel) -> str:
     return f"{reason.name} ({where}{': ' if reason.detail else ''}{reason.detail})"
 
 
+def _masked_frames(story: Story, made: Made | None) -> Iterator[str]:
+    """Why frames have no value at a pixel of a grid."""
+    from ..core.pixelstory.reasons import reasons_of_frame
+
+    for one in made.branches() if made is not None else ():
+        for reason in reasons_of_frame(story, one):
+            name = os.path.basename(one.pixel.node.path)
+            yield _line(f"  NOT USED: {name}: {_reason_text(reason, one.pixel)}")
+
+
+def _weight(pixel: Pixel) -> str:
+    weight = "" if pixel.weight is None else f", weight {pixel.weight:.6g}"
+    count = _count(pixel)
+    return weight if count is None else f"{weight}, {count} frame{'' if count == 1 else 's'}"
+
+
+def _count(pixel: Pixel) -> int | None:
+    """How many frames entered a pixel of a coadd."""
+    found = None if pixel.window is None else pixel.window.value("COUNT")
+    return None if found is None else int(found)
+
+
 def _entry_text(entry: Entry, story: Story) -> str:
     pixel, node = entry.pixel, entry.pixel.node
     role = f" (as {entry.role})" if entry.role not in ("", node.kind, "raw") else ""
     parts = [f"{node.kind} {os.path.basename(node.path)}{role}", _held(pixel)]
     if entry.word:
         parts.append(f"{entry.word} ({entry.by})" if entry.by and entry.word in SAID_WHY else entry.word)
+    if entry.placed is not None:
+        parts.append(_placed_text(entry.placed, pixel))
     if entry.repeated:
         return "  ".join((*(part for part in parts if part), "(see above)"))
     made = story.made.get(pixel.key)
@@ -195,12 +228,31 @@ def _entry_text(entry: Entry, story: Story) -> str:
         parts.append(f"[{_check_text(made)}]")
     if node.state != "present":
         parts.append(f"moved to {node.path}" if node.state == "moved" else node.state)
-    parts += [f"({note})" for note in pixel.notes]
+    notes = (*pixel.notes, *(made.notes if made is not None else ()))
+    parts += [f"({note})" for note in notes]
     return "  ".join(part for part in parts if part)
 
 
 # What is told of an exposure together with how that is known; the others are the rule.
-SAID_WHY = ("left out", "not known")
+SAID_WHY = ("left out", "not known", "no value")
+
+
+def _placed_text(placed: OnGrid, pixel: Pixel) -> str:
+    """Where in its frame a pixel of a grid lies, and what the frame has there."""
+    where = f"at {placed.x:.3f},{placed.y:.3f}"
+    if placed.scale is None:
+        return where
+    kernel = placed.kernel or "values"
+    how = f"({kernel} - sky {placed.sky:.6g})" if placed.sky else kernel
+    how += f" x scale {placed.scale:.6g}"
+    how += "" if placed.area is None else f" x area {placed.area:.6g}"
+    how += f" - level {placed.level:.6g}" if placed.level else ""
+    if placed.value is None or placed.weight is None:
+        return f"{where}: {how}"
+    nearest = placed.nearest(pixel.value)
+    alone = "" if nearest is None else f"; its nearest pixel alone gives {nearest:.6g}"
+    bits = f", mask {' '.join(names_of(placed.mask))}" if placed.mask else ""
+    return f"with {_number(placed.value)}, weight {placed.weight:.6g}{bits} {where}: {how}{alone}"
 
 
 def _held(pixel: Pixel) -> str:
@@ -211,11 +263,10 @@ def _held(pixel: Pixel) -> str:
         return "amplifier " + ", ".join(_of_row(name, value) for name, value in pixel.row.items())
     if pixel.place is not None:
         return _raw_text(pixel)
-    weight = "" if pixel.weight is None else f", weight {pixel.weight:.6g}"
     bits = f", mask {' '.join(names_of(pixel.mask))}" if pixel.mask else ""
     if pixel.window is not None and pixel.window.first == "MASK":
         return f"mask {' '.join(names_of(pixel.mask))}" if pixel.mask else "no bit"
-    return f"{_value(pixel)}{weight}{bits}"
+    return f"{_value(pixel)}{_weight(pixel)}{bits}"
 
 
 def _of_row(name: str, value: Any) -> str:
@@ -283,6 +334,8 @@ def _rows(story: Story) -> Iterator[list[str]]:
         pixel, place = entry.pixel, entry.pixel.place
         row = "" if pixel.row is None else json.dumps(dict(pixel.row))
         raw = (None, None, None, None) if place is None else (place.hdu, place.amplifier, place.x, place.y)
+        made = story.made.get(pixel.key)
+        notes = (*pixel.notes, *(made.notes if made is not None else ()))
         cells = (
             at,
             entry.steps,
@@ -302,9 +355,18 @@ def _rows(story: Story) -> Iterator[list[str]]:
             row,
             entry.word,
             entry.by,
-            "; ".join(pixel.notes),
+            "; ".join(notes),
+            *_placed_cells(entry.placed),
         )
         yield [_cell(one) for one in cells]
+
+
+def _placed_cells(placed: OnGrid | None) -> tuple[object, ...]:
+    if placed is None:
+        return (None,) * 9
+    mask = None if placed.mask is None else ",".join(names_of(placed.mask))
+    values = (placed.x, placed.y, placed.value, placed.weight, mask)
+    return (*values, placed.sky, placed.scale, placed.area, placed.level)
 
 
 def _cell(value: object) -> str:
@@ -341,7 +403,8 @@ def _objects(story: Story, box: int | None) -> Iterator[str]:
             continue
         about = {"at": at, **_about(entry.pixel), "role": entry.role or None, "steps": entry.steps}
         made = story.made.get(entry.pixel.key)
-        about |= {"check": None, "parents": []} if made is None else _about_made(made)
+        about |= {"check": None, "parents": []} if made is None else _about_made(made, story)
+        about["notes"] += [] if made is None else list(made.notes)
         if not entry.steps:
             about["masked"] = [_about_reason(one) for one in reasons_of(story)]
         if box and entry.pixel.window is not None:
@@ -362,6 +425,7 @@ def _about(pixel: Pixel) -> dict[str, Any]:
         "value": _finite(pixel.value),
         "unit": pixel.unit,
         "weight": _finite(pixel.weight),
+        "count": _count(pixel),
         "mask": None if pixel.mask is None else names_of(pixel.mask),
         "raw": None
         if place is None
@@ -373,8 +437,8 @@ def _about(pixel: Pixel) -> dict[str, Any]:
     }
 
 
-def _about_made(made: Made) -> dict[str, Any]:
-    parents = [_about_parent(one) for one in made.branches()]
+def _about_made(made: Made, story: Story) -> dict[str, Any]:
+    parents = [_about_parent(one, story) for one in made.branches()]
     check = made.check
     if check is None:
         return {"check": None, "parents": parents}
@@ -389,7 +453,9 @@ def _about_made(made: Made) -> dict[str, Any]:
     return {"check": told, "parents": parents}
 
 
-def _about_parent(branch: Branch) -> dict[str, Any]:
+def _about_parent(branch: Branch, story: Story) -> dict[str, Any]:
+    from ..core.pixelstory.reasons import reasons_of_frame
+
     part = branch.pixel
     return {
         "id": part.node.id,
@@ -399,6 +465,7 @@ def _about_parent(branch: Branch) -> dict[str, Any]:
         "entered": branch.word or None,
         "by": branch.by or None,
         "placed": None if branch.placed is None else _about_placed(branch.placed, part),
+        "masked": [_about_reason(one) for one in reasons_of_frame(story, branch)],
     }
 
 

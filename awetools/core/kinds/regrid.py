@@ -271,18 +271,20 @@ def _noise_ratio(ready: _Ready, places: PixelMap, kernel: str) -> float:
     """The noise of pixels by themselves over what the weight says, from rows in the middle."""
     import numpy as np
 
-    from ..pixels.resample import resample
+    from ..pixels.resample import input_rows, resample
 
     (top, bottom), columns = places.window
     middle = (top + bottom) // 2
     rows = max(top, middle - NOISE_ROWS // 2), min(bottom, middle + NOISE_ROWS // 2 + 1)
+    first, last = input_rows(places, ready.data.shape, kernel, rows, columns)
     made = resample(
-        ready.data,
+        ready.data[first:last],
         places,
-        weight=ready.weight,
-        mask=ready.mask,
+        weight=ready.weight[first:last],
+        mask=ready.mask[first:last],
         kernel_name=kernel,
         conserve="flux",
+        first_row=first,
         rows=rows,
         columns=columns,
         variance=True,

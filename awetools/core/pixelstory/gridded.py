@@ -372,9 +372,9 @@ def _word(one: _Frame, made: _Found, product: _Product | None) -> tuple[str, str
         return "left out", one.reason
     if product is None:
         return "not known", "the file is gone, and its tables"
-    if one.number in product.clipped:
-        return "clipped", LISTED
     member = made.members.get(one.number)
+    if one.number in product.clipped:
+        return "clipped", RECOMPUTED if member is not None and member.state == "clipped" else LISTED
     if member is not None:
         return ("entered" if member.state == "clipped" else member.state), RECOMPUTED
     if one.number in made.placed:

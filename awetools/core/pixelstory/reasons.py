@@ -13,13 +13,15 @@ from ..masknames import MASK_NAMES, names_of
 from ..maskreport import LEVELS, PARAMETERS
 from ..pixels.stats import clipped
 from .arithmetic import of_amplifier
-from .values import Made, Pixel, name_of
+from .gridded import GRIDDED
+from .values import Branch, Made, OnGrid, Pixel, name_of
 from .walk import Story
 
 # What a pixel is compared with: that many pixels at least.
 LEAST_AROUND = 20
 # More than this part of a line around a pixel has the bit too: the line is bad, not the pixel.
 LINE_FRACTION = 0.5
+FILLED = "filled from the pixels around it before it was interpolated"
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,23 @@ def reasons_of(story: Story) -> list[Reason]:
     mask = story.pixel.mask or 0
     found: list[Reason] = []
     for name in names_of(mask):
-        origins: dict[str, Reason] = {}
-        for one in sorted(_origins(story, story.pixel, name, ()), key=lambda one: len(one.via)):
-            origins.setdefault(one.path, one)
-        found += origins.values()
+        found += _first_of(story, story.pixel, name)
     return found
+
+
+def _first_of(story: Story, pixel: Pixel, name: str) -> list[Reason]:
+    """Where a bit of a pixel was set first, each product once."""
+    origins: dict[str, Reason] = {}
+    for one in sorted(_origins(story, pixel, name, ()), key=lambda one: len(one.via)):
+        origins.setdefault(one.path, one)
+    return list(origins.values())
 
 
 def _origins(story: Story, pixel: Pixel, name: str, via: tuple[str, ...]) -> Iterator[Reason]:
     """The pixels that had the bit first."""
     made = story.made.get(pixel.key)
     inner = (*via, pixel.node.path)
-    above = [] if made is None else [part for _, part in made.parts if (part.mask or 0) & MASK_NAMES[name]]
+    above = [] if made is None else _above(made, name)
     for part in above:
         yield from _origins(story, part, name, inner)
     if above:
@@ -65,6 +72,14 @@ def _origins(story: Story, pixel: Pixel, name: str, via: tuple[str, ...]) -> Ite
     unknown = [] if made is None else _unknown(made)
     said = "; ".join(one for one in (detail, *unknown) if one)
     yield Reason(name, MASK_NAMES[name], pixel.node.kind, pixel.node.path, via, said, value, sigma)
+
+
+def _above(made: Made, name: str) -> list[Pixel]:
+    """The parts of a pixel that may have brought it a bit."""
+    if made.placed and name == "clipped":
+        return []
+    parts = [one.pixel for one in made.branches() if one.word != "left out"]
+    return [part for part in parts if (part.mask or 0) & MASK_NAMES[name]]
 
 
 def _unknown(made: Made) -> list[str]:
@@ -100,6 +115,8 @@ def _detail(story: Story, pixel: Pixel, made: Made | None, name: str) -> Detail:
 
 
 def _value(story: Story, pixel: Pixel, made: Made, name: str) -> Detail:
+    if made.placed or pixel.node.kind in GRIDDED:
+        return _on_grid(pixel, made, name), None, None
     if name in ("hot", "cold") and made.part("master") is not None:
         return _departure(story, _part(made, "master"))
     if name == "cold" and made.part("flat") is not None:
@@ -113,6 +130,48 @@ def _value(story: Story, pixel: Pixel, made: Made, name: str) -> Detail:
     if name in ("outside", "uncalibrated"):
         return _nothing(story, pixel, made, name), None, None
     return "", None, None
+
+
+def _on_grid(pixel: Pixel, made: Made, name: str) -> str:
+    """Why a pixel on a grid has a bit that no nearest pixel of its frames has."""
+    frames = [(name_of(one.pixel.node), one) for one in made.branches() if one.placed is not None]
+    if name == "clipped":
+        clipped = [(frame, one.placed) for frame, one in frames if one.word == "clipped"]
+        return "; ".join(_off(frame, placed, pixel.value) for frame, placed in clipped if placed is not None)
+    if name == "outside":
+        return "no frame has a value there" if frames else "no frame is there"
+    brought = [
+        f"pixel {x},{y} of {frame} has it"
+        for frame, one in frames
+        for x, y, bits in (one.placed.beside if one.placed is not None else ())
+        if bits & MASK_NAMES[name]
+    ]
+    if not brought and name == "interpolated":
+        return FILLED
+    return "; ".join(brought)
+
+
+def _off(frame: str, placed: OnGrid, value: float | None) -> str:
+    """How far a clipped value is off what was kept, in its own noise."""
+    if placed.value is None or value is None or not placed.weight:
+        return f"{frame}, of a value that is not known"
+    sigma = abs(placed.value - value) * placed.weight**0.5
+    return f"{frame} has {placed.value:.6g}, {sigma:.3g} of its sigma from what was kept"
+
+
+def reasons_of_frame(story: Story, branch: Branch) -> list[Reason]:
+    """Why a frame has no value at a pixel of a grid: each bit of its mask there, and what set it first."""
+    if branch.placed is None or branch.word != "masked":
+        return []
+    pixel, found = branch.pixel, []
+    for name in names_of(branch.placed.mask or 0):
+        if (pixel.mask or 0) & MASK_NAMES[name]:
+            found += _first_of(story, pixel, name)
+            continue
+        near = [f"{x},{y}" for x, y, bits in branch.placed.beside if bits & MASK_NAMES[name]]
+        text = f"of its pixel {' and '.join(near)}" if near else FILLED if name == "interpolated" else ""
+        found.append(Reason(name, MASK_NAMES[name], pixel.node.kind, pixel.node.path, (), text))
+    return found
 
 
 def _below(pixel: Pixel, made: Made, sigma: float | None) -> str:

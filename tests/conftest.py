@@ -165,7 +165,10 @@ def _sky(_sky_sources: Path, sky_night: Path, tmp_path_factory: pytest.TempPathF
     shutil.copytree(_sky_sources, root)
     awe_here("refcat", "import", "-q", "truth", sky_night / "reference.fits", cwd=root)
     _make_each(
-        root, *((kind, "sources") for kind in ("gastrom", "gphot", "sourcelist")), ("regrid", "reduced")
+        root,
+        *((kind, "sources") for kind in ("gastrom", "gphot", "sourcelist")),
+        ("regrid", "reduced"),
+        ("coadd", "reduced"),
     )
     return root
 

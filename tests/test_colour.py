@@ -11,7 +11,7 @@ import pytest
 
 from awetools.core.errors import BadValue, NoMatch
 from awetools.core.pictures.colours import Wish, check_one_grid, mix_of
-from awetools.core.pictures.sheet import Sheet, box_of, open_sheet, strips
+from awetools.core.pictures.sheet import Sheet, box_of, level_and_noise, open_sheet, strips
 from awetools.core.pixels.colour import Mix, lupton
 from awetools.core.png import encode_png, png_pieces
 from awetools.core.sky.readwcs import read_wcs
@@ -205,8 +205,9 @@ def test_products_and_their_cut_outs(bands: list[Path], tmp_path: Path, run: InP
         made.append(tmp_path / "store" / path.name)
         options = ("--as", "coadd", "--unit", "adu/s", "--zero-point", zero, "-o", made[-1])
         assert run("import_", "-q", *options, path).code == 0
-    with open_sheet(made[1]).fits as _:  # type: ignore[union-attr]
-        pass
+    sheet = open_sheet(made[1])
+    assert sheet.zero_point_mag == 30 and sheet.wcs is not None and sheet.weight is not None
+    sheet.close()
     assert run("colour", *made, "-o", "rgb.png", "-v").code == 0
     at = ("--at-sky", "150,2", "--size", "50px", "--out-dir", "cuts")
     cut = run("cutout", *made, *at)
@@ -229,3 +230,17 @@ def test_usage(bands: list[Path], run: InProcess) -> None:
 def test_box_of_a_region() -> None:
     assert box_of(Sheet("a", (50, 60)), "[11:20,1:50]") == (10, 0, 20, 50)
     assert box_of(Sheet("a", (50, 60)), None) == (0, 0, 60, 50)
+
+
+def test_the_noise_is_right_where_an_object_fills_the_picture() -> None:
+    y, x = np.mgrid[-200:200, -200:200]
+    rng = np.random.default_rng(8)
+    galaxy = 3000 * np.exp(-np.hypot(x, y) / 60) + rng.normal(20, 2.0, x.shape)
+    sheet = Sheet("m51", galaxy.shape, values=galaxy.astype(np.float32))
+    level, noise = level_and_noise(sheet, sheet.whole, 1)
+    assert abs(noise - 2) < 0.8 and 20 < level < 100
+    empty = Sheet("sky", galaxy.shape, values=rng.normal(20, 2.0, x.shape).astype(np.float32))
+    level, noise = level_and_noise(empty, empty.whole, 1)
+    assert abs(noise - 2) < 0.05 and abs(level - 20) < 0.1
+    flat = Sheet("flat", (50, 4), values=np.full((50, 4), 7, np.float32))
+    assert level_and_noise(flat, flat.whole, 1) == (7, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awetools.core.errors import UsageError
+from awetools.core.errors import Unreadable, UsageError
 from awetools.core.fits import open_fits
 from awetools.core.fitsheader import wcs_cards
 from awetools.core.pictures.cutouts import boxes_on, cuts, open_cuttable
@@ -109,7 +109,7 @@ def test_only_images_that_have_a_position_are_cut_and_5_if_none_has(
 ) -> None:
     other = write_foreign(tmp_path / "other.fits", cards={"CRVAL1": 30.0, "DATE-OBS": "2024-03-02T23:20:00"})
     assert run("import_", "-q", "--as", "coadd", "-o", "other.fits", other).code == 0
-    ran = run("cutout", coadd, "other.fits", "--at-sky", place(80, 80), "--out-dir", "cuts")
+    ran = run("cutout", coadd, "other.fits", "./other.fits", "--at-sky", place(80, 80), "--out-dir", "cuts")
     assert ran.code == 0 and len(ran.lines) == 1 and "coadd_J1000" in ran.lines[0]
     # Beside the image, opposite on the sky, and where no pixel has a weight.
     for where in ("150.5,2", "330,-2", place(8, 80)):
@@ -151,6 +151,7 @@ def test_a_picture_instead(coadd: Path, run: InProcess) -> None:
 def test_what_is_not_ours_stays(coadd: Path, run: InProcess) -> None:
     Path("mine.fits").write_text("mine")
     ran = run("cutout", coadd, "--at-sky", place(80, 80), "-o", "mine.fits")
+    assert "outside" not in ran.err
     assert ran.code == 2 and "would-overwrite" in ran.err and Path("mine.fits").read_text() == "mine"
     assert run("cutout", coadd, "--at-sky", place(80, 80), "-o", coadd).code == 2
     assert run("cutout", coadd, "--at-sky", place(80, 80), "--force", "-o", "mine.fits").code == 0
@@ -216,5 +217,10 @@ def test_texts_and_rows_without_a_position(tmp_path: Path) -> None:
     found = read_positions(str(path), size_of("1"))
     assert found.names == ("7", "9") and np.allclose(found.ra_deg, [202.469583, 0.016667], atol=1e-6)
     assert np.allclose(found.dec_deg, [47.195278, -0.008333], atol=1e-6)
+    path.write_text("ra,dec\nnan,3\n10,20\n400,0\n")
+    assert read_positions(str(path), size_of("1")).names == ("J004000.00+200000.0",)
+    path.write_text("ra,dec\nnan,3\n")
+    with pytest.raises(Unreadable, match="position"):
+        read_positions(str(path), size_of("1"))
     with pytest.raises(UsageError, match="--size"):
         read_positions(str(path), None)

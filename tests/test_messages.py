@@ -22,7 +22,7 @@ def run(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     "words, helps",
     [
         (("nightflat",), "try: awe-nightflat --help"),
-        (("coadd",), "try: awe-import --help"),
+        (("coadd",), "try: awe-coadd --help"),
         (("raw",), "try: awe-ingest DIRECTORY"),
         (("raw_dark",), "try: awe-query raw --get path,frame_type,object"),
         (("bias", "night=2024-03-02"), "try: awe-query bias --get night"),

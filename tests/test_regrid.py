@@ -15,7 +15,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from awetools.core.errors import BadHeader, NoMatch
+from awetools.core.errors import BadHeader, BadPixels, NoMatch
 from awetools.core.frame import Frame, Table
 from awetools.core.kind import Result
 from awetools.core.kinds.regrid import REGRID, RegridParams, make_regrid
@@ -266,6 +266,17 @@ def test_a_frame_off_the_grid_is_told_where_it_is() -> None:
         made(frame(image), system(), grid="TAN 330 -2 0.3 500x500")
 
 
+def test_frames_without_good_pixels_say_what_to_do() -> None:
+    image, *_ = star_field()
+    mask = np.full(SHAPE, Bit.HOT, np.int16)
+    mask[100:104] = 0
+    with pytest.raises(BadPixels, match="d1 in e1: the background cannot be measured") as caught:
+        made(frame(image, mask), system())
+    assert "--background leave" in caught.value.hint
+    stripe = made(frame(image, mask), system(), background="leave")
+    assert 0 < np.count_nonzero(stripe.planes["WEIGHT"]) < 5 * SHAPE[1]
+
+
 def test_without_a_solution_the_header_is_taken_and_said() -> None:
     image, *_ = star_field()
     cards = wcs_as_cards(system(), shape=SHAPE)
@@ -366,6 +377,33 @@ def test_magnitudes_on_the_grid_are_those_of_the_frame(gridded: Store, run: InPr
     # Their errors are about the same too.
     ratio = one["MAG_AUTO_ERROR"][bright] / other["MAG_AUTO_ERROR"][number][bright]
     assert np.median(ratio) == pytest.approx(1, abs=0.1)
+
+
+def test_sources_are_found_on_one_image_of_a_grid_and_measured_on_another(
+    gridded: Store, run: InProcess
+) -> None:
+    path = on_deep(run)[0]
+    product = open_product(Path(path))
+    (other,) = run("regrid", "-q", "--kernel", "lanczos3", "--grid", "deep", reduced_of(product.record)).lines
+    (found,) = run("sources", "-q", "--detection", other, path).lines
+    roles = {one["role"]: one["kind"] for one in open_product(Path(found)).record["recipe"]["inputs"]}
+    assert roles == {"reduced": "regrid", "detection": "regrid"}
+    # Only the sky is common to a frame and a grid.
+    ran = run("sources", "--detection", other, reduced_of(product.record))
+    assert ran.code == 4 and "mixture" in ran.err
+    (listed,) = run("sourcelist", "-q", found).lines
+    ran = run("sources", "-q", "--positions", listed, reduced_of(product.record))
+    assert ran.code == 0
+
+
+def reduced_of(record: Any) -> str:
+    """The frame that an image on a grid was made of."""
+    names = {one["role"]: one["content"] for one in record["recipe"]["inputs"]}
+    return next(
+        line
+        for line in awe_here("query", "reduced", cwd=Path.cwd())
+        if open_product(Path(line)).content == names["reduced"]
+    )
 
 
 def test_frames_without_a_solution_need_consent(source_store: Store, run: InProcess) -> None:

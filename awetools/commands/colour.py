@@ -42,7 +42,7 @@ ZERO_POINTS, NOISE = "zeropoints", "noise"
 @click.option(
     "--background",
     metavar="R,G,B",
-    help="Levels to subtract, in the unit of each image. [default: the clipped median of what is shown]",
+    help="Levels to subtract, in the unit of each image. [default: from the darker pixels]",
 )
 @click.option(
     "--stretch",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,16 @@ AT_ONCE = 256
 ENDINGS = (".gz", ".fz", ".fits", ".fit", ".fts")
 
 Work = tuple["Cuttable", "np.ndarray", "np.ndarray"]
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of positions, by number: the file of one and what is told of it, or why there is none."""
+
+    positions: Sequence[int]
+    path: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    error: AweError | None = None
 
 
 @click.command(
@@ -93,21 +104,20 @@ def command(
     """
     from ..core.workspace import here
 
-    listed = list(dict.fromkeys(options.read_names(names, null)))
+    listed = options.read_names(names, null)
     _check(given)
     positions, stores = _positions(given), here().stores
     codes, images = _opened(listed, stores, messenger)
     work = _work(images, positions, given, jobs)
     _refuse_same_names(work, positions, given)
     found: set[int] = set()
-    for result in _results(work, positions, given, jobs, messenger):
-        if isinstance(result, AweError):
-            messenger.error(result)
-            codes.append(result.exit_code)
+    for done in _results(work, positions, given, jobs, messenger):
+        found.update(done.positions)
+        if done.error is not None:
+            messenger.error(done.error)
+            codes.append(done.error.exit_code)
             continue
-        path, about = result
-        found.add(about.pop("position"))
-        options.print_line(json.dumps({"path": path, **about}) if as_json else path, null)
+        options.print_line(json.dumps({"path": done.path, **done.about}) if as_json else done.path, null)
     _say_missing(images, positions, found, messenger, bool(codes))
     return worst(codes)
 
@@ -136,11 +146,11 @@ def _opened(
     from ..core.pictures.cutouts import open_cuttable
 
     codes, images = [], []
-    for name in listed:
+    for path in dict.fromkeys(Path(name) for name in listed):
         try:
-            images.append(open_cuttable(Path(name), stores))
+            images.append(open_cuttable(path, stores))
         except AweError as error:
-            messenger.error(error, name)
+            messenger.error(error, str(path))
             codes.append(error.exit_code)
     return codes, images
 
@@ -182,7 +192,7 @@ def _refuse_same_names(work: Sequence[Work], positions: Positions, given: dict[s
 
 def _results(
     work: Sequence[Work], positions: Positions, given: dict[str, Any], jobs: int, messenger: Messenger
-) -> Iterator[tuple[str, dict[str, Any]] | AweError]:
+) -> Iterator[_Done]:
     """What was written, as it is written; in one process nothing waits for the rest of an image."""
     from ..core.parallel import run_forked
     from .progress import progress
@@ -197,7 +207,7 @@ def _results(
         pieces = run_forked(lambda number: list(_cut_all(work[number], positions, given)), len(work), jobs)
         for number, piece in enumerate(pieces):
             if isinstance(piece, AweError):
-                yield piece
+                yield _Done(work[number][1].tolist(), error=piece)
             elif isinstance(piece, Exception):
                 raise piece
             else:
@@ -206,9 +216,7 @@ def _results(
                 yield from piece
 
 
-def _cut_all(
-    work: Work, positions: Positions, given: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]] | AweError]:
+def _cut_all(work: Work, positions: Positions, given: dict[str, Any]) -> Iterator[_Done]:
     from ..core.pictures.cutouts import cuts
 
     image, which, boxes = work
@@ -219,21 +227,18 @@ def _cut_all(
             try:
                 _write(image, cut, target, name, given)
             except AweError as error:
-                yield error
+                yield _Done([cut.position], error=error)
                 continue
-            yield (
-                str(target),
-                {
-                    "of": str(image.path),
-                    "name": name,
-                    "ra_deg": float(positions.ra_deg[cut.position]),
-                    "dec_deg": float(positions.dec_deg[cut.position]),
-                    "section": cut.section,
-                    "position": cut.position,
-                },
-            )
+            about = {
+                "of": str(image.path),
+                "name": name,
+                "ra_deg": float(positions.ra_deg[cut.position]),
+                "dec_deg": float(positions.dec_deg[cut.position]),
+                "section": cut.section,
+            }
+            yield _Done([cut.position], str(target), about)
     except AweError as error:
-        yield error
+        yield _Done(which.tolist(), error=error)
 
 
 def _write(image: Cuttable, cut: Cut, target: Path, name: str, given: dict[str, Any]) -> None:

@@ -120,7 +120,8 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
 
     All is read from the records, also those that are kept of replaced and deleted
     products. A node is followed once; where it comes again it is marked (see
-    above). A deleted product can be named too.
+    above). Of more than 20 branches in a row that are alike the tree has three, and
+    a line for the rest. A deleted product can be named too.
 
     With --json, each node is one line: id (the recipe key, or the content of a
     raw frame), content, kind, path, state, checked, record, role (in what is
@@ -147,8 +148,11 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     --at and --at-sky follow one pixel of FILE down to the raw frames: its value,
     weight and bits in each file, the raw pixel it was (HDU, amplifier), the overscan
     subtracted there, the row of its amplifier in tables, what a stack kept or rejected,
-    why it is masked, and the arithmetic done again from the parts. What is not known is
-    said. Of a raw frame, X,Y are pixels of the trimmed detector.
+    why it is masked, and the arithmetic done again from the parts. Of a coadd or a regridded
+    frame: which frames are there, the place of the pixel in each, what each has there, scaled and
+    less its sky, whether it entered, was clipped or is masked, and by what; then on, by the
+    nearest pixel of each frame. What is not known is said. Of a raw frame, X,Y are pixels of
+    the trimmed detector.
 
     \b
     Examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,9 +147,10 @@ def _sentences(story: Story, box: int | None) -> Iterator[str]:
     made = story.made.get(pixel.key)
     if made is not None and made.check is not None:
         yield _line(f"  {_check_text(made)}")
-    for reason in reasons_of(story):
+    reasons = reasons_of(story)
+    for reason in reasons:
         yield _line(f"  MASK: {_reason_text(reason, pixel)}")
-    yield from _masked_frames(story, made)
+    yield from _masked_frames(story, made, {(one.name, one.path) for one in reasons})
     branch, last, below, empty = DRAWN if draws_lines() else TYPED
     for entry in story.entries:
         begin = "".join(empty if one else below for one in entry.lasts[:-1])
@@ -191,12 +192,14 @@ def _reason_text(reason: Reason, pixel: Pixel) -> str:
     return f"{reason.name} ({where}{': ' if reason.detail else ''}{reason.detail})"
 
 
-def _masked_frames(story: Story, made: Made | None) -> Iterator[str]:
-    """Why frames have no value at a pixel of a grid."""
+def _masked_frames(story: Story, made: Made | None, said: Container[tuple[str, str]]) -> Iterator[str]:
+    """Why frames have no value at a pixel of a grid, less what is said: bits and what set them."""
     from ..core.pixelstory.reasons import reasons_of_frame
 
     for one in made.branches() if made is not None else ():
         for reason in reasons_of_frame(story, one):
+            if (reason.name, reason.path) in said:
+                continue
             name = os.path.basename(one.pixel.node.path)
             yield _line(f"  NOT USED: {name}: {_reason_text(reason, one.pixel)}")
 

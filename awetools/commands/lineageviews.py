@@ -17,6 +17,7 @@ from .tables import print_table
 
 if TYPE_CHECKING:
     from ..core.tracing.lineage import Line, Node
+    from ..core.tracing.lineagefold import Fold
     from ..core.tracing.lineagegraph import Graph
     from ..core.tracing.lookup import Lookup
 
@@ -154,11 +155,14 @@ def _objects(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _tree(lines: Iterable[Line], roles: bool) -> Iterator[str]:
+    from ..core.tracing.lineagefold import Fold, folded
+
     branch, last, below, empty = DRAWN if draws_lines() else TYPED
-    for line in lines:
+    for line in folded(lines):
         begin = "".join(empty if one else below for one in line.lasts[:-1])
         begin += (last if line.lasts[-1] else branch) if line.lasts else ""
-        yield begin + " ".join(_text(line, roles).splitlines())
+        text = _fold_text(line, roles) if isinstance(line, Fold) else _text(line, roles)
+        yield begin + " ".join(text.splitlines())
 
 
 def draws_lines() -> bool:
@@ -170,9 +174,19 @@ def draws_lines() -> bool:
     return True
 
 
+def _fold_text(fold: Fold, roles: bool) -> str:
+    first, last = (os.path.basename(node.path) for node in (fold.nodes[0], fold.nodes[-1]))
+    kind = f"{fold.nodes[0].kind}{_role(fold.role, fold.nodes[0], roles)}"
+    return f"{len(fold.nodes)} more {kind} like the last: {first} to {last}  ({fold.lines} lines: --format table)"
+
+
+def _role(role: str, node: Node, roles: bool) -> str:
+    return f" (as {role})" if roles and role not in ("", node.kind, "raw") else ""
+
+
 def _text(line: Line, roles: bool) -> str:
     node = line.node
-    role = f" (as {line.role})" if roles and line.role not in ("", node.kind, "raw") else ""
+    role = _role(line.role, node, roles)
     about = "/".join(str(node.meta[name]) for name in ("detector", "filter", "night") if node.meta.get(name))
     parts = [f"{node.kind} {os.path.basename(node.path)}{role}", about, node.id[:8], _state(node)]
     if line.repeated:

@@ -13,6 +13,8 @@ from .tools import TOOLS
 
 # What roff takes for something else, and how it is written to stand for itself.
 ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti", '"': r"\(dq"}
+# Characters of a term that fit on a line.
+LONGEST_TERM = 70
 REFERENCE = re.compile(r"\b(awe[a-z-]*)\((1)\)")
 
 
@@ -48,7 +50,7 @@ def roff(page: Page) -> str:
 def _block(block: Block, first: bool) -> Iterator[str]:
     if isinstance(block, Items):
         for term, text in block.items:
-            yield from (".TP", f"\\fB{_plain(term)}\\fP", _text(text) or "\\&")
+            yield from (".TP", f"\\fB{_term(term)}\\fP", _text(text) or "\\&")
         return
     if not first:
         yield ".PP"
@@ -56,6 +58,12 @@ def _block(block: Block, first: bool) -> Iterator[str]:
         yield from (".nf", *(_guarded(_plain(line)) for line in block.lines), ".fi")
     else:
         yield _text(block)
+
+
+def _term(term: str) -> str:
+    """What an item is about; choices that do not fit on a line may be broken between two of them."""
+    plain = _plain(term)
+    return plain.replace("|", r"|\:") if len(term) > LONGEST_TERM else plain
 
 
 def _text(text: str) -> str:

@@ -129,7 +129,9 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
     for need in plan.kind.needs:
         found = plan.of_role(need.role)
         if not need.many:
-            arguments[need.role] = _load(found[0], loader, stack) if found else None
+            # Of a batch each frame comes once; its calibrations come again.
+            kept = need.role != plan.lead
+            arguments[need.role] = _load(found[0], loader, stack, kept=kept) if found else None
             continue
         if not need.kind.startswith("raw_"):
             arguments[need.role] = _many(found, how, loader, stack) if found else ()
@@ -188,13 +190,13 @@ class StoredTable:
         return table.columns if isinstance(table, Table) else {}
 
 
-def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False) -> object:
+def _load(one: Input, loader: Loader, stack: ExitStack, spool: bool = False, kept: bool = True) -> object:
     if isinstance(one.source, RawInput):
         fits = stack.enter_context(one.source.open(spool))
         return raw_frame_of(replace(one.source, meta=one.meta), fits)
     if isinstance(one.source, ForeignInput | RefcatInput):
         return one.source.load()
-    return loader.load(one.source)
+    return loader.load(one.source) if kept else load_product(one.source)
 
 
 def _with_meta(plan: Plan, result: Result) -> Plan:

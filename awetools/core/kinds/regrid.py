@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import BadHeader, NoMatch
+from ..errors import BadHeader, BadPixels, NoMatch
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, of_frame
 from ..params import param
 from .declare import grid_param, kernel_param, sky_mesh_param
@@ -227,7 +227,11 @@ def prepared(reduced: Frame, params: RegridParams) -> _Ready:
     sky_adu = float(np.median(good)) if good.size else math.nan
     if params.background == "subtract":
         # The coordinates do not matter to the background.
-        sky = mesh_sky(frame_of_arrays("", None, data, weight, mask), params.sky_mesh)  # type: ignore[arg-type]
+        try:
+            sky = mesh_sky(frame_of_arrays("", None, data, weight, mask), params.sky_mesh)  # type: ignore[arg-type]
+        except BadPixels as error:
+            text = f"{_name(reduced.meta)}: the background cannot be measured: {error.message}"
+            raise BadPixels(text, hint="--background leave") from None
         data = data - sky.rows(0, len(data))
         sky_adu = float(np.median(sky.coarse))
     if not params.interpolate:
@@ -241,7 +245,6 @@ def seeing_px_of(reduced: Frame) -> float | None:
     """The width (FWHM) of bright stars in the middle of a frame; None where too few tell it."""
     import numpy as np
 
-    from ..errors import BadPixels
     from ..pixels.sources import measure_at
 
     window = []

@@ -329,6 +329,7 @@ than what is measured), 2048 SHARP (narrower than a star), 4096 NOT_DEBLENDED (t
             "reduced",
             named(),
             optional=True,
+            or_kinds=("regrid", "coadd"),
             help="Image of the same pixel grid to find the sources on; this one is then measured there.",
         ),
         Need(

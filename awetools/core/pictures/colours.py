@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import BadHeader, NoMatch, UsageError
 from ..pixels.colour import Mix, Three
-from .sheet import Box, Sheet, level_and_noise, sample
+from .sheet import Box, Sheet, level_and_noise
 
 # Pixels that grids may differ by, and points along a side at which they are compared.
 SAME_PX, POINTS = 0.1, 5
@@ -80,8 +80,7 @@ def mix_of(sheets: Sequence[Sheet], box: Box, factor: int, wish: Wish) -> tuple[
     Scales bring fluxes to one zero point, so that an object of equal magnitudes is grey; where an
     image has none they make the noise equal, and so do they for NOISE.
     """
-    values = [sample(one, box, factor) for one in sheets]
-    measured = [level_and_noise(one) for one in values]
+    measured = [level_and_noise(one, box, factor) for one in sheets]
     noise = np.array([max(one[1], 1e-30) for one in measured])
     background = wish.background or _three([one[0] for one in measured])
     scale, said = _scale(sheets, wish, noise)

@@ -105,8 +105,12 @@ def read_positions(name: str, size: Size | None) -> Positions:
     columns = {one: np.concatenate([piece[one] for piece in pieces]) for one in wanted}
     ra = _degrees(columns[ra_from.column], ra_from.unit, True, table.where)
     dec = _degrees(columns[dec_from.column], dec_from.unit, False, table.where)
-    names = [name_of(*one) for one in zip(ra.tolist(), dec.tolist(), strict=True)] if named is None else []
-    names = names or _texts(columns[str(named)])
+    if named is None:
+        there = np.isfinite(ra) & np.isfinite(dec)
+        places = zip(ra.tolist(), dec.tolist(), there.tolist(), strict=True)
+        names = [name_of(a, d) if known else "" for a, d, known in places]
+    else:
+        names = _texts(columns[named])
     sides = size if sized is None else _sizes(columns[sized], sized, table, size)
     return _positions(names, ra, dec, sides or Size(math.nan, math.nan), table.where)
 

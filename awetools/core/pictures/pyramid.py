@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import Unavailable, WouldOverwrite
 from ..files import make_directory
-from ..png import encode_png
+from ..png import FAST, encode_png
 
 Array = npt.NDArray[Any]
 Paint = Callable[[Array], npt.NDArray[np.uint8]]
@@ -143,7 +143,7 @@ def _write_tiles(part: Path, shape: tuple[int, int], strips: Iterable[Array], pa
         across = range(0, rows.shape[1], TILE_PX)
         for place, x in enumerate(across):
             tile = paint(np.ascontiguousarray(rows[:, x : x + TILE_PX]))
-            (level.folder / f"{place}_{level.written}.png").write_bytes(encode_png(tile))
+            (level.folder / f"{place}_{level.written}.png").write_bytes(encode_png(tile, FAST))
         level.written += 1
         count += len(across)
         if number:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadPixels, NoImage, NoSuchExtension
+from ..errors import BadHeader, BadPixels, NoImage, NoSuchExtension
 from ..export import flux_cards
 from ..fits import FitsFile, open_fits
-from ..fitsheader import wcs_cards
+from ..fitsheader import HeaderValue, wcs_cards
 from ..pixels.stats import clipped
 from ..pixels.stretch import shrink
 from ..products import is_product, open_product
@@ -31,6 +32,10 @@ Box = tuple[int, int, int, int]
 STRIP_PIXELS = 1 << 22
 # Rows of the picture, evenly spaced, that tell its levels, and as many values of them.
 SAMPLE_ROWS, SAMPLE_VALUES = 96, 1 << 18
+# Beyond what resampling correlates.
+APART_PX = 5
+# A part of a Gaussian's values lies so far below its middle.
+DARKEST, DARKEST_SIGMA = 0.1, 1.2816
 
 
 @dataclass
@@ -100,7 +105,7 @@ def open_sheet(path: Path, stores: Sequence[Store] = (), plane: str | None = Non
         return Sheet(
             str(path),
             (chosen.shape[0], chosen.shape[1]),
-            system_of(cards, str(path)) if cards.get("CTYPE1") else None,
+            _system(cards, str(path)),
             float(zero_point) if isinstance(zero_point, int | float) else None,
             fits,
             chosen.index,
@@ -109,6 +114,13 @@ def open_sheet(path: Path, stores: Sequence[Store] = (), plane: str | None = Non
     except BaseException:
         fits.close()
         raise
+
+
+def _system(cards: Mapping[str, HeaderValue], name: str) -> Wcs | None:
+    try:
+        return system_of(cards, name) if cards else None
+    except BadHeader:
+        return None
 
 
 def box_of(sheet: Sheet, region: str | None) -> Box:
@@ -154,17 +166,35 @@ def strips(sheets: Sequence[Sheet], box: Box, factor: int, rows: int = 0) -> Ite
 
 def sample(sheet: Sheet, box: Box, factor: int) -> Floats:
     """Values of the picture, evenly spaced rows of what is good. Raises BadPixels where nothing is."""
-    height = rows_of_picture(box, factor)
-    chosen = np.unique(np.linspace(0, height - 1, min(height, SAMPLE_ROWS)).astype(int)).tolist()
-    found = [shrunk(sheet, box, factor, row, row + 1, only_good=True).ravel() for row in chosen]
-    values = np.concatenate(found)
+    values = _sampled_rows(sheet, box, factor)
     values = values[np.isfinite(values)]
-    if not values.size:
-        raise BadPixels(f"{sheet.name}: no good pixel to show")
     return values[:: 1 + values.size // SAMPLE_VALUES]
 
 
-def level_and_noise(values: Floats) -> tuple[float, float]:
-    """The background and its noise, by clipping."""
-    found = clipped(values)
-    return found.median, found.stdev
+def _sampled_rows(sheet: Sheet, box: Box, factor: int) -> Floats:
+    height = rows_of_picture(box, factor)
+    chosen = np.unique(np.linspace(0, height - 1, min(height, SAMPLE_ROWS)).astype(int)).tolist()
+    rows = [shrunk(sheet, box, factor, row, row + 1, only_good=True) for row in chosen]
+    found = np.concatenate(rows)
+    if not np.isfinite(found).any():
+        raise BadPixels(f"{sheet.name}: no good pixel to show")
+    return found
+
+
+def level_and_noise(sheet: Sheet, box: Box, factor: int) -> tuple[float, float]:
+    """The background of the picture and its noise, also where an object fills all of it.
+
+    The noise is that of second differences of pixels a few apart, which a smooth object changes little; the
+    background is that of which the darkest tenth is as far below as this noise says, and no more than the
+    clipped median.
+    Raises BadPixels where nothing is good.
+    """
+    rows = _sampled_rows(sheet, box, factor)
+    all_of_it = clipped(rows)
+    lag = APART_PX
+    bends = rows[:, 2 * lag :] - 2 * rows[:, lag : rows.shape[1] - lag] + rows[:, : rows.shape[1] - 2 * lag]
+    noise = clipped(bends).stdev / math.sqrt(6) if rows.shape[1] > 2 * lag else 0.0
+    if not noise > 0:
+        return all_of_it.median, all_of_it.stdev
+    darkest = float(np.nanpercentile(rows, 100 * DARKEST))
+    return min(all_of_it.median, darkest + DARKEST_SIGMA * noise), noise

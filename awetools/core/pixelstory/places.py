@@ -1,8 +1,7 @@
 """Which pixels of its inputs entered a pixel of a product: one function a kind, by default the same place.
 
-A kind that resamples (a regridded frame, a coadd) gets a function here that names,
-for each input, the place whose pixels entered, in fractions of a pixel if need be; all
-that follows pixels through the records goes by `SOURCES`.
+Kinds on a grid of the sky are not here: where their pixels are in a frame is told by coordinates
+(`gridded`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ..tracing.lineage import Reference
 
 @dataclass(frozen=True)
 class Entered:
-    """Where an input entered a pixel, in the input's own pixels (FITS, from 1; its nearest pixel is read).
+    """Where an input entered a pixel, in the input's own pixels (FITS, from 1).
 
     x, y are None where no pixel of the input entered by itself: a table was made of
     whole amplifiers.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from .walk import Story
 LEAST_AROUND = 20
 # More than this part of a line around a pixel has the bit too: the line is bad, not the pixel.
 LINE_FRACTION = 0.5
-FILLED = "filled from the pixels around it before it was interpolated"
+FILLED = "a defect was filled from the pixels around it"
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def _origins(story: Story, pixel: Pixel, name: str, via: tuple[str, ...]) -> Ite
     made = story.made.get(pixel.key)
     inner = (*via, pixel.node.path)
     above = [] if made is None else _above(made, name)
-    for part in above:
-        yield from _origins(story, part, name, inner)
+    for part, beside in above:
+        for one in _origins(story, part, name, inner):
+            yield _from_beside(one, part) if beside else one
     if above:
         return
     detail, value, sigma = _detail(story, pixel, made, name)
@@ -74,12 +75,23 @@ def _origins(story: Story, pixel: Pixel, name: str, via: tuple[str, ...]) -> Ite
     yield Reason(name, MASK_NAMES[name], pixel.node.kind, pixel.node.path, via, said, value, sigma)
 
 
-def _above(made: Made, name: str) -> list[Pixel]:
-    """The parts of a pixel that may have brought it a bit."""
+def _above(made: Made, name: str) -> list[tuple[Pixel, bool]]:
+    """The pixels that may have brought a bit, and whether it is one beside that of the part."""
     if made.placed and name == "clipped":
         return []
-    parts = [one.pixel for one in made.branches() if one.word != "left out"]
-    return [part for part in parts if (part.mask or 0) & MASK_NAMES[name]]
+    found = [one for branch in made.branches() if branch.word != "left out" for one in _pixels(branch)]
+    return [(pixel, beside) for pixel, beside in found if (pixel.mask or 0) & MASK_NAMES[name]]
+
+
+def _pixels(branch: Branch) -> Iterator[tuple[Pixel, bool]]:
+    yield branch.pixel, False
+    yield from ((one, True) for one in branch.beside)
+
+
+def _from_beside(reason: Reason, pixel: Pixel) -> Reason:
+    """The same for a bit that a pixel of the frame brought which is not the nearest one."""
+    detail = f"its pixel {pixel.x},{pixel.y} beside" + (f"; {reason.detail}" if reason.detail else "")
+    return replace(reason, detail=detail)
 
 
 def _unknown(made: Made) -> list[str]:
@@ -140,15 +152,17 @@ def _on_grid(pixel: Pixel, made: Made, name: str) -> str:
         return "; ".join(_off(frame, placed, pixel.value) for frame, placed in clipped if placed is not None)
     if name == "outside":
         return "no frame has a value there" if frames else "no frame is there"
-    brought = [
-        f"pixel {x},{y} of {frame} has it"
-        for frame, one in frames
-        for x, y, bits in (one.placed.beside if one.placed is not None else ())
-        if bits & MASK_NAMES[name]
-    ]
-    if not brought and name == "interpolated":
-        return FILLED
-    return "; ".join(brought)
+    if name == "interpolated":
+        return "; ".join([FILLED, *(f"pixel {text}" for text in _filled(frames))])
+    return ""
+
+
+def _filled(frames: Sequence[tuple[str, Branch]]) -> Iterator[str]:
+    """The nearest pixels that had to be filled, in words."""
+    for frame, one in frames:
+        bits = (one.pixel.mask or 0) & ~MASK_NAMES["interpolated"]
+        if bits and one.placed is not None and (one.placed.mask or 0) & MASK_NAMES["interpolated"]:
+            yield f"{one.pixel.x},{one.pixel.y} of {frame} is {' '.join(names_of(bits))}"
 
 
 def _off(frame: str, placed: OnGrid, value: float | None) -> str:
@@ -168,9 +182,12 @@ def reasons_of_frame(story: Story, branch: Branch) -> list[Reason]:
         if (pixel.mask or 0) & MASK_NAMES[name]:
             found += _first_of(story, pixel, name)
             continue
-        near = [f"{x},{y}" for x, y, bits in branch.placed.beside if bits & MASK_NAMES[name]]
-        text = f"of its pixel {' and '.join(near)}" if near else FILLED if name == "interpolated" else ""
-        found.append(Reason(name, MASK_NAMES[name], pixel.node.kind, pixel.node.path, (), text))
+        near = [one for one in branch.beside if (one.mask or 0) & MASK_NAMES[name]]
+        for one in near:
+            found += [_from_beside(reason, one) for reason in _first_of(story, one, name)]
+        if not near:
+            text = FILLED if name == "interpolated" else ""
+            found.append(Reason(name, MASK_NAMES[name], pixel.node.kind, pixel.node.path, (), text))
     return found
 
 

@@ -86,8 +86,9 @@ class Made:
     """A pixel of a product with its record, what entered it, by role, and the arithmetic done again.
 
     words: of the frames with the role `frames`, in their order, what became of them, and how that
-    is known. placed: of each part, how it came onto the grid, if it was put on one. ends: roles
-    whose ancestors are no matter of the pixel. notes: what is to be said besides.
+    is known. placed: of each part, how it came onto the grid, if it was put on one; besides: of each
+    part, the pixels of `OnGrid.beside`. ends: roles whose ancestors are no matter of the pixel.
+    notes: what is to be said besides.
     """
 
     pixel: Pixel
@@ -97,6 +98,7 @@ class Made:
     words: tuple[tuple[str, str], ...] = ()
     frames: str = "raw"
     placed: tuple[OnGrid | None, ...] = ()
+    besides: tuple[tuple[Pixel, ...], ...] = ()
     ends: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -105,7 +107,9 @@ class Made:
         words = iter(self.words)
         for number, (reference, part) in enumerate(self.parts):
             word, by = next(words, ("", "")) if reference.role == self.frames else ("", "")
-            yield Branch(reference, part, word, by, self.placed[number] if self.placed else None)
+            placed = self.placed[number] if self.placed else None
+            beside = self.besides[number] if self.besides else ()
+            yield Branch(reference, part, word, by, placed, beside)
 
     def part(self, role: str) -> Pixel | None:
         """The first pixel with a role."""
@@ -129,6 +133,7 @@ class Branch(NamedTuple):
     word: str
     by: str
     placed: OnGrid | None
+    beside: tuple[Pixel, ...]
 
 
 def name_of(node: Node) -> str:

@@ -13,7 +13,8 @@ from ..sections import detector_shape
 from ..tracing.lineage import Node, Reference
 from ..tracing.lookup import unreadable_record
 from ..workspace import Workspace
-from .gridded import FRAMES, GRIDDED, SOLUTIONS, gridded
+from .gridded import GRIDDED, gridded
+from .gridframes import FRAMES, SOLUTIONS
 from .parts import worked_out
 from .places import RawPlace, amplifiers_of_raw, entered, raw_place
 from .reading import RawWindow, Window, no_pixel, read_foreign, read_product, read_raw
@@ -111,7 +112,7 @@ class _Walk:
         """Note a pixel, and then what entered it, unless the story ends there. above: as what it entered."""
         # What entered as a whole is followed no further where it was met before, as a whole or by a pixel.
         repeated = pixel.key in self._seen or (pixel.x is None and pixel.node.identity in self._met)
-        role, word = ("", ("", "", None)) if above is None else (above.reference.role, above[2:])
+        role, word = ("", ("", "", None)) if above is None else (above.reference.role, above[2:5])
         self.entries.append(Entry(pixel, role, steps, lasts, repeated, *word))
         if repeated:
             return
@@ -148,7 +149,8 @@ class _Walk:
         record = _record_of(node)
         if record is None or not node.inputs:
             return None
-        if pixel.x is not None and node.kind in GRIDDED:
+        # What was imported has no frames.
+        if pixel.x is not None and node.kind in GRIDDED and any(one.role == FRAMES for one in node.inputs):
             return self._gridded(pixel, record)
         mode = _mode(record, node)
         sources = entered(node.kind, record, node.inputs, pixel.x, pixel.y)
@@ -166,6 +168,12 @@ class _Walk:
         parts = tuple(
             (one.reference, self.pixel(one.node, one.reference, one.x, one.y, "none")) for one in found.parts
         )
+        besides = tuple(
+            tuple(self.pixel(one.node, one.reference, x, y, "none") for x, y, _ in one.beside)
+            for one in found.parts
+        )
+        for one in (beside for some in besides for beside in some):
+            self._follow(one)
         return Made(
             pixel,
             record,
@@ -174,9 +182,18 @@ class _Walk:
             tuple((one.word, one.by) for one in found.parts if one.reference.role == FRAMES),
             FRAMES,
             tuple(one.placed for one in found.parts),
+            besides,
             SOLUTIONS,
             found.notes,
         )
+
+    def _follow(self, pixel: Pixel) -> None:
+        """Work out what a pixel was made of without a note of it: it brought a bit, and no value by itself."""
+        made = None if pixel.key in self.made else self._made(pixel)
+        if made is not None:
+            self.made[pixel.key] = made
+            for _, part in made.parts:
+                self._follow(part)
 
     def _read(
         self, node: Node, reference: Reference | None, x: float | None, y: float | None, mode: str

@@ -1,0 +1,235 @@
+"""A pixel of a coadd made again: which frames entered, what was clipped or masked, and the value they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..coadd.coadd import How, Member, members
+from ..coadd.inputs import CoaddFrame, MeshSky, frame_of_fits, mesh_sky
+from ..coadd.layers import Level, Placed, Regridding, place
+from ..fits import open_fits
+from ..pixels.coadd import Stacking
+from ..record import Record
+from ..sky.grid import Grid
+from ..sky.wcs import Wcs
+from .arithmetic import ROUNDING, Check
+from .gridframes import (
+    NEAR_PX,
+    RECOMPUTED,
+    TOO_FEW,
+    FrameThere,
+    Gridded,
+    Part,
+    ProductTables,
+    Resolve,
+    beside_of,
+    frames_at,
+    grid_of_product,
+    mask_of,
+    not_done,
+    only_placed,
+    parts_of,
+    reach_of,
+    sky_at,
+    tables_of,
+    whole,
+)
+from .values import THERE, OnGrid, Pixel, name_of
+
+if TYPE_CHECKING:
+    from ..fits import FitsFile
+
+LISTED = "as the coadd's table CLIPPED says"
+
+
+@dataclass
+class _Found:
+    """What the frames on a pixel have there, and what became of them, by number."""
+
+    placed: dict[int, OnGrid] = field(default_factory=dict)
+    members: dict[int, Member] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def coadded(pixel: Pixel, record: Record, resolve: Resolve) -> Gridded:
+    node, (x, y) = pixel.node, whole(pixel)
+    grid, product = grid_of_product(node), tables_of(node, x, y)
+    rows = product.rows if product else ()
+    frames = frames_at(node.inputs, rows, resolve, grid, x, y)
+    on = [one for one in frames if one.within(0)]
+    made = _Found()
+    if product is not None and product.kernel and rows:
+        _make_again(frames, grid, product, record, (x, y), made)
+    parts: list[Part] = []
+    for one in on:
+        word, by = _word(one, made, product)
+        placed = made.placed.get(one.number) or only_placed(one)
+        parts += parts_of(one, word, by, placed)
+    check = _coadd_check(pixel, made, product, record)
+    return Gridded(tuple(parts), check, tuple(_coadd_notes(pixel, frames, on, made, product)))
+
+
+def _make_again(
+    frames: Sequence[FrameThere],
+    grid: Grid,
+    product: ProductTables,
+    record: Record,
+    at: tuple[int, int],
+    made: _Found,
+) -> None:
+    """Put the frames around the pixel on the grid again, as the recipe did, and stack them there."""
+    values = {name: one["value"] for name, one in record["recipe"]["parameters"].items()}
+    how = How(
+        stacking=Stacking(values["method"], values["clip_sigma"], values["clip_fraction"]),
+        regridding=Regridding(kernel_name=product.kernel, fill=values["interpolate"]),
+    )
+    y, x = at[1] - 1, at[0] - 1
+    with ExitStack() as stack:
+        opened: dict[int, tuple[FrameThere, FitsFile, Placed]] = {}
+        for one in frames:
+            if one.wcs is None or one.reason or not one.within(_margin(one.wcs, grid)):
+                continue
+            if one.node.state not in THERE or not one.row:
+                made.missing.append(f"{name_of(one.node)} ({one.node.state})")
+                continue
+            fits = stack.enter_context(open_fits(one.node.path))
+            frame = _coadd_frame(one, fits, values)
+            placed = place(one.number, frame, grid, how.regridding)
+            if placed is not None:
+                opened[one.number] = one, fits, replace(placed, level=Level(one.row["LEVEL"]))
+        found = members([placed for _, _, placed in opened.values()], grid, y, x, how)
+        made.members.update({one.number: one for one in found})
+        for number, (one, fits, placed) in opened.items():
+            if one.within(0):
+                made.placed[number] = _at_pixel(
+                    one, fits, placed, (y, x), made.members.get(number), product.kernel
+                )
+
+
+def _margin(wcs: Wcs, grid: Grid) -> float:
+    """How far beside a frame a pixel of the grid may still see it, px of the frame."""
+    return NEAR_PX * max(1.0, grid.wcs.pixel_scale_arcsec / wcs.pixel_scale_arcsec)
+
+
+def _coadd_frame(one: FrameThere, fits: FitsFile, values: Mapping[str, Any]) -> CoaddFrame:
+    assert one.wcs is not None
+    frame = frame_of_fits(name_of(one.node), fits, one.wcs, scale=one.row["SCALE"])
+    if values["background"] == "leave":
+        return frame
+    if values["background"] == "match":
+        return replace(frame, sky=one.row["SKY_ADU"])
+    return replace(frame, sky=mesh_sky(frame, values["sky_mesh"]))
+
+
+def _at_pixel(
+    one: FrameThere,
+    fits: FitsFile,
+    placed: Placed,
+    at: tuple[int, int],
+    member: Member | None,
+    kernel: str,
+) -> OnGrid:
+    """What a frame has at a pixel (row, column from 0) of the grid."""
+    row, column = at[0] - placed.origin[0], at[1] - placed.origin[1]
+    spans = (row, row + 1), (column, column + 1)
+    (top, bottom), (left, right) = placed.map.window
+    if not (top <= row < bottom and left <= column < right):
+        return only_placed(one)
+    x, y = (float(values[0, 0]) + 1 for values in placed.map.at(*spans))
+    nearest = one.nearest()
+    sky = placed.frame.sky
+    known = OnGrid(
+        x,
+        y,
+        kernel=kernel,
+        sky=sky_at(sky, nearest) if isinstance(sky, MeshSky) else float(sky),
+        scale=placed.frame.scale,
+        area=float(placed.map.areas(*spans)[0, 0]),
+        level=placed.level.constant,
+    )
+    if member is None:
+        return known
+    assert known.area is not None
+    beside = beside_of(mask_of(fits), (x, y), nearest, member.mask, reach_of(kernel, known.area))
+    return replace(known, value=member.value, weight=member.weight, mask=member.mask, beside=beside)
+
+
+def _word(one: FrameThere, made: _Found, product: ProductTables | None) -> tuple[str, str]:
+    """What became of a frame at the pixel, and how that is known."""
+    if one.reason:
+        return "left out", one.reason
+    if product is None:
+        return "not known", "the file is gone, and its tables"
+    member = made.members.get(one.number)
+    if one.number in product.clipped:
+        return "clipped", RECOMPUTED if member is not None and member.state == "clipped" else LISTED
+    if member is not None:
+        return ("entered" if member.state == "clipped" else member.state), RECOMPUTED
+    if one.number in made.placed:
+        return "no value", TOO_FEW
+    return "not known", f"{name_of(one.node)} is {one.node.state}"
+
+
+def _coadd_check(pixel: Pixel, made: _Found, product: ProductTables | None, record: Record) -> Check:
+    if product is None:
+        return not_done("the file is gone")
+    if not product.kernel or not product.rows:
+        return not_done("the file does not say how its frames were put on the grid")
+    if made.missing:
+        return not_done(f"of the frames there, {', '.join(made.missing)}")
+    method = record["recipe"]["parameters"]["method"]["value"]
+    found = list(made.members.values())
+    entered = [one for one in found if one.state == "entered"]
+    masked = [one for one in found if one.state == "masked"]
+    text, value = _stacked(entered, masked, method, len(found))
+    largest = max([abs(one.value) for one in entered or masked] or [0.0])
+    clipped = {one.number for one in found if one.state == "clipped"}
+    problem = "" if clipped == product.clipped else "the table CLIPPED names other frames"
+    return Check(text, value, pixel.value, ROUNDING * largest, problem)
+
+
+def _stacked(
+    entered: Sequence[Member], masked: Sequence[Member], method: str, count: int
+) -> tuple[str, float]:
+    """What frames give together, in the order and the precision of `pixels.coadd`, and what was done."""
+    if not entered:
+        if not masked:
+            return "no frame has a value there", 0.0
+        mean = sum(one.value for one in masked) / len(masked)
+        return f"mean of what is masked, {len(masked)} of {count}", float(np.float32(mean))
+    if method == "median":
+        values = np.array([one.value for one in entered], np.float32)
+        return f"median, {len(entered)} of {count}", float(np.median(values))
+    sums = total = 0.0
+    for one in entered:
+        total += one.weight
+        sums += one.weight * one.value
+    return f"weighted mean, {len(entered)} of {count}", float(np.float32(sums / total))
+
+
+def _coadd_notes(
+    pixel: Pixel,
+    frames: Sequence[FrameThere],
+    on: Sequence[FrameThere],
+    made: _Found,
+    product: ProductTables | None,
+) -> Iterator[str]:
+    away = sum(one.at is not None for one in frames) - len(on)
+    if away:
+        yield f"{away} of its {len(frames)} frames are elsewhere"
+    lost = [name_of(one.node) for one in frames if one.at is None]
+    if lost:
+        yield f"where {', '.join(lost[:3])} lies is not known: the solution that was used is gone" + (
+            f", and so for {len(lost) - 3} more" if len(lost) > 3 else ""
+        )
+    if product is None or made.missing or not made.members or pixel.window is None:
+        return
+    entered = [one for one in made.members.values() if one.state == "entered"]
+    count = pixel.window.value("COUNT")
+    if count is not None and int(count) != len(entered):
+        yield f"its COUNT is {int(count)}, and {len(entered)} frames enter"

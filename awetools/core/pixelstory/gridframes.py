@@ -1,0 +1,249 @@
+"""Frames on a grid of the sky, of which one pixel is looked at: where it is in each, and what their files say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..coadd.inputs import MeshSky
+from ..errors import BadHeader
+from ..fits import open_fits
+from ..pixels.resample import TAPS
+from ..sky.grid import Grid, grid_of_cards
+from ..sky.readwcs import read_wcs
+from ..sky.wcs import Wcs
+from ..tracing.lineage import Node, Reference
+from .arithmetic import Check
+from .values import THERE, OnGrid, Pixel
+
+if TYPE_CHECKING:
+    from ..fits import FitsFile
+
+# The role of what was put on the grid, and of what said where it belongs: how that was found is no
+# matter of a pixel.
+FRAMES, SOLUTIONS = "reduced", ("astrom", "zeropoint")
+IDENTITY = ("instrument", "detector", "exposure")
+# Frames whose edge is so near take part in the clip of a pixel beside them.
+NEAR_PX = 16
+RECOMPUTED = "made again from the reduced frames"
+TOO_FEW = "too few of its good pixels are around the place"
+
+Resolve = Callable[[Reference], Node]
+ReadBits = Callable[[int, int], int]
+
+
+class Part(NamedTuple):
+    """An input, its pixel (None: as a whole), what became of it, how that is known, and what it has on the grid."""
+
+    reference: Reference
+    node: Node
+    x: float | None = None
+    y: float | None = None
+    word: str = ""
+    by: str = ""
+    placed: OnGrid | None = None
+
+    @property
+    def beside(self) -> tuple[tuple[int, int, int], ...]:
+        """See `OnGrid`."""
+        return () if self.placed is None else self.placed.beside
+
+
+@dataclass(frozen=True, eq=False)
+class Gridded:
+    """The parts of a pixel on a grid, frames each before their solutions; the value made again; what is to be said."""
+
+    parts: tuple[Part, ...]
+    check: Check
+    notes: tuple[str, ...] = ()
+
+
+def not_done(why: str) -> Check:
+    return Check("", problem=f"not done again: {why}")
+
+
+# Frames and where the pixel is in them
+
+
+@dataclass(frozen=True, eq=False)
+class FrameThere:
+    """A frame of the product: its row in FRAMES (its number; empty if not known), and where the pixel is in it."""
+
+    number: int
+    reference: Reference
+    node: Node
+    row: Mapping[str, Any]
+    solutions: Sequence[tuple[Reference, Node]]
+    wcs: Wcs | None
+    at: tuple[float, float] | None
+
+    @property
+    def reason(self) -> str:
+        """Why it was left out."""
+        return str(self.row.get("REASON") or "").strip()
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        ny, nx = self.node.meta.get("ny"), self.node.meta.get("nx")
+        return (int(ny), int(nx)) if ny and nx else None
+
+    def within(self, margin_px: float) -> bool:
+        """Whether the pixel is in the frame, or so near to it."""
+        if self.at is None:
+            return False
+        if self.shape is None:
+            return True
+        (x, y), (ny, nx) = self.at, self.shape
+        return -margin_px <= x - 0.5 < nx + margin_px and -margin_px <= y - 0.5 < ny + margin_px
+
+    def nearest(self) -> tuple[int, int]:
+        """The pixel of the frame that is nearest to the place."""
+        assert self.at is not None
+        x, y = (math.floor(one + 0.5) for one in self.at)
+        if self.shape is None:
+            return x, y
+        return min(max(x, 1), self.shape[1]), min(max(y, 1), self.shape[0])
+
+
+def _name(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(meta.get(one)).strip() for one in IDENTITY)
+
+
+def frames_at(
+    inputs: Sequence[Reference],
+    rows: Sequence[Mapping[str, Any]],
+    resolve: Resolve,
+    grid: Grid,
+    x: int,
+    y: int,
+) -> list[FrameThere]:
+    """The frames in the order of the rows (of the inputs, where there are none), with their solutions."""
+    by_name: dict[tuple[str, ...], list[tuple[Reference, Node]]] = {}
+    for one in inputs:
+        if one.role in SOLUTIONS:
+            by_name.setdefault(_name(one.meta), []).append((one, resolve(one)))
+    numbers = {_name({key: row[key.upper()] for key in IDENTITY}): n for n, row in enumerate(rows)}
+    place = grid.wcs.to_sky(float(x), float(y))
+    found: list[FrameThere] = []
+    for one in inputs:
+        if one.role != FRAMES:
+            continue
+        name = _name(one.meta)
+        number = numbers.get(name, len(found) if not rows else -1)
+        solutions = by_name.get(name, [])
+        node = resolve(one)
+        wcs = _system(node, solutions)
+        at = None
+        if wcs is not None:
+            there = [float(value) for value in wcs.to_pixel(*place)]
+            # Not finite on the other side of the sky.
+            seen = all(math.isfinite(value) for value in there)
+            at = (there[0], there[1]) if seen else (math.inf, math.inf)
+        row = rows[number] if rows and number >= 0 else {}
+        found.append(FrameThere(number, one, node, row, solutions, wcs, at))
+    return sorted(found, key=lambda one: one.number)
+
+
+def _system(node: Node, solutions: Sequence[tuple[Reference, Node]]) -> Wcs | None:
+    """The coordinate system that a frame was put on the grid with; None if it is not known."""
+    solved = [one for reference, one in solutions if reference.role == "astrom"]
+    cards = solved[0].meta.get("wcs") if solved else node.meta.get("wcs")
+    if not cards:
+        return None
+    try:
+        return read_wcs(dict(cards))
+    except BadHeader:
+        return None
+
+
+def parts_of(frame: FrameThere, word: str, by: str, placed: OnGrid | None) -> Iterator[Part]:
+    """A frame at its nearest pixel, and the solutions that put it there."""
+    x, y = frame.nearest()
+    yield Part(frame.reference, frame.node, x, y, word, by, placed)
+    for reference, node in frame.solutions:
+        yield Part(reference, node)
+
+
+def grid_of_product(node: Node) -> Grid:
+    """The grid of a product's pixels, as its record says it."""
+    cards = node.meta.get("wcs")
+    if not cards:
+        raise BadHeader(f"{node.path}: its record has no coordinate system")
+    return grid_of_cards({"NAXIS1": node.meta.get("nx"), "NAXIS2": node.meta.get("ny"), **cards})
+
+
+@dataclass(frozen=True, eq=False)
+class ProductTables:
+    """What the file of a product says of itself: kernel, rows of FRAMES, and frames clipped at the pixel."""
+
+    kernel: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
+    clipped: frozenset[int] = frozenset()
+
+
+def tables_of(node: Node, x: int, y: int) -> ProductTables | None:
+    """The tables of a product; None where its file is gone."""
+    if node.state not in THERE:
+        return None
+    with open_fits(node.path) as fits:
+        kernel = str(fits.hdus[0].header.get("KERNEL") or "")
+        tables = {hdu.name: hdu.index for hdu in fits.hdus if hdu.is_table}
+        if "FRAMES" not in tables:
+            return ProductTables(kernel)
+        columns = {name: column.tolist() for name, column in fits.table(tables["FRAMES"]).items()}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        clipped = fits.table(tables["CLIPPED"]) if "CLIPPED" in tables else {}
+    if not clipped:
+        return ProductTables(kernel, rows)
+    here = (clipped["Y"] == y) & (clipped["X"] == x)
+    return ProductTables(kernel, rows, frozenset(clipped["FRAME"][here].tolist()))
+
+
+def whole(pixel: Pixel) -> tuple[int, int]:
+    assert pixel.x is not None and pixel.y is not None
+    return round(pixel.x), round(pixel.y)
+
+
+def only_placed(one: FrameThere) -> OnGrid:
+    assert one.at is not None
+    known = {name: one.row.get(name.upper()) for name in ("scale", "level")}
+    return OnGrid(*one.at, scale=known["scale"], level=known["level"])
+
+
+def sky_at(sky: MeshSky, nearest: tuple[int, int]) -> float:
+    return float(sky.rows(nearest[1] - 1, nearest[1])[0, nearest[0] - 1])
+
+
+def mask_of(fits: FitsFile) -> ReadBits:
+    """What gives the bits of a pixel of a frame, 0 beside it."""
+    plane = next((hdu for hdu in fits.hdus if hdu.is_image and hdu.name == "MASK"), None)
+
+    def bits(x: int, y: int) -> int:
+        if plane is None or not (1 <= x <= plane.shape[1] and 1 <= y <= plane.shape[0]):
+            return 0
+        return int(fits.rows(plane.index, y - 1, y, x - 1, x)[0, 0])
+
+    return bits
+
+
+def beside_of(
+    bits: ReadBits, at: tuple[float, float], nearest: tuple[int, int], mask: int, reach: int
+) -> tuple[tuple[int, int, int], ...]:
+    """Of the pixels that the kernel takes, the next ones that have what the nearest one lacks of a mask."""
+    wanted = mask & ~bits(*nearest)
+    (x0, y0), found = (math.floor(one) for one in at), []
+    span = range(1 - reach, reach + 1)
+    around = [(x0 + dx, y0 + dy) for dy in span for dx in span] if wanted else []
+    for x, y in sorted(around, key=lambda one: math.dist(one, at)):
+        here = bits(x, y) & wanted
+        if here:
+            found.append((x, y, here))
+            wanted &= ~here
+    return tuple(found)
+
+
+def reach_of(kernel: str, area: float) -> int:
+    """How many pixels to each side of a place are taken."""
+    return TAPS[kernel] // 2 or math.ceil(math.sqrt(area)) + 1

@@ -1,0 +1,142 @@
+"""A pixel of a regridded frame made again, from the whole frame as the recipe does it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..coadd.inputs import frame_of_fits, mesh_sky
+from ..errors import NoMatch
+from ..fits import open_fits
+from ..frame import Frame, Table
+from ..kinds.regrid import RegridParams, grid_of, places_of, prepared, scale_of, system_of
+from ..kinds.zeropoint import exptime_of
+from ..params import params_of
+from ..pixels.mask import Bit
+from ..pixels.resample import resample
+from ..record import Record
+from ..sky.writewcs import wcs_as_cards
+from .arithmetic import ROUNDING, Check
+from .gridframes import (
+    NEAR_PX,
+    RECOMPUTED,
+    TOO_FEW,
+    FrameThere,
+    Gridded,
+    Resolve,
+    beside_of,
+    frames_at,
+    grid_of_product,
+    mask_of,
+    not_done,
+    only_placed,
+    parts_of,
+    reach_of,
+    sky_at,
+    tables_of,
+    whole,
+)
+from .values import THERE, OnGrid, Pixel, name_of
+
+if TYPE_CHECKING:
+    from ..fits import FitsFile
+
+
+def regridded(pixel: Pixel, record: Record, resolve: Resolve) -> Gridded:
+    node, at = pixel.node, whole(pixel)
+    frames = frames_at(node.inputs, (), resolve, grid_of_product(node), *at)
+    if len(frames) != 1:
+        raise NoMatch(f"{len(frames)} frames were put on the grid")
+    (one,) = frames
+    if one.at is None:
+        raise NoMatch(f"where {name_of(one.node)} lies is not known: the solution that was used is gone")
+    if not one.within(NEAR_PX):
+        return Gridded((), not_done("the frame is not there"), ("the frame is not there",))
+    product = tables_of(node, *at)
+    missing = one.node.state not in THERE
+    if missing or product is None or not product.kernel:
+        why = f"{name_of(one.node)} is {one.node.state}" if missing else "the file is gone"
+        parts = tuple(parts_of(one, "not known", why, only_placed(one)))
+        return Gridded(parts, not_done(why))
+    placed = _regrid_again(pixel, one, record, product.kernel)
+    word, by = _regrid_word(placed)
+    text = "no value" if word == "no value" else "the frame at that place"
+    check = Check(text, placed.value, pixel.value, ROUNDING * abs(placed.value or 0.0))
+    return Gridded(tuple(parts_of(one, word, by, placed)), check)
+
+
+def _regrid_word(placed: OnGrid) -> tuple[str, str]:
+    if placed.weight:
+        return "entered", RECOMPUTED
+    if (placed.mask or 0) & ~int(Bit.OUTSIDE):
+        return "masked", RECOMPUTED
+    return "no value", TOO_FEW
+
+
+def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str) -> OnGrid:
+    """Interpolate the one pixel again, from the whole frame, as the recipe did."""
+    at, params = whole(pixel), _params(record)
+    with open_fits(one.node.path) as fits:
+        named = {hdu.name or "SCI": hdu.index for hdu in fits.hdus if hdu.is_image}
+        weight, bits = (fits.image(named[name]) if name in named else None for name in ("WEIGHT", "MASK"))
+        meta = {**one.node.meta, **one.reference.meta}
+        frame = Frame(fits.image(fits.hdus[0].index), weight, bits, meta)
+        solved = {reference.role: (reference, other) for reference, other in one.solutions}
+        astrom = Table({}, solved["astrom"][1].meta) if "astrom" in solved else None
+        wcs, _ = system_of(frame, astrom)
+        grid, name = grid_of(params.grid, wcs, frame)
+        places = places_of(grid, name, wcs, frame)
+        if wcs_as_cards(places.part.wcs, shape=places.part.shape) != pixel.node.meta["wcs"]:
+            raise NoMatch(f"{name} gives other pixels now")
+        zero = {**solved["zeropoint"][1].meta, **solved["zeropoint"][0].meta} if "zeropoint" in solved else {}
+        scale = scale_of(zero.get("zeropoint_mag"), zero.get("zeropoint_band"), exptime_of(meta))
+        (top, _), (left, _) = places.map.window
+        rows, columns = ((start + n - 1, start + n) for start, n in ((top, at[1]), (left, at[0])))
+        ready = prepared(frame, params)
+        made = resample(
+            ready.data,
+            places.map,
+            weight=ready.weight,
+            mask=ready.mask,
+            kernel_name=kernel,
+            scale=scale,
+            conserve="flux",
+            rows=rows,
+            columns=columns,
+        )
+        x, y = (float(values[0, 0]) + 1 for values in places.map.at(rows, columns))
+        mask, nearest = int(made.mask[0, 0]), one.nearest()
+        area = float(places.map.areas(rows, columns)[0, 0])
+        return OnGrid(
+            x,
+            y,
+            float(made.data[0, 0]),
+            float(made.weight[0, 0]),
+            mask,
+            kernel,
+            _regrid_sky(one, fits, params, nearest),
+            scale,
+            area,
+            0.0,
+            beside_of(mask_of(fits), (x, y), nearest, mask, reach_of(kernel, area)),
+        )
+
+
+def _regrid_sky(
+    one: FrameThere, fits: FitsFile, params: RegridParams, nearest: tuple[int, int]
+) -> float | None:
+    """The background that was subtracted at the nearest pixel; None where it is not known."""
+    if params.background != "subtract":
+        return 0.0
+    assert one.wcs is not None
+    names = {hdu.name for hdu in fits.hdus}
+    if "WEIGHT" not in names:
+        return None
+    return sky_at(mesh_sky(frame_of_fits(name_of(one.node), fits, one.wcs), params.sky_mesh), nearest)
+
+
+def _params(record: Record) -> RegridParams:
+    """The parameters that the record says."""
+    said = record["recipe"]["parameters"]
+    return RegridParams(
+        **{one.name: said[one.name]["value"] for one in params_of(RegridParams) if one.name in said}
+    )

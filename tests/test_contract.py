@@ -48,7 +48,7 @@ PLAIN |= {
     "density_low",
     "density_high",
 }
-PLAIN |= {"area_ratio", "flux_scale", "filled_pixels"}
+PLAIN |= {"area_ratio", "flux_scale", "filled_pixels", "exposures_mean"}
 PLAIN |= {"exposures", "detectors", "reference_stars", "held_stars", "groups", "anchors"}
 PLAIN |= {"n_ref", "n_clipped", "n_sources", "n_catalogue", "clipped", "unusable"}
 PLAIN |= {

@@ -48,7 +48,7 @@ class CoaddParams:
     )
     sky_mesh: int = sky_mesh_param()
     interpolate: bool = param(True, "Fill defects of up to two pixels from their neighbours before.")
-    most_extinction: float = param(
+    most_extinction_mag: float = param(
         1.0, "A frame so much less transparent than the others is left out.", unit="mag", low=0.01, high=100
     )
     most_disagreeing: float = param(
@@ -112,7 +112,7 @@ def _how(reduced: ImageSet, params: CoaddParams) -> How:
         ),
         regridding=Regridding(kernel_name=_kernel(reduced.frames, params.kernel), fill=params.interpolate),
         matching="constant" if params.background == "match" else "none",
-        most_extinction_mag=params.most_extinction,
+        most_extinction_mag=params.most_extinction_mag,
         most_disagreeing=params.most_disagreeing,
         memory_bytes=reduced.memory_bytes,
         threads=reduced.threads,

@@ -223,7 +223,7 @@ def test_what_was_clipped_and_what_was_filled_is_said(run: InProcess, sky_store:
 
 
 def test_frames_left_out_are_named_with_the_reason(run: InProcess, sky_store: Store) -> None:
-    path = coadd(run, "deep.fits", "--most-extinction", "0.01")
+    path = coadd(run, "deep.fits", "--most-extinction-mag", "0.01")
     reasons = [one.strip() for one in table_of(path, "FRAMES")["REASON"]]
     assert any(reasons)
     places = some(planes_of(path)["COUNT"] > 0, 9)

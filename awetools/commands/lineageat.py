@@ -245,17 +245,16 @@ def _placed_text(placed: OnGrid, pixel: Pixel) -> str:
     where = f"at {placed.x:.3f},{placed.y:.3f}"
     if placed.scale is None:
         return where
-    kernel = placed.kernel or "values"
-    how = f"({kernel} - sky {placed.sky:.6g})" if placed.sky else kernel
+    how = f"(values - sky {placed.sky:.6g})" if placed.sky else "values"
     how += f" x scale {placed.scale:.6g}"
-    how += "" if placed.area is None else f" x area {placed.area:.6g}"
+    how += "" if placed.area is None else f" x pixel area {placed.area:.6g}"
     how += f" - level {placed.level:.6g}" if placed.level else ""
     if placed.value is None or placed.weight is None:
         return f"{where}: {how}"
     nearest = placed.nearest(pixel.value)
     alone = "" if nearest is None else f"; its nearest pixel alone gives {nearest:.6g}"
     bits = f", mask {' '.join(names_of(placed.mask))}" if placed.mask else ""
-    return f"with {_number(placed.value)}, weight {placed.weight:.6g}{bits} {where}: {how}{alone}"
+    return f"with {_number(placed.value)}, weight {placed.weight:.6g}{bits} {where}: {placed.kernel} of {how}{alone}"
 
 
 def _held(pixel: Pixel) -> str:

@@ -56,7 +56,12 @@ FIELDS: tuple[Field, ...] = (
     Field("binning", "text", "", "Binning, columns x rows, such as 2x2."),
     Field("readout", "text", "", "Readout mode or speed."),
     Field("gain_setting", "text", "", "Gain setting of the controller; not a gain."),
-    Field("window", "text", "", "Part of the detector that was read out; or the sky grid that the pixels are of."),
+    Field(
+        "window",
+        "text",
+        "",
+        "Part of the detector that was read out; or the sky grid that the pixels are of.",
+    ),
     Field("overscan_mode", "text", "", "How overscan is subtracted: " + " ".join(OVERSCAN_MODES) + "."),
     Field("temperature_c", "real", "C", "Temperature of the detector."),
     Field("temperature_set_c", "real", "C", "Set point of the detector's temperature."),

@@ -178,8 +178,8 @@ class Result:
     """What a recipe returns: planes or a table, measures, and what it left out.
 
     planes: EXTNAME to 2-D array or spool; the first is the primary image. table: column
-    to 1-D array. tables: EXTNAME to such tables, behind the planes. units: column to unit. meta: fields that the recipe knows
-    better than its inputs. used: role to a sentence, when a recipe worked
+    to 1-D array. tables: EXTNAME to such tables, behind the planes. units: column to
+    unit. meta: fields that the recipe knows better than its inputs. used: role to a sentence, when a recipe worked
     without an optional input and took a value from elsewhere. unit: that of the
     pixels, where it is not the kind's. cards: keyword, value and comment that the header
     of the table, or of the first image, has besides.

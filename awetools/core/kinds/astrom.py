@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..frame import Table
-    from ..sky.known import Known
     from ..sky.local import LocalSettings, LocalSolution
     from ..sky.refcat import Catalogue
 
@@ -172,7 +171,7 @@ def _centre(text: str) -> tuple[float | None, float | None]:
     return ra_deg % 360, dec_deg
 
 
-def _table(found: LocalSolution | Known, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _table(found: LocalSolution, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     import numpy as np
 
     ra_deg, dec_deg = found.wcs.to_sky(found.x_px, found.y_px)
@@ -214,7 +213,7 @@ def _of_global(sources: Table, gastrom: Table, refcat: Catalogue | None, how: Lo
     )
 
 
-def _untied(found: Known, refcat: Catalogue | None) -> dict[str, str]:
+def _untied(found: LocalSolution, refcat: Catalogue | None) -> dict[str, str]:
     """What is to be said where a global solution does not lie on the catalogue that its residuals are to."""
     number, most = len(found.row), min(found.measures["n_sources"], found.measures.get("n_catalogue", 0))
     if refcat is None or not most or number >= UNTIED * most:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..fitsheader import HeaderValue
-from .local import Columns, LocalSettings, chosen_sources, epoch_of, shape_of
+from .local import Columns, LocalSettings, LocalSolution, chosen_sources, epoch_of, shape_of
 from .match import Places, as_points, matched
 from .polynomial import Doubles
 from .readwcs import read_wcs
@@ -27,33 +25,13 @@ HALF = 0.55
 MEDIAN_TO_SIGMA = 1 / math.sqrt(2 * math.log(2))
 
 
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What `LocalSolution` has, of a coordinate system that was not sought here; used: nearer than the scatter."""
-
-    wcs: Wcs
-    cards: dict[str, HeaderValue]
-    row: Places
-    used: npt.NDArray[np.bool_]
-    x_px: Doubles
-    y_px: Doubles
-    ra_ref_deg: Doubles
-    dec_ref_deg: Doubles
-    dra_arcsec: Doubles
-    ddec_arcsec: Doubles
-    sigma_arcsec: Doubles
-    mag_ref: Doubles
-    measures: dict[str, float]
-    used_words: dict[str, str]
-
-
 def known_solution(
     columns: Columns,
     meta: Mapping[str, Any],
     cards: Mapping[str, HeaderValue],
     catalogue: Catalogue | None,
     how: LocalSettings,
-) -> Known:
+) -> LocalSolution:
     """The sources of a frame beside the stars of a catalogue, under the coordinate system of some cards.
 
     columns, meta: of a source table. Without a catalogue: all sources that are good for
@@ -86,7 +64,7 @@ def known_solution(
         "position_angle_deg": wcs.position_angle_deg,
         "parity": float(wcs.parity),
     }
-    return Known(
+    return LocalSolution(
         wcs=wcs,
         cards=dict(cards),
         row=rows,

@@ -46,7 +46,7 @@ DAYS_PER_YEAR = 365.25
 
 @dataclass(frozen=True, eq=False)
 class LocalSolution:
-    """The solution of a frame; a row a matched star, the fit's own and those it clipped.
+    """The coordinate system of a frame; a row a matched star, the fit's own and those it clipped.
 
     row: of the source table; used: in the fit; x_px, y_px: 1-based; ra_ref_deg,
     dec_ref_deg: at the epoch of the frame; dra_arcsec (times cos dec), ddec_arcsec: measured less
@@ -55,7 +55,7 @@ class LocalSolution:
     n_sources, n_catalogue; used_words: what was taken, by name (band, start, epoch).
     """
 
-    solution: Solution
+    wcs: Wcs
     cards: dict[str, HeaderValue]
     row: Places
     used: npt.NDArray[np.bool_]
@@ -69,11 +69,6 @@ class LocalSolution:
     mag_ref: Doubles
     measures: dict[str, float]
     used_words: dict[str, str]
-
-    @property
-    def wcs(self) -> Wcs:
-        """The coordinate system."""
-        return self.solution.wcs
 
 
 def local_solution(
@@ -217,7 +212,7 @@ def _made(
             f"{some} reference stars stay where the catalogue has them: no motion, or no epoch, is known"
         )
     return LocalSolution(
-        solution=solution,
+        wcs=solution.wcs,
         cards=wcs_as_cards(solution.wcs, how.wcs_form, shape),
         row=row,
         used=used,

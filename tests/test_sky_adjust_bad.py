@@ -164,3 +164,31 @@ def test_unknown_epochs_and_motions() -> None:
     some = np.where(np.arange(len(sky.reference.ra_deg)) % 2, np.nan, 0.0)
     made = adjust(frames, replace(sky.reference, pm_ra_mas_yr=some, pm_dec_mas_yr=some, epoch_yr=some))
     assert sky.final(made) < 0.008
+
+
+def of_coarse_pixels(frame: Frame, times: float, rng: np.random.Generator) -> Frame:
+    """The same frame seen by an instrument with larger pixels, as well measured in its own pixels."""
+    x, y = (
+        (np.asarray(one) - 0.5) / times + 0.5 + rng.normal(0, 0.03, len(frame.sources.x))
+        for one in (frame.sources.x, frame.sources.y)
+    )
+    a, b, c, d = (times * one for one in frame.wcs.matrix)
+    crpix = (frame.wcs.crpix[0] - 0.5) / times + 0.5, (frame.wcs.crpix[1] - 0.5) / times + 0.5
+    return replace(
+        frame,
+        name=f"coarse {frame.name}",
+        detector="coarse",
+        exposure=f"coarse {frame.exposure}",
+        sources=replace(frame.sources, x=x, y=y, error_px=np.full(len(x), 0.03)),
+        wcs=replace(frame.wcs, crpix=crpix, matrix=(a, b, c, d)),
+        shape=(round(SHAPE[0] / times), round(SHAPE[1] / times)),
+    )
+
+
+def test_an_instrument_of_coarse_pixels_is_not_bad_for_that() -> None:
+    rng = np.random.default_rng(3)
+    sky = run(seed=6, exposures=5, detectors=1)
+    elsewhere = run(seed=8, ra=77.0, exposures=3, detectors=1)
+    coarse = [of_coarse_pixels(one, 20, rng) for one in elsewhere.frames]
+    found = adjust([*sky.frames, *coarse])
+    assert not found.left_out and len(found.frames) == len(sky.frames) + len(coarse)

@@ -180,13 +180,16 @@ def misfits(
     number = np.maximum(np.bincount(frame, minlength=size), 1)
     kept = np.maximum(np.bincount(frame, used, size), 1)
     rms = np.sqrt(np.bincount(frame, used * square, size) / kept / 2)
+    # Of several instruments the one with coarse pixels scatters more, and is as good.
+    scales = np.array([one.wcs.pixel_scale_arcsec for one in frames])
+    coarse = scales / np.median(scales)
     clipped = 1 - np.bincount(frame, used, size) / number
-    typical = float(np.median(rms))
-    amount, least = rms, max(BAD_RATIO * typical, BAD_ARCSEC)
-    said = "residuals of {0:.3g} arcsec rms, of all frames " + f"{typical:.3g}"
-    if rms.max() <= least:
+    typical = float(np.median(rms / coarse))
+    amount, least = rms / coarse, max(BAD_RATIO * typical, BAD_ARCSEC)
+    said = "residuals of {1:.3g} arcsec rms, of all frames {2:.3g}"
+    if amount.max() <= least:
         amount, least, said = clipped, BAD_CLIPPED, "{0:.0%} of its stars in common do not fit"
     order = np.argsort(-amount, kind="stable")
     bad = order[amount[order] > max(least, AS_BAD * float(amount.max()))].tolist()
     blamed = [wrong_one(one, amount, exposure, seen.doubt) for one in _apart(seen, bad)]
-    return {one: said.format(amount[one]) for one in blamed}
+    return {one: said.format(amount[one], rms[one], typical * coarse[one]) for one in blamed}

@@ -5,7 +5,8 @@
 The run is that of the bench (simulate_run.py), prepared by its peers.py: reduced frames with
 their true TPV coordinates, and a TAN grid of 4612 x 4512 pixels. Weights are made constant (bad
 pixels 0), as the background's are; `clean` has the cosmic rays of the truth masked, `hit` has
-not. Times are of whole processes of one thread that read the frames and write the image and
+not. Those of drizzle (square kernel) and reproject_and_coadd (bilinear) are weighted means, run once (minutes).
+Times are of whole processes of one thread that read the frames and write the image and
 its planes. Outliers: pixels of cosmic rays 10 sigma or more above the sky where 3 frames overlap, and
 how many of them changed the coadd by less than 4 sigma. Stars: scatter of windowed places about
 the truth; flux in 9 pixels of the coadd over the weighted mean of that in the frames.
@@ -97,6 +98,46 @@ def coadd_here(run: Path, folder: Path, out: Path, method: str) -> None:
     made = coadd(frames, grid, How(Stacking(method)))  # type: ignore[arg-type]
     planes = [Plane(name, plane) for name, plane in made.planes.items()]
     write_fits(out, [*planes, Plane("CLIPPED", table=made.clipped)], [])
+
+
+def peer_here(run: Path, folder: Path, out: Path, package_name: str) -> None:
+    """What the measured process of a Python peer does: weighted means by drizzle, or by reproject_and_coadd."""
+    import numpy as np
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    target_header = fits.Header.fromstring("\n".join(target(run)[1]), sep="\n")
+    grid, shape = WCS(target_header), (target_header["NAXIS2"], target_header["NAXIS1"])
+    grid.pixel_shape = shape[::-1]
+    paths = [folder / f"{name}.fits" for name in names_of(run)]
+    weights = [path.with_suffix(".weight.fits") for path in paths]
+    if package_name == "drizzle":
+        from drizzle.resample import Drizzle
+        from drizzle.utils import calc_pixmap
+
+        made = Drizzle(kernel="square", out_shape=shape, fillval="0", disable_ctx=True)
+        for path, weight in zip(paths, weights, strict=True):
+            image, system = fits.getdata(path).astype("f4"), WCS(fits.getheader(path))
+            system.pixel_shape = image.shape[::-1]
+            own = fits.getdata(weight).astype("f4")
+            pixmap = calc_pixmap(system, grid)
+            made.add_image(image, exptime=1.0, pixmap=pixmap, weight_map=own, in_units="cps")
+        result = np.asarray(made.out_img)
+    else:
+        from reproject import reproject_interp
+        from reproject.mosaicking import reproject_and_coadd
+
+        images = [(fits.getdata(path), WCS(fits.getheader(path))) for path in paths]
+        result, _ = reproject_and_coadd(
+            images,
+            grid,
+            shape_out=shape,
+            input_weights=[fits.getdata(one) for one in weights],
+            reproject_function=reproject_interp,
+            combine_function="mean",
+            roundtrip_coords=False,
+        )
+    fits.PrimaryHDU(np.nan_to_num(result).astype("f4")).writeto(out, overwrite=True)
 
 
 def told(run: Path, work: Path, results: dict[str, Path], clean: dict[str, Path]) -> dict[str, list[float]]:
@@ -200,20 +241,25 @@ def main() -> None:
         "--runs", type=int, default=3, help="times are the best of so many (default %(default)s)"
     )
     parser.add_argument("--bench", type=Path, default=BENCH, help="where simulate_run.py is")
+    parser.add_argument("--no-slow", action="store_true", help="without drizzle and reproject")
     parser.add_argument("--coadd", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.peer:
+        peer_here(*(Path(one) for one in given.peer[:3]), given.peer[3])
+        return
     if given.coadd:
         coadd_here(*(Path(one) for one in given.coadd[:3]), given.coadd[3])
         return
     run = prepared(given.run, given.bench).absolute()
-    print("\n".join(versions(["SWarp"], ["sep", "astropy"])))
+    print("\n".join(versions(["SWarp"], ["sep", "astropy", "drizzle", "reproject"])))
     if package("sep") is None:
         raise SystemExit("sep is not installed: it measures the stars")
     with tempfile.TemporaryDirectory() as folder:
-        report(run, Path(folder), given.runs)
+        report(run, Path(folder), given.runs, [] if given.no_slow else ["drizzle", "reproject"])
 
 
-def report(run: Path, work: Path, runs: int) -> None:
+def report(run: Path, work: Path, runs: int, slow: list[str]) -> None:
     """Coadds of ours and of SWarp, and what they are like."""
     make_inputs(run, work)
     _, lines = target(run)
@@ -239,6 +285,15 @@ def report(run: Path, work: Path, runs: int) -> None:
             command = [peer, *inputs, *names, "-COMBINE_TYPE", combine, *SETTINGS.split()]
             took = best_cost(command, work, runs if folder == "hit" else 1, environment=ONE_THREAD)
             _kept(costs, results, clean, f"{method} of SWarp", folder, out, took)
+    for name in slow:
+        if package(name) is None:
+            continue
+        # They reject nothing: what is clean and what is hit take the same.
+        for folder in ("clean", "hit"):
+            out = work / f"{name}-{folder}.fits"
+            command = [sys.executable, __file__, "--peer", run, work / folder, out, name]
+            took = best_cost(command, work, 1, environment=ONE_THREAD)
+            _kept(costs, results, clean, f"mean of {name}", folder, out, took)
     judged = told(run, work, results, clean)
     table = Table("outliers", "places px", "flux", "flux rms", name_width=16)
     for name, values in judged.items():

@@ -9,7 +9,9 @@ read frames and write what they make; `batch` is one process for ten frames. `sh
 of the windowed centroids after minus before, through the true solutions, `flux` the median
 ratio of aperture fluxes, less the change of the pixels' area, `rms` its scatter. SWarp: no
 background subtracted, no combination, one thread. The other peers are measured without reading
-and writing, and with their pixel maps.
+and writing, and with their pixel maps. `products`: awe-regrid of ten exposures of a simulated night, from the store
+to products with their records (coordinates, background and seeing measured there too), and SWarp on what awe-export
+makes of the same frames.
 
 The second table has noise-free stars (Moffat profiles) by FWHM: `shift` and the scatter of the
 flux for each kernel, turned by 1.3 degrees, for pixels as large and 1.08 times as large.
@@ -29,7 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gastrom import BENCH, ONE_THREAD
-from measure import Cost, Table, best_cost, cache, cost, package, program, versions
+from measure import BIN, Cost, Table, best_cost, cache, cost, night, package, program, raw_frames, versions
+from reduce import NIGHT, calibrated, run
 
 from awetools.core.fits import open_fits
 from awetools.core.fitsheader import format_card, wcs_cards
@@ -379,6 +382,37 @@ def goals(found: dict[tuple[str, int], tuple[Cost, float]]) -> None:
             )
 
 
+# Whole products
+
+
+def product_rows(table: Table, work: Path, runs: int) -> None:
+    """awe-regrid of ten frames of a store beside SWarp on the same, in turns."""
+    directory = night(*NIGHT)
+    store, swarped = work / "store", work / "swarped"
+    swarped.mkdir()
+    calibrated(store, directory)
+    run(["awe-refcat", "import", "reference", directory / "reference.fits"], store)
+    raws = [one["path"] for one in raw_frames(directory, "OBJECT")][:BATCH]
+    cost([BIN / "awe-make", "-q", "-j2", "zeropoint", *raws], store)
+    reduced = run(["awe-query", "reduced"], store)
+    run(["awe-grid", "make", "field", "--fit"], store, reduced)
+    run(["awe-export", "-q", "--for", "swarp", "--out-dir", swarped], store, reduced)
+    images = sorted(one.name for one in swarped.glob("*.fits") if one.name.count(".") == 1)
+    ours = [BIN / "awe-regrid", "-q", "--grid", "field", *reduced.split()]
+    theirs = [str(program("SWarp", "swarp")), *images, *SWARP, "-RESAMPLING_TYPE", "LANCZOS3"]
+    found: dict[str, list[Cost]] = {"awe-regrid": [], "SWarp LANCZOS3": []}
+    for _ in range(runs):
+        found["awe-regrid"].append(cost(ours, store, environment=ONE_THREAD))
+        if program("SWarp", "swarp"):
+            found["SWarp LANCZOS3"].append(cost(theirs, swarped, environment=ONE_THREAD))
+    least = {name: min(costs, key=lambda one: one.cpu_s) for name, costs in found.items() if costs}
+    for name, took in least.items():
+        table.row(f"products, {BATCH} frames: {name}", took)
+    if len(least) == 2:
+        ratio = least["awe-regrid"].cpu_s / least["SWarp LANCZOS3"].cpu_s
+        print(f"products, {BATCH} frames: {ratio:.3f} of SWarp's CPU (goal {TIME_GOAL})")
+
+
 # Noise-free stars
 
 
@@ -477,6 +511,9 @@ def main() -> None:
     own_rows(table, folder, options.runs)
     with tempfile.TemporaryDirectory() as work:
         process_rows(table, folder, Path(work), options.runs)
+    if not options.quick:
+        with tempfile.TemporaryDirectory() as work:
+            product_rows(table, Path(work), options.runs)
     if not options.quick:
         peer_rows(table, folder)
     return sampling()

@@ -169,6 +169,8 @@ def _sky(_sky_sources: Path, sky_night: Path, tmp_path_factory: pytest.TempPathF
         *((kind, "sources") for kind in ("gastrom", "gphot", "sourcelist")),
         ("regrid", "reduced"),
         ("coadd", "reduced"),
+        # Flagged, for there is none to be found, and so not used.
+        ("illumination", "sources"),
     )
     return root
 

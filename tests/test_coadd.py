@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awetools.core.coadd import coadd as module
+from awetools.core.coadd import strips
 from awetools.core.coadd.coadd import Coadded, How, coadd, members, prepare
 from awetools.core.coadd.inputs import CoaddFrame, flux_scale, frame_of_arrays, frame_of_fits, mesh_sky
 from awetools.core.coadd.layers import Regridding, layer_of, place
@@ -90,7 +90,7 @@ def test_the_bits_are_the_same_for_any_strips_and_threads(
     how = How(Stacking(method), most_disagreeing=0)
     whole = planes(coadd(frames, grid, how))
     for rows, threads in ((11, 3), (64, 2)):
-        monkeypatch.setattr(module, "STRIP_ROWS", rows)
+        monkeypatch.setattr(strips, "STRIP_ROWS", rows)
         other = planes(coadd(frames, grid, replace(how, threads=threads)))
         for name, plane in whole.items():
             assert plane.tobytes() == other[name].tobytes(), (name, rows, threads)
@@ -101,12 +101,12 @@ def test_less_memory_makes_lower_strips_and_too_little_is_said() -> None:
     grid = grid_of(frames)
     how = How(most_disagreeing=0)
     prepared = prepare(frames, grid, how)
-    row, all_of_it = (module.strip_bytes(prepared.placed, grid, (0, one), how) for one in (1, grid.shape[0]))
+    row, all_of_it = (strips.strip_bytes(prepared.placed, grid, (0, one), how) for one in (1, grid.shape[0]))
     assert 0 < row < all_of_it
     enough = coadd(frames, grid, how)
-    held = module._resident_bytes()
+    held = strips.resident_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_resident_bytes", lambda: held)
+        patch.setattr(strips, "resident_bytes", lambda: held)
         less = coadd(frames, grid, replace(how, memory_bytes=held + all_of_it // 3))
         assert less.strips > enough.strips == 1
         assert np.array_equal(less.planes["SCI"][:], enough.planes["SCI"][:])

@@ -99,7 +99,11 @@ def test_every_grid_is_the_same_after_its_text(
         ("", "0 words"),
         ("TAN 1 2 0.3", "4 words"),
         ("TAN 1 2 0.3 10x10 1,1 0 0", "8 words"),
-        ("MOL 1 2 0.3 10x10", "there are: TAN"),
+        ("XYZ 1 2 0.3 10x10", "there are: TAN"),
+        ("COE 1 2 0.3 10x10", "needs PV2_1"),
+        ("COE:PV2_1=0 1 2 0.3 10x10", "COE:PV2_1=0 cannot be"),
+        ("COE:PV2_1=x 1 2 0.3 10x10", "no parameter of projection COE"),
+        ("AIT:PV2_1=3 1 2 0.3 10x10", "AIT has no parameter PV2_1"),
         ("TAN x 2 0.3 10x10", "no place"),
         ("TAN 1 91 0.3 10x10", "no place"),
         ("TAN 1 2 nan 10x10", "no scale"),
@@ -110,7 +114,6 @@ def test_every_grid_is_the_same_after_its_text(
         ("TAN 1 2 0.3 10x10 5", "no pixel"),
         ("TAN 1 2 0.3 10x10 5,inf", "no pixel"),
         ("TAN 1 2 0.3 10x10 5,5 north", "no rotation"),
-        ("CAR 1 90 0.3 10x10", "declination 90"),
     ],
 )
 def test_texts_that_are_no_grid_are_refused(text: str, why: str) -> None:
@@ -285,6 +288,33 @@ def test_making_a_grid_about_a_place(store: Store, run: InProcess) -> None:
     assert run("grid", "list").lines[1].startswith("m51\t\tTAN")
     assert run("grid", "remove", "m51").code == 0 and run("grid", "remove", "m51").code == 4
     assert "no grid" in run("grid", "list").err
+
+
+def test_grids_in_any_projection(store: Store, run: InProcess) -> None:
+    made = ("grid", "make", "sky", "--scale", 60)
+    whole = (*made, "--centre", "0,0", "--size", "19460x9730")
+    assert run(*whole, "--projection", "ait", "-n").lines == [
+        "sky\tAIT 0.000000 0.000000 60 19460x9730 9730.5,4865.5 0"
+    ]
+    # A cone through the place; the parallel that is given; none on the equator.
+    cone = (*made, "--size", "99", "-n", "--projection")
+    at = ("--centre", "10,-44.5")
+    assert run(*cone, "COE", *at).lines[0].startswith("sky\tCOE:PV2_1=-44.5 10.000000 -44.500000 60 99x99")
+    assert "COE:PV2_1=-40,PV2_2=5 10" in run(*cone, "coe:pv2_1=-40,2=5", *at).lines[0]
+    for word, why in (
+        ("COE", "needs PV2_1"),
+        ("XYZ", "there are: TAN SIN"),
+        ("AIT:PV2_1=2", "has no parameter"),
+        ("COD:PV2_1=0", "cannot be"),
+    ):
+        ran = run(*cone, word, "--centre", "10,0")
+        assert ran.code == 2 and why in ran.err, word
+    assert run(*whole, "--projection", "MOL").code == 0
+    about = json.loads(run("grid", "show", "sky", "--json").out)
+    assert about["projection"] == "MOL" and about["corners_deg"] == [None] * 4
+    # The edge of the map is on both sides, and its corners are nowhere.
+    held = run("grid", "which", "180,20", "179.99,-89.9", "0,90")
+    assert held.code == 0 and len(held.lines) == 3
 
 
 def test_a_grid_around_frames_and_which_holds_them(sky_store: Store, run: InProcess) -> None:

@@ -91,7 +91,7 @@ SKY_MAY = (
     *(f"awetools.core.{one}" for one in ("sky", "wcscards", "distortion", "fitsheader", "units")),
 )
 # Magnitudes: above the sky, of which they take numbers and flags.
-PHOTOMETRY_MAY = ("awetools.core.errors", *(f"awetools.core.{one}" for one in ("photometry", "sky")))
+PHOTOMETRY_MAY = (*PIXELS_MAY, *(f"awetools.core.{one}" for one in ("photometry", "sky")))
 # All others of the core are handed the kinds, and do not import them.
 WITH_KINDS = ("images", "changes")
 

@@ -80,8 +80,9 @@ def kinds_of_pixels(path: str) -> list[tuple[int, int]]:
         ("--clip-sigma", "1", "--clip-fraction", "0"),
         ("--background", "match", "--method", "median", "--kernel", "area"),
         ("--background", "leave", "--method", "mean", "--no-interpolate", "--no-zeropoint"),
+        ("--background", "match-plane", "--flux-scale", "match", "--edges-px", "3,0,12,2"),
     ],
-    ids=["default", "clipped", "median", "mean"],
+    ids=["default", "clipped", "median", "mean", "matched"],
 )
 def test_a_coadd_is_made_again_to_the_last_bit(
     options: tuple[str, ...], run: InProcess, sky_store: Store

@@ -66,3 +66,26 @@ def test_no_child_is_left_when_the_consumer_stops() -> None:
     results.close()  # type: ignore[attr-defined]
     with pytest.raises(ProcessLookupError):
         os.kill(int(first), 0)  # type: ignore[call-overload]
+
+
+def test_what_workers_say_when_they_are_stopped_reaches_the_parent() -> None:
+    def work(number: int) -> int:
+        try:
+            time.sleep(60)
+        except SystemExit as error:
+            error.add_note(f"half of {number} is kept")
+            raise
+        return number
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            list(run_forked(work, 3, 2))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert sorted(caught.value.__notes__) == ["half of 0 is kept", "half of 1 is kept"]

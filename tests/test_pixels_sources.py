@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awetools.core.errors import BadPixels, BadValue, Mixture
-from awetools.core.pixels import sourcefind, sources, sourcestamp
+from awetools.core.pixels import sourcefind, sourceseeing, sourcestamp
 from awetools.core.pixels.kernels import SWITCH, kernel
 from awetools.core.pixels.mask import Bit
 from awetools.core.pixels.sources import (
@@ -346,7 +346,7 @@ def test_densest() -> None:
         3, abs=0.1
     )
     assert np.isnan(densest(np.empty(0)))
-    assert sources.USUAL_FWHM_PX > 0
+    assert sourceseeing.USUAL_FWHM_PX > 0
 
 
 @settings(max_examples=20, deadline=None)

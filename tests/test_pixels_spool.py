@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from awetools.core import fitswrite
 from awetools.core.errors import Unavailable
 from awetools.core.fits import open_fits
 from awetools.core.fitswrite import Plane, write_fits
@@ -90,11 +91,42 @@ def test_no_room_is_said_before_the_work(tmp_path: Path) -> None:
         try:
             Spool((2000, 2000), np.float32, tmp_path)
         except Unavailable as error:
-            os._exit(0 if "16 MB" in str(error) and str(tmp_path) in str(error) else 2)
+            os._exit(0 if "16.0 MB" in str(error) and str(tmp_path) in str(error) else 2)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with pytest.raises(Unavailable, match="absent"):
         Spool((2, 2), np.float32, tmp_path / "absent")
+
+
+def test_a_file_of_ones_own_stays_and_is_taken_up_again(tmp_path: Path) -> None:
+    path, values = tmp_path / "SCI", np.arange(12, dtype=np.float32).reshape(4, 3)
+    with Spool((4, 3), np.float32, path=path) as spool:
+        spool.write(0, values)
+        spool.sync()
+    with Spool((4, 3), np.float32, path=path, keep=True) as spool:
+        assert np.array_equal(spool[:], values)
+        spool.cut(2)
+        assert (len(spool), path.stat().st_size) == (2, 24)
+        spool.append(values[:1])
+        assert spool[2:3].tolist() == [[0, 1, 2]]
+        with pytest.raises(ValueError, match="less than 9 rows"):
+            spool.cut(9)
+    with Spool((4, 3), np.float32, path=path) as spool:
+        assert not spool[:].any()
+
+
+def test_a_large_file_is_not_begun_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((5000, 4000), np.float32)
+    monkeypatch.setattr(fitswrite, "free_bytes", lambda _: 79_000_000)
+    monkeypatch.setattr(fitswrite, "write_all", lambda *_: pytest.fail("it was begun"))
+    with pytest.raises(
+        Unavailable, match=r"deep\.fits: .*No space.*takes 80\.0 MB, 79\.0 MB are free"
+    ) as caught:
+        write_fits(tmp_path / ".part", [Plane("SCI", image)], [], called="deep.fits")
+    assert str(tmp_path) in caught.value.hint and "same command" in caught.value.hint
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kernels", ["", "numpy"])

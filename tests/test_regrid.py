@@ -417,4 +417,4 @@ def test_frames_without_a_solution_need_consent(source_store: Store, run: InProc
     ran = run("regrid", "--no-astrom", "--grid", "TAN 10 10 0.3 100x100", reduced)
     assert ran.code == 5 and "not on the grid" in ran.err
     assert run("regrid", "--no-astrom", "--grid", "TAN x 10 0.3 100x100", reduced).code == 2
-    assert REGRID.revision == 1
+    assert REGRID.revision == 2

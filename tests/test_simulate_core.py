@@ -744,3 +744,31 @@ def test_levels_drift_and_gain_of_flats() -> None:
     assert all(3.94 <= gain <= 4.06 for gain in gains)
     with pytest.raises(BadValue, match="flat_high_adu = 900"):
         replace(TINY, flat_low_adu=1000.0, flat_high_adu=900.0)
+
+
+def test_scattered_light_is_in_flats_and_skies_and_its_truth_on_disk(tmp_path: Path) -> None:
+    night = NightSpec(
+        exposures=1,
+        biases=1,
+        flats=2,
+        twilights=1,
+        darks=0,
+        shape=(96, 96),
+        amplifiers=1,
+        stars_per_arcmin2=0,
+        galaxies_per_arcmin2=0,
+    )
+    light = {}
+    for fraction in (0.0, 0.1):
+        directory = tmp_path / f"night{fraction}"
+        simulate_night(directory, replace(night, scattered_light=fraction))
+        flat, sky = (sorted(directory.glob(one)) for one in ("raw/*2_sim1.fits", "truth/science/*sim1.fits"))
+        light[fraction] = [np.asarray(fits.getdata(one[0]), np.float64) for one in (flat, sky)]
+    assert not (tmp_path / "night0.0" / "truth" / "scattered_sim1.fits").exists()
+    truth = np.asarray(fits.getdata(tmp_path / "night0.1" / "truth" / "scattered_sim1.fits"), np.float64)
+    assert truth.mean() == pytest.approx(1, abs=1e-6) and np.ptp(truth) > 0.06
+    ratio = light[0.1][1] / light[0.0][1]
+    np.testing.assert_allclose(ratio / ratio.mean(), truth, rtol=2e-5)
+    # Of noisy flats: the slope along the truth.
+    flats = (light[0.1][0] / light[0.0][0])[:, -96:]
+    assert np.polyfit(truth.ravel(), (flats / flats.mean()).ravel(), 1)[0] == pytest.approx(1, abs=0.1)

@@ -318,7 +318,11 @@ def test_a_plate_south_of_the_equator() -> None:
 @pytest.mark.parametrize(
     ("cards", "said"),
     [
-        (kind("AIT"), "RA---AIT"),
+        (kind("XYZ"), "RA---XYZ"),
+        (kind("COE"), "needs PV2_1"),
+        (kind("COE", PV2_1=0.0), "cannot be"),
+        (kind("CEA", PV2_4=1.0), "no parameter PV2_4"),
+        (kind("AIT", PV1_2=80.0), "PV1_2"),
         (kind("TNX"), "RA---TNX"),
         ({**BASE, "CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "GLON-TAN"),
         ({**BASE, "CTYPE2": "DEC--SIN"}, "DEC--SIN"),
@@ -333,7 +337,7 @@ def test_a_plate_south_of_the_equator() -> None:
         (kind("TAN", CD1_1=0.0, CD1_2=0.0), "CD matrix"),
         (kind("TAN", PV1_1=0.0, PV1_2=80.0), "PV1_2"),
         (kind("CAR", LONPOLE=140.0), "LONPOLE"),
-        (kind("CAR", CRVAL2=90.0), "declination 90"),
+        (kind("CAR", CRVAL2=90.0, LONPOLE=180.0), "declination 90"),
         (kind("TAN-SIP", A_ORDER=10, A_10_0=1e-9), "A_10_0"),
         (without_cd(), "CDELT"),
         (kind("NCP", CRVAL2=0.0), "NCP"),

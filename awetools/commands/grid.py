@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from ..core.errors import AweError, NoMatch, UsageError, worst
 from . import options
+from .gridwords import GridWord, ProjectionWord
 from .messages import Messenger
 from .runner import launch
 from .tables import print_table
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..core.workspace import Workspace
 
 ACTIONS = ("make", "list", "show", "tiles", "which", "remove")
-PROJECTIONS = ("TAN", "SIN", "STG", "ARC", "ZEA", "CAR")
 # Which options go with which action, besides those of all.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "make": (
@@ -41,36 +40,13 @@ LIST_COLUMNS = ("name", "tiles", "grid", "made_from", "in_force", "path")
 SHORT = 60
 
 
-class _Word(click.ParamType[str]):
-    """The name of a grid, a place, or a file."""
-
-    name = "word"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem[str]]:
-        """The names of grids; files where frames are meant."""
-        action, before = ctx.params.get("action"), ctx.params.get("words") or ()
-        if action == "which" or (action == "make" and before):
-            return [CompletionItem[str](incomplete, type="file")]
-        if action == "make":
-            return []
-        from ..core.gridstore import ENDING, grids
-
-        try:
-            names = {path.name.removesuffix(ENDING) for path, _ in grids(_stores())}
-        except AweError:
-            return []
-        return [CompletionItem[str](one) for one in sorted(names) if one.startswith(incomplete)]
-
-
 @click.command(
     "grid",
     short_help="Name grids of the sky, and ask which of them hold a place or a frame.",
     context_settings=options.SETTINGS,
 )
 @click.argument("action", type=click.Choice(ACTIONS), metavar="[make|list|show|tiles|which|remove]")
-@click.argument("words", nargs=-1, type=_Word(), metavar="[NAME] [FILE...|RA,DEC]")
+@click.argument("words", nargs=-1, type=GridWord(), metavar="[NAME] [FILE...|RA,DEC]")
 @click.option("--fit", is_flag=True, help="make: what just holds the frames FILE..., north up.")
 @click.option("--centre", metavar="RA,DEC", help="make: the middle; degrees, or 13:29:53,+47:11:43.")
 @click.option(
@@ -81,7 +57,10 @@ class _Word(click.ParamType[str]):
 )
 @click.option("--size", metavar="COLUMNSxROWS", help="make: pixels; one number makes a square.")
 @click.option(
-    "--projection", type=click.Choice(PROJECTIONS, case_sensitive=False), help="make: [default: TAN]"
+    "--projection",
+    type=ProjectionWord(),
+    metavar="CODE[:PV2_1=NUMBER,...]",
+    help="make: any of the FITS standard. [default: TAN]",
 )
 @click.option(
     "--rotation",
@@ -120,10 +99,12 @@ def command(messenger: Messenger, /, action: str, words: tuple[str, ...], **give
       PROJECTION RA DEC SCALE COLUMNSxROWS X,Y ROTATION
       TAN 202.469600 47.195200 0.25 4096x4096 2048.5,2048.5 0
 
-    RA and Dec (ICRS, degrees) are at pixel X,Y; SCALE is in arcsec; ROTATION is the direction of
-    +y from north through east. X,Y (the middle) and ROTATION (0) may be left out. Wherever a
-    grid is asked for (--grid of awe-regrid) such a text will do, or a NAME, or NAME/TILE. The
-    text, not the name, goes on record: to remove a name harms nothing.
+    PROJECTION is any of the FITS standard: TAN SIN STG ARC ZEA CAR, for all of the sky AIT MOL
+    CEA HPX and others, those with parameters as COE:PV2_1=45. RA and Dec (ICRS, degrees) are at
+    pixel X,Y; SCALE is in arcsec (CDELT); ROTATION is the direction of +y from north through
+    east. X,Y (the middle) and ROTATION (0) may be left out. Wherever a grid is asked for (--grid
+    of awe-regrid) such a text will do, or a NAME, or NAME/TILE. The text, not the name, goes on
+    record: to remove a name harms nothing.
 
     \b
       make NAME --fit FILE...    what just holds some frames, by their newest solutions,
@@ -147,6 +128,7 @@ def command(messenger: Messenger, /, action: str, words: tuple[str, ...], **give
     Examples:
       awe-query reduced object~M51 | awe-grid make m51 --fit --scale 0.25
       awe-grid make deep --centre 10:00:28.6,+02:12:21 --scale 0.2 --size 20000
+      awe-grid make sky --projection AIT --centre 0,0 --scale 60 --size 19460x9730
       awe-grid make kids --tile-size 4096 --overlap 200 --scale 0.2 --box 180,0,20,4
       awe-query reduced night=2017-12-20 | awe-grid which --in kids
     """

@@ -56,6 +56,7 @@ COLUMNS = (
     "scale",
     "area",
     "level",
+    "illumination",
 )
 BOX_COLUMNS = ("at", "steps", "role", "kind", "path", "x", "y", "value", "weight", "mask")
 
@@ -246,6 +247,7 @@ def _placed_text(placed: OnGrid, pixel: Pixel) -> str:
     if placed.scale is None:
         return where
     how = f"(values - sky {placed.sky:.6g})" if placed.sky else "values"
+    how += "" if placed.factor is None else f" x illumination {placed.factor:.6g}"
     how += f" x scale {placed.scale:.6g}"
     how += "" if placed.area is None else f" x pixel area {placed.area:.6g}"
     how += f" - level {placed.level:.6g}" if placed.level else ""
@@ -254,7 +256,8 @@ def _placed_text(placed: OnGrid, pixel: Pixel) -> str:
     nearest = placed.nearest(pixel.value)
     alone = "" if nearest is None else f"; its nearest pixel alone gives {nearest:.6g}"
     bits = f", mask {' '.join(names_of(placed.mask))}" if placed.mask else ""
-    return f"with {_number(placed.value)}, weight {placed.weight:.6g}{bits} {where}: {placed.kernel} of {how}{alone}"
+    of = f"{placed.kernel} of {how}{alone}" if placed.kernel else how
+    return f"with {_number(placed.value)}, weight {placed.weight:.6g}{bits} {where}: {of}"
 
 
 def _held(pixel: Pixel) -> str:
@@ -365,10 +368,10 @@ def _rows(story: Story) -> Iterator[list[str]]:
 
 def _placed_cells(placed: OnGrid | None) -> tuple[object, ...]:
     if placed is None:
-        return (None,) * 9
+        return (None,) * 10
     mask = None if placed.mask is None else ",".join(names_of(placed.mask))
     values = (placed.x, placed.y, placed.value, placed.weight, mask)
-    return (*values, placed.sky, placed.scale, placed.area, placed.level)
+    return (*values, placed.sky, placed.scale, placed.area, placed.level, placed.factor)
 
 
 def _cell(value: object) -> str:
@@ -483,6 +486,7 @@ def _about_placed(placed: OnGrid, pixel: Pixel) -> dict[str, Any]:
         "scale": placed.scale,
         "area": _finite(placed.area),
         "level": placed.level,
+        "illumination": placed.factor,
         "nearest": _finite(placed.nearest(pixel.value)),
         "beside": [{"x": x, "y": y, "mask": names_of(bits)} for x, y, bits in placed.beside],
     }

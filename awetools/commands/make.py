@@ -30,8 +30,24 @@ if TYPE_CHECKING:
 EXPORTS = ("json", "make", "sh")
 
 
+class _Make(click.Command):
+    """The command, with --no-ROLE for --without ROLE."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what the kinds' own programs have as flags."""
+        if any(one.startswith("--no-") for one in args):
+            from ..core.kinds import KINDS
+            from ..core.planning.demands import roles_without
+
+            roles = {f"--no-{role.replace('_', '-')}": f"--without={role}" for role in roles_without(KINDS)}
+            end = args.index("--") if "--" in args else len(args)
+            args = [*(roles.get(one, one) for one in args[:end]), *args[end:]]
+        return super().parse_args(ctx, args)
+
+
 @click.command(
     "make",
+    cls=_Make,
     short_help="Make products, and all that they need, if they are not up to date.",
     context_settings=options.SETTINGS,
 )
@@ -86,6 +102,30 @@ EXPORTS = ("json", "make", "sh")
     metavar="DAYS",
     help="Where no calibration is valid, use the nearest within so many nights; goes on record.",
 )
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="[KIND.]ROLE",
+    help="Leave a role empty (bias, flat, reduced.dark), for one or all kinds; may be repeated, and goes on record. "
+    "--no-ROLE, as the kinds' own programs have it, says the same.",
+)
+@click.option(
+    "--grid",
+    metavar="GRID",
+    help="The sky grid of what is asked for: auto, a named one (awe-grid), NAME/TILE, or its text; a coadd on the "
+    "NAME of a survey's grid is made of each tile that frames touch.",
+)
+@click.option(
+    "--each",
+    multiple=True,
+    metavar="FIELD",
+    help="Of many frames make a product for each value of this field (object, night); may be repeated.",
+)
+@click.option(
+    "--complete",
+    is_flag=True,
+    help="Make a product of many frames of all of them, or not at all; by default what cannot be had is left out.",
+)
 @click.option("--force", is_flag=True, help="Make again a product that was edited.")
 @click.option("--retry", is_flag=True, help="Try again what failed before.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing more after a failure.")
@@ -120,7 +160,9 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
 
     The chain goes backward to the raw frames: each calibration is made first if it
     is missing or out of date, once, however many products need it. What does not
-    hang on a failure goes on; asking again resumes. A CONDITION is one of
+    hang on a failure goes on; asking again resumes. A product of many frames (coadd,
+    gastrom, gphot) is made of those that can be had: the others are named with the
+    reason, which goes on record, and the exit code is that of the failure, or 5. A CONDITION is one of
     awe-query(1), on what is known of raw frames; a FILE is a raw frame to make
     KIND of, or in the place of KIND a product that is to be up to date; - stands
     for the names of FILEs on standard input.
@@ -129,17 +171,21 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     --tree, --why, -n and --check give the answers of one decision; its reasons are
     missing, edited, parameters, recipe, inputs, members, better and upstream.
 
+    What was made --without a role stays so where there is nothing for it: the next
+    time it need not be said again.
+
     \b
     Examples:
       awe-make hotpix night=2003-02-14 detector=A5382
       awe-make reduced "object like 'M51*' and filter='R'" -j 2
       awe-make reduced night=2017-03-02 --tree
       awe-query raw_science object=M51 | awe-make reduced -
+      awe-make coadd night=2017-03-02 --each object --no-bias --no-flat
       awe-make --outdated -n
     """
     from ..core.kinds import KINDS
     from ..core.planning.campaign import refuse_nothing, survey
-    from .makesays import say_overruling, say_unusable, warn_of_frames
+    from .makesays import say_elsewhere, say_overruling, say_unusable, warn_of_frames
     from .warm import checked_workspace
 
     # What is said wrongly is said before anything is looked at.
@@ -153,6 +199,7 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     warn_of_frames(found, messenger)
     say_unusable(found, messenger)
     say_overruling(found, messenger)
+    given["away"] = say_elsewhere(found, messenger)
     if given["tree"]:
         return _print_tree(found, messenger, given)
     if given["export"]:
@@ -173,6 +220,7 @@ def _asked(
     from ..core.kind import kind_named
     from ..core.kinds import KINDS
     from ..core.planning.campaign import Demand
+    from ..core.planning.demands import check_fields, check_without, on_grid_asked, tiles_asked
     from ..core.planning.graph import View
     from ..core.validity import as_of_moment
 
@@ -181,8 +229,12 @@ def _asked(
         words, what = (what, *words), None
     kind = kind_named(KINDS, what) if what is not None else None
     until = kind_named(KINDS, given["until"]) if given["until"] else None
+    sets = _sets(workspace, given["params_set"], given["sets"])
+    tiles = tiles_asked(kind, given["grid"], workspace.stores) if given["grid"] else ()
+    if given["grid"] is not None and not tiles:
+        sets = on_grid_asked(sets, kind, given["grid"])
     view = View(
-        sets=_sets(workspace, given["params_set"], given["sets"]),
+        sets=sets,
         depth=given["depth"],
         only=frozenset(given["only"]),
         remake=frozenset(given["remake"]),
@@ -190,8 +242,10 @@ def _asked(
         retry=given["retry"],
         nearest_nights=given["allow_nearest"],
         as_of=None if given["as_of"] is None else as_of_moment(given["as_of"]),
+        complete=given["complete"],
+        without=check_without(given["without"], KINDS),
     )
-    return Demand(kind, words, given["outdated"], until), view
+    return Demand(kind, words, given["outdated"], until, check_fields(given["each"], kind), tiles), view
 
 
 def _named(what: str | None, words: tuple[str, ...], null: bool) -> tuple[str | None, tuple[str, ...]]:
@@ -226,11 +280,11 @@ def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.planning.orders import output_of
     from ..core.planning.reasons import Teller
     from ..core.planning.tree import as_objects
-    from .makesays import say_blocked, summary
+    from .makesays import say_blocked, say_left_out, summary
 
     graph = found.graph
     if given["check"]:
-        return _check(found, messenger)
+        return _check(found, messenger, given)
     teller = Teller(graph)
     for node in found.to_make:
         if given["as_json"]:
@@ -242,17 +296,18 @@ def _answer(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     if given["plan"] is not None and given["dry_run"]:
         _plan(found, given)
     messenger.note(summary(found))
-    return say_blocked(found, messenger)
+    return worst([say_blocked(found, messenger), say_left_out(found, None, messenger), given["away"]])
 
 
-def _check(found: Survey, messenger: Messenger) -> int:
+def _check(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.planning.nodes import UP_TO_DATE, label
     from ..core.planning.reasons import Teller
-    from .makesays import say_blocked
+    from .makesays import say_blocked, say_left_out
 
-    late = [node for node in found.targets if node.state not in UP_TO_DATE]
+    say_left_out(found, None, messenger)
+    late = [node for node in found.targets if node.state not in UP_TO_DATE and node.state != "elsewhere"]
     if not late:
-        return 0
+        return int(given["away"])
     reasons = Teller(found.graph).why(late[0]) or late[0].state
     more = f", and {len(late) - 1} more of {len(found.targets)}" if len(late) > 1 else ""
     messenger.error(NotUpToDate(f"{label(late[0])}: {reasons}{more}"))
@@ -279,7 +334,7 @@ def _print_tree(found: Survey, messenger: Messenger, given: dict[str, Any]) -> i
 
 def _export(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
     from ..core.engines.export import to_json_lines, to_makefile, to_script
-    from .makesays import say_blocked, summary
+    from .makesays import say_blocked, say_left_out, summary
 
     plan = _plan(found, given)
     write = {"json": to_json_lines, "make": to_makefile, "sh": to_script}[given["export"]]
@@ -287,7 +342,7 @@ def _export(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
         sys.stdout.write(write(plan))
         sys.stdout.flush()
     messenger.note(summary(found))
-    return say_blocked(found, messenger)
+    return worst([say_blocked(found, messenger), say_left_out(found, None, messenger), given["away"]])
 
 
 def _plan(found: Survey, given: dict[str, Any]) -> RunPlan:
@@ -303,11 +358,12 @@ def _plan(found: Survey, given: dict[str, Any]) -> RunPlan:
 
 def _make(found: Survey, again: Callable[[], Survey], messenger: Messenger, given: dict[str, Any]) -> int:
     """Make what is to be made; again: the survey once more, when something was made. Returns the exit code."""
-    from .makesays import print_targets, say_blocked, say_outcome, summary
+    from .makesays import print_targets, say_blocked, say_left_out, say_outcome, say_unusable, summary
 
-    code = say_blocked(found, messenger)
+    code = worst([say_blocked(found, messenger), given["away"]])
     if not found.to_make:
         print_targets(found, None, given["as_json"], given["null"])
+        code = worst([code, say_left_out(found, None, messenger)])
         if len(found.targets) != 1 or code:
             messenger.note(summary(found))
         return code
@@ -319,14 +375,27 @@ def _make(found: Survey, again: Callable[[], Survey], messenger: Messenger, give
         )
     began = time.monotonic()
     outcome = _carried_out(found, messenger, given, given["plan"])
+    frames, first = outcome.frames, outcome
     if outcome.went_without and not given["fail_fast"]:
         # In the place of an optional calibration that could not be made, the next best may serve.
         second = again()
         if second.to_make:
+            # What failed stays failed; what was blocked by it may be made now.
+            say_unusable(second, messenger)
             found, outcome = second, _carried_out(second, messenger, given, None)
+            code, frames = worst([code, first.failures]), worst([frames, outcome.frames])
+        if not (second.is_lacking or second.blocked):
+            # What no frame has, all do without.
+            frames = 0
+        if found is not second and first.is_blocked(found.targets) and not second.blocked:
+            say_unusable(second, messenger, second.targets)
+            print_targets(second, None, given["as_json"], given["null"])
+            messenger.note(summary(second))
+            return worst([code, first.failures, frames, say_left_out(second, None, messenger)])
     print_targets(found, outcome, given["as_json"], given["null"])
+    left_out = say_left_out(found, outcome, messenger)
     say_outcome(found, outcome, time.monotonic() - began, messenger)
-    return worst([code, outcome.exit_code])
+    return worst([code, outcome.exit_code, frames, left_out])
 
 
 def _carried_out(

@@ -127,6 +127,7 @@ def _options(kind: Kind) -> list[Any]:
             metavar="NIGHTS",
             help="Where no calibration is valid, use the nearest within so many nights; goes on record.",
         ),
+        *([_left_out_option()] if kind.primary.many and not kind.primary.kind.startswith("raw_") else []),
         options.path_option("--depfile", help="Write the Make rule of the product here."),
         flag(
             "--memory",
@@ -138,6 +139,15 @@ def _options(kind: Kind) -> list[Any]:
         options.processes,
         options.json_output,
     ]
+
+
+def _left_out_option() -> Any:
+    return click.option(
+        "--left-out",
+        multiple=True,
+        metavar="FILE: REASON",
+        help="A frame that could not be had, and why; may be repeated; goes on record (awe-make).",
+    )
 
 
 def _need_options(need: Need) -> list[Any]:
@@ -248,6 +258,7 @@ def _request(
         depfile=given["depfile"],
         argv=(kind.command, *sys.argv[1:]),
         threads=given["jobs"],
+        left_out=tuple(given.get("left_out", ())),
     )
     modes = [
         mode

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ..core.engines.local import Finished
 from ..core.engines.planfile import RunPlan
-from ..core.engines.states import NodeState, error_of, is_passing
-from ..core.errors import AweError, worst
-from ..core.planning.campaign import Campaign, Outcome, Survey, states_of
-from ..core.planning.nodes import Node, label
+from ..core.engines.states import NodeState, error_of, is_passing, reason_of
+from ..core.errors import AweError, NoMatch, worst
+from ..core.planning.campaign import ELSEWHERE, Campaign, Outcome, Survey, is_off_grid, states_of
+from ..core.planning.nodes import SERVING, Node, address_of, label
+from ..core.planning.orders import each_with
+from ..core.record import read_record, sidecar
 from . import options
 from .messages import Messenger
 
@@ -23,9 +28,14 @@ STATE_WORDS = {
     "flagged": "flagged",
     "failed": "failed before",
     "blocked": "blocked",
+    "elsewhere": ELSEWHERE,
 }
 # In these states there is a product.
 THERE = ("fresh", "unchecked", "flagged")
+# So many frames that are left out are named in a line.
+MOST_NAMES = 20
+# So much of a reason is said in it; the record has all.
+LONGEST_REASON = 200
 
 
 def summary(found: Survey) -> str:
@@ -85,6 +95,26 @@ def _first_cause(node: Node) -> AweError:
     return node.error
 
 
+def say_elsewhere(found: Survey, messenger: Messenger) -> int:
+    """Name in a line the frames that are not on the grid that is asked for; the exit code if there are no others."""
+    away = found.elsewhere
+    if not away:
+        return 0
+    first = away[0].error
+    if len(away) == len(found.targets) and first is not None:
+        more = f", nor is any of {len(away) - 1} more" if len(away) > 1 else ""
+        messenger.error(type(first)(f"{first.message}{more}", hint=first.hint))
+        return first.exit_code
+    names = _few([os.path.basename(address_of(one)) for one in away])
+    messenger.note(f"{len(away)} of {len(found.targets)} frames are left out, as not on the grid: {names}")
+    return 0
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
 def warn_of_frames(found: Survey, messenger: Messenger) -> None:
     """Name the raw frames that are gone or changed since they were registered, with what they touch."""
     for address, nodes in found.graph.gone.items():
@@ -100,11 +130,14 @@ def _touched(nodes: Sequence[Node]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def say_unusable(found: Survey, messenger: Messenger) -> None:
-    """Say once of each optional calibration that is there, or could be, why it is not used."""
+def say_unusable(found: Survey, messenger: Messenger, nodes: Sequence[Node] = ()) -> None:
+    """Say once of each optional calibration that is there, or could be, why it is not used.
+
+    nodes: for these, rather than for what is to be made.
+    """
     reasons = Counter(
         f"without {role}: {reason}"
-        for node in found.to_make
+        for node in nodes or found.to_make
         if node.supply
         for role, reason in node.supply.without.items()
         if reason
@@ -142,10 +175,12 @@ def say_finished(campaign: Campaign, event: Finished, messenger: Messenger) -> N
         _pass_on(campaign.plan, event.node.id, name, messenger)
     elif state.status == "blocked":
         messenger.detail(f"{name}: blocked: {state.error}")
+    elif is_off_grid(campaign.plan, state):
+        messenger.note(f"{name}: left out: {error_of(campaign.plan, state).message.partition(': ')[2]}")
     else:
         error = error_of(campaign.plan, state)
         text = f"{name}: {error.message.removeprefix(f'{state.id}: ')}"
-        if event.node.id in campaign.needed or is_passing(state):
+        if event.node.id in campaign.asked or is_passing(state):
             messenger.error(type(error)(text, hint=error.hint))
         else:
             messenger.warning(f"{text}; what could use it goes without")
@@ -166,6 +201,64 @@ def _pass_on(plan: RunPlan, node: str, name: str, messenger: Messenger) -> None:
 
 
 # After
+
+
+def say_left_out(found: Survey, outcome: Outcome | None, messenger: Messenger) -> int:
+    """Say in a line of each product of many which frames it is made without, and why; returns the exit code.
+
+    That a frame was judged bad, is elsewhere, or was left out by the recipe is no failure.
+    """
+    made = outcome.by_node if outcome else {}
+    code = 0
+    for node in found.targets:
+        if not node.is_of_products or node.state not in SERVING:
+            continue
+        is_missed = any(not one.by_design for one in node.omitted)
+        code = NoMatch.exit_code if is_missed else code
+        total, path = len(node.given) + len(node.omitted), _path(node, made)
+        used, missing = _used(path, node.kind.primary.role, node in made) if path else (len(node.given), {})
+        if used == total:
+            continue
+        missing |= {one.address: one.reason for one in node.omitted} | _lost_now(node, made)
+        alike: dict[str, list[str]] = {}
+        for address, reason in missing.items():
+            alike.setdefault(reason, []).append(os.path.basename(address))
+        why = "; ".join(f"{_few(names)}: {_short(reason)}" for reason, names in alike.items())
+        text = f"{label(node)}: {used} of {total} frames, {total - used} left out: {why}"
+        say = messenger.warning if is_missed else messenger.note
+        say(text)
+    return code
+
+
+def _lost_now(node: Node, made: Mapping[Node, NodeState]) -> dict[str, str]:
+    """The frames of a product of many for which something failed in this run, and what."""
+    states = {state.id: state for state in made.values()}
+    found: dict[str, str] = {}
+    for frame, _, one in each_with(node):
+        state = made.get(one)
+        if state is not None and not state.usable:
+            found.setdefault(address_of(frame), reason_of(state, states))
+    return found
+
+
+def _short(reason: str) -> str:
+    """A reason without the paths of products that it is of, which say little, and not too long."""
+    reason = re.sub(r"(?<!\S)/\S+: ", "", reason)
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON].rpartition(' ')[0]} ..."
+
+
+def _used(path: str, role: str, is_new: bool) -> tuple[int, dict[str, str]]:
+    """How many frames are in a product, and those that its record names as left out, by path, with the reasons.
+
+    is_new: it was made just now; of one that was there what it was not given may be otherwise now.
+    """
+    recipe = read_record(sidecar(Path(path)))["recipe"]
+    given = {one["content"] for one in recipe["inputs"] if one["role"] == role}
+    left_out = recipe.get("left_out", ())
+    unused = {one.get("content") for one in left_out} & given
+    return len(given) - len(unused), {
+        one["path"]: one["reason"] for one in left_out if is_new or one.get("content") in given
+    }
 
 
 def print_targets(found: Survey, outcome: Outcome | None, as_json: bool, null: bool) -> None:
@@ -201,7 +294,8 @@ def say_outcome(found: Survey, outcome: Outcome, seconds: float, messenger: Mess
     """How many came to what, what was not made for the failure of others, and where the logs are."""
     fresh = sum(1 for node in found.targets if node.state == "fresh")
     counts = outcome.counts + Counter({"up to date": fresh})
-    parts = [f"{counts[word]} {word}" for word in ("made", "up to date", "failed", "blocked") if counts[word]]
+    words = ("made", "up to date", ELSEWHERE, "failed", "blocked")
+    parts = [f"{counts[word]} {word}" for word in words if counts[word]]
     messenger.note(f"{', '.join(parts)} in {_duration(seconds)}")
     blocked = [node for node, state in outcome.by_node.items() if state.status == "blocked"]
     if blocked:

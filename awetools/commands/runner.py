@@ -104,11 +104,11 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        messenger.note("interrupted")
+    except (KeyboardInterrupt, click.Abort) as error:
+        messenger.note("; ".join(["interrupted", *getattr(error, "__notes__", ())]))
         return INTERRUPTED
-    except Terminated:
-        messenger.note("terminated")
+    except Terminated as error:
+        messenger.note("; ".join(["terminated", *getattr(error, "__notes__", ())]))
         return TERMINATED
     except BrokenPipeError:
         return PIPE_CLOSED

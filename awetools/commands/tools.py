@@ -53,6 +53,7 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "sources",
             "astrom",
             "gastrom",
+            "illumination",
             "zeropoint",
             "gphot",
             "sourcelist",

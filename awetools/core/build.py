@@ -21,8 +21,8 @@ from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameRows, FrameSet, ImageSet, T
 from .journal import user_name
 from .kind import Result
 from .planning.plan import Input, Plan
-from .products import ProductInput, load_product
-from .publish import Published, publish
+from .products import ProductInput, load_product, load_table
+from .publish import Published, drop_parts, publish, software
 from .quality import judge
 from .raws import RawInput, raw_frame_of
 from .store import Store
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .fits import CardTuple, FitsFile, Plane
+    from .unfinished import Unfinished
 
 # Calibrations are kept between the frames of a batch, so that each is opened once.
 KEPT_PRODUCTS = 10
@@ -55,7 +56,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class How:
-    """How a product is made: what does not change its bits."""
+    """How a product is made: what does not change its bits. left_out: frames that could not be had, `FILE: REASON`."""
 
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     strict: bool = False
@@ -64,6 +65,8 @@ class How:
     argv: Sequence[str] = ()
     threads: int = 1
     scratch: Path | None = None
+    unfinished: Unfinished | None = None
+    left_out: Sequence[str] = ()
 
 
 def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loader) -> Published:
@@ -71,12 +74,30 @@ def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loade
 
     Raises what the recipe raises, OutsideLimits under `strict`, and what publishing raises.
     """
+    if not plan.kind.primary.many:
+        return _built(plan, target, store, how, loader)
+    from .partial import is_partial, partial_path
+    from .unfinished import Unfinished
+
+    # Planes that do not fit into memory lie beside the product, where there must be room for it anyway.
+    make_directory(target.parent)
+    if is_partial(partial_path(target)):
+        drop_parts(target)
+    with Unfinished(target, _stamp(plan)) as unfinished:
+        how = replace(how, scratch=target.parent, unfinished=unfinished)
+        published = _built(plan, target, store, how, loader)
+    return replace(published, notes=(*published.notes, *unfinished.notes))
+
+
+def _stamp(plan: Plan) -> str:
+    """What decides the bits of a product: its key, and the versions of what makes it."""
+    versions = software()
+    return " ".join([plan.key, *(f"{name} {versions[name]}" for name in ("awetools", "numpy"))])
+
+
+def _built(plan: Plan, target: Path, store: Store | None, how: How, loader: Loader) -> Published:
     clock = _Clock()
     with ExitStack() as stack:
-        if plan.kind.primary.many:
-            # Planes that do not fit into memory lie beside the product, where there must be room for it anyway.
-            make_directory(target.parent)
-            how = replace(how, scratch=target.parent)
         arguments = _arguments(plan, how, loader, stack)
         result = plan.kind.recipe(**arguments, params=plan.params.values)
     plan = _with_meta(plan, result)
@@ -86,6 +107,7 @@ def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loade
         raise OutsideLimits(
             f"{target}: not written: {_limits_text(quality)}", hint="without --strict it is written, flagged"
         )
+    left_out = [*_left_out(plan, result), *_not_had(how.left_out)]
     record = publish(
         plan,
         target,
@@ -95,13 +117,13 @@ def build(plan: Plan, target: Path, store: Store | None, how: How, loader: Loade
         quality,
         clock.run(how.argv),
         result.used,
-        _left_out(plan, result),
+        left_out,
         how.force,
         how.depfile,
     )
     warnings = [f"{target}: flagged: {_limits_text(quality)}"] if quality["flags"] else []
     notes = [*plan.notes, *(f"{role}: {text}" for role, text in result.used.items())]
-    notes += [f"left out {one['path']}: {one['reason']}" for one in _left_out(plan, result)]
+    notes += [f"left out {one['path']}: {one['reason']}" for one in left_out]
     return Published(target, record, tuple(warnings), tuple(notes))
 
 
@@ -131,6 +153,9 @@ def _arguments(plan: Plan, how: How, loader: Loader, stack: ExitStack) -> dict[s
         if not need.many:
             # Of a batch each frame comes once; its calibrations come again.
             kept = need.role != plan.lead
+            if found and need.table and isinstance(found[0].source, ProductInput):
+                arguments[need.role] = load_table(found[0].source, need.table)
+                continue
             arguments[need.role] = _load(found[0], loader, stack, kept=kept) if found else None
             continue
         if not need.kind.startswith("raw_"):
@@ -155,7 +180,7 @@ def _many(found: Sequence[Input], how: How, loader: Loader, stack: ExitStack) ->
             return tuple(StoredTable(other.source, other.meta, loader) for other in found)
         frames.append(_rows_of(stack.enter_context(fits), one.meta))
     scratch = None if how.scratch is None else str(how.scratch)
-    return ImageSet(tuple(frames), how.memory_bytes, how.threads, scratch)
+    return ImageSet(tuple(frames), how.memory_bytes, how.threads, scratch, how.unfinished)
 
 
 def _rows_of(fits: FitsFile, meta: Mapping[str, Any]) -> FrameRows:
@@ -340,6 +365,15 @@ def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
         {"path": str(source.address), "content": source.content, "reason": reason}
         for source, reason in sources
     ]
+
+
+def _not_had(texts: Sequence[str]) -> list[dict[str, str]]:
+    """Frames that were not given, each once: what is said of it first is nearest to the cause."""
+    found: dict[str, str] = {}
+    for text in texts:
+        path, _, reason = text.partition(": ")
+        found.setdefault(path, reason or "it could not be had")
+    return [{"path": path, "reason": reason} for path, reason in found.items()]
 
 
 def _limits_text(quality: Mapping[str, Any]) -> str:

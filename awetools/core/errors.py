@@ -190,6 +190,12 @@ class NoMatch(AweError):
     exit_code, slug = 5, "no-match"
 
 
+class OffGrid(NoMatch):
+    """A frame has no pixel on the sky grid that is asked for."""
+
+    slug = "off-grid"
+
+
 class Flagged(AweError):
     """A named input is flagged or judged bad; --accept-flags takes a flagged one."""
 
@@ -249,7 +255,7 @@ class BadChecksum(AweError):
 
 def all_errors() -> list[type[AweError]]:
     """Every error class, in the order of this file."""
-    return AweError.__subclasses__()
+    return [one for each in AweError.__subclasses__() for one in (each, *each.__subclasses__())]
 
 
 def worst(codes: list[int]) -> int:

@@ -215,11 +215,9 @@ def _own_cards(product: ProductInput, solved: Solved) -> list[CardTuple]:
 
 
 def flux_cards(product: ProductInput) -> list[CardTuple]:
-    """The flux scale of a product; nothing where its zero point is not known."""
-    zero_point = product.record["quality"]["measures"].get(
-        "zero_point_mag", product.meta.get("zeropoint_mag")
-    )
-    if zero_point is None:
+    """The flux scale of a product; nothing where its zero point is not known, or relative."""
+    zero_point = product.meta.get("zeropoint_mag")
+    if zero_point is None or product.meta.get("zeropoint_band") is None:
         return []
     of_pixel = zero_point + _exposure_mag(product)
     # SWarp scales a frame by the last card to a zero point of its user's choice: that of coadds.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -88,7 +90,11 @@ def write_whole(path: Path | str, data: bytes, durable: bool = True) -> None:
         with suppress(OSError):
             os.unlink(new)
         if isinstance(error, OSError):
-            raise Unavailable(f"{path}: {error.strerror}") from None
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            hint = (
+                f"df -h {shlex.quote(folder or '.')}; make room, then the same command again" if full else ""
+            )
+            raise Unavailable(f"{path}: {error.strerror}", hint=hint) from None
         raise
 
 

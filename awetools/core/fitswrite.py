@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from .fitsbytes import ONES, STRIP_BYTES, filled_bytes, folded, ones_sum
 from .fitsdigest import digests
 from .fitsheader import Header, HeaderValue, content_of, format_card, header_bytes, parse_header
 from .fitsvalues import FLIPPED, STORED, swapped, with_sign_flipped, words_sum
-from .pixels.spool import Spool
+from .pixels.spool import Spool, free_bytes, megabytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,23 +77,32 @@ _WRITERS_OWN = re.compile(
 )
 
 
-def write_fits(path: str | Path, hdus: Sequence[Plane], primary_cards: Sequence[CardTuple]) -> Written:
+# A file of more bytes than this is not begun where there is no room for it.
+LARGE_BYTES = 1 << 26
+
+
+def write_fits(
+    path: str | Path,
+    hdus: Sequence[Plane],
+    primary_cards: Sequence[CardTuple],
+    called: str | Path | None = None,
+) -> Written:
     """Writes a new file: the first image in the primary unit, the other planes as extensions in their order.
 
     The bytes are a function of the arguments alone. Every unit carries DATASUM and CHECKSUM. Cards that
     describe the data unit (BITPIX, EXTNAME, ...) are left out of the given cards. The file is flushed to
     disk. Raises BeingWritten where the file exists, and Unavailable where it cannot be written; no part of
-    it is then left.
+    it is then left. ``called``: the name that errors give it.
     """
     path = Path(path)
     units = _units_to_write(hdus, primary_cards)
-    hint = f"df -h {shlex.quote(str(path.parent))}"
     try:
+        _refuse_small_disk(path.parent, hdus)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:
         raise BeingWritten(f"{path}: exists already; another program may be writing it") from error
     except OSError as error:
-        raise Unavailable(f"{path}: cannot be written: {error.strerror}", hint=hint) from error
+        raise _not_written(path, called, hdus, error) from error
     try:
         try:
             return _write_units(file, units)
@@ -102,8 +112,35 @@ def write_fits(path: str | Path, hdus: Sequence[Plane], primary_cards: Sequence[
         with contextlib.suppress(OSError):
             path.unlink()
         if isinstance(error, OSError):
-            raise Unavailable(f"{path}: cannot be written: {error.strerror}", hint=hint) from error
+            raise _not_written(path, called, hdus, error) from error
         raise
+
+
+def _refuse_small_disk(folder: Path, planes: Sequence[Plane]) -> None:
+    size = _size_about(planes)
+    free = free_bytes(folder) if size > LARGE_BYTES else None
+    if free is not None and free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _not_written(
+    path: Path, called: str | Path | None, planes: Sequence[Plane], error: OSError
+) -> Unavailable:
+    folder = shlex.quote(str(path.parent))
+    text, hint = f"{called or path}: cannot be written: {error.strerror}", f"df -h {folder}"
+    free = free_bytes(path.parent)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        size = _size_about(planes)
+        text += f"; it takes {megabytes(size)}" + ("" if free is None else f", {megabytes(free)} are free")
+        hint += "; make room, then the same command again"
+    return Unavailable(text, hint=hint)
+
+
+def _size_about(planes: Sequence[Plane]) -> int:
+    """Bytes of all arrays and columns."""
+    arrays = [one.data for one in planes if one.data is not None]
+    arrays += [column for one in planes for column in (one.table or {}).values()]
+    return sum(one.nbytes for one in arrays)
 
 
 def _write_units(file: int, units: Sequence[_Unit]) -> Written:

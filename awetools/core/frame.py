@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .sections import Amplifier, Section, amplifiers_from_meta
+
+if TYPE_CHECKING:
+    from .unfinished import Unfinished
 
 DEFAULT_MEMORY_BYTES = 1 << 30
 # Rows that are read at a time where only some of their columns are kept: they stay in the processor's cache.
@@ -61,13 +64,15 @@ class FrameRows:
 class ImageSet:
     """Images that need not fit into memory together, and what may be used to work on them.
 
-    memory_bytes: the cap of the process; threads; scratch: where planes that are too large lie meanwhile.
+    memory_bytes: the cap of the process; threads; scratch: where planes that are too large lie meanwhile;
+    unfinished: where work of minutes may be kept, so that an interruption does not lose it.
     """
 
     frames: tuple[FrameRows, ...]
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     threads: int = 1
     scratch: str | None = None
+    unfinished: Unfinished | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from .files import Address
 from .gridstore import NamedGrid, check_name
 from .meta import on_grid
 from .sky.gridtext import GridText, fitted, parse_grid
+from .sky.projections import CONES, read_word, word_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def grid_about(
     """A grid with its middle at a place; size: columns and rows. Raises BadValue."""
     check_name(name)
     columns, rows = size
+    if abs(dec_deg) >= 1:
+        # The standard parallel of a cone, if it is not said.
+        projection = word_of(*read_word(projection, dict.fromkeys(CONES, round(dec_deg, 2))))
     made = GridText(projection, ra_deg, dec_deg, scale_arcsec, columns, rows, (0.5, 0.5), rotation_deg)
     text = _checked(replace(made, crpix=(0.5 * (columns + 1), 0.5 * (rows + 1))))
     return NamedGrid(name, str(text), None, f"a place: {ra_deg!r},{dec_deg!r}")

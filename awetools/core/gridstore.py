@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .kind import Kind
 
 PARAMETER, AUTO = "grid", "auto"
+# Projections whose pixels are nowhere much larger on the sky than in the middle.
+PLANES = ("TAN", "SIN", "STG", "ARC", "ZEA", "CAR")
 FOLDER, ENDING, VERSION = "grids", ".json", 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}")
 
@@ -229,7 +231,7 @@ def with_grid(kind: Kind, params: Resolved, stores: Sequence[Store]) -> tuple[Re
 def holding_place(items: Sequence[tuple[str, str]], ra_deg: float, dec_deg: float) -> list[str]:
     """The names of the grids that have a pixel at a place."""
     found = []
-    for name, text in _near(items, ra_deg, dec_deg, 0.0):
+    for name, text in near_place(items, ra_deg, dec_deg, 0.0):
         x, y = (float(one) for one in text.grid().wcs.to_pixel(ra_deg, dec_deg))
         if 0.5 <= x < text.columns + 0.5 and 0.5 <= y < text.rows + 0.5:
             found.append(name)
@@ -249,20 +251,27 @@ def holding_frame(items: Sequence[tuple[str, str]], wcs: Any, shape: tuple[int, 
     middle = float(ra[4, 4]), float(dec[4, 4])
     reach = float(np.nanmax(separation_arcsec(ra, dec, *middle))) / 3600
     return [
-        name for name, text in _near(items, *middle, reach) if window_of(text.grid(), wcs, shape) != NOWHERE
+        name
+        for name, text in near_place(items, *middle, reach)
+        if window_of(text.grid(), wcs, shape) != NOWHERE
     ]
 
 
-def _near(
+def near_place(
     items: Sequence[tuple[str, str]], ra_deg: float, dec_deg: float, reach_deg: float
 ) -> Iterator[tuple[str, GridText]]:
-    """Those whose middle is not too far from a place to hold a part of what reaches so far around it."""
+    """The grids whose middle is not too far from a place to hold a part of what reaches so far around it."""
     from .sky.sphere import separation_arcsec
 
     for name, text in items:
         with suppress(AweError):
             one = parse_grid(text)
-            ra, dec = one.grid().centre_deg
+            grid = one.grid()
+            if grid.wcs.projection.code not in PLANES:
+                # Of maps, a middle and a size do not tell what they show.
+                yield name, one
+                continue
+            ra, dec = grid.centre_deg
             half = 0.5 * one.scale_arcsec * (one.columns**2 + one.rows**2) ** 0.5 / 3600
             away = float(separation_arcsec(ra, dec, ra_deg, dec_deg)) / 3600
             # A tangent plane shows less of the sky than its pixels would have at the middle, others may show more.

@@ -99,6 +99,8 @@ class Need:
     on_request: target processing fills the role with what exists, and makes nothing for it.
     optional_with: a role; where it is filled this one is optional.
     only_given: further kinds that fill the role where a person gives them; none is made or chosen for it.
+    asked_by: a parameter and its value; with any other the role stays empty. table: of a product with planes, the
+    table that the recipe gets in their place.
     """
 
     role: str
@@ -114,6 +116,16 @@ class Need:
     on_request: bool = False
     optional_with: str = ""
     only_given: tuple[str, ...] = ()
+    asked_by: tuple[str, str] | None = None
+    table: str = ""
+
+    def not_asked(self, params: object) -> str:
+        """Why the role stays empty with these parameters, if so."""
+        if self.asked_by is None:
+            return ""
+        name, wanted = self.asked_by
+        value = getattr(params, name, wanted)
+        return "" if value == wanted else f"{name} is {value}, not {wanted}"
 
     def is_optional(self, roles: Collection[str]) -> bool:
         """Whether the role may stay empty where these are filled."""

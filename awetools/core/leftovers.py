@@ -15,6 +15,7 @@ from typing import Literal
 from .errors import BeingWritten, Unavailable
 from .files import held, is_held
 from .indexing.index import drop_index_leftover, product_row, put_records
+from .partial import is_at_work, is_partial, part_done, remove_partial
 from .products import file_sha256, staged, state_of
 from .publish import finish_rename, read_record_or_none
 from .sharing.handover import is_committed, is_handover, is_waiting, receiving
@@ -49,6 +50,11 @@ def is_catalogue_leftover(path: Path) -> bool:
     return bool(CATALOGUE.match(path.name)) and path.is_dir() and not path.is_symlink()
 
 
+def is_folder_leftover(path: Path) -> bool:
+    """Whether a path is a directory of what was not finished: a reference catalogue, or work on a product."""
+    return is_catalogue_leftover(path) or is_partial(path)
+
+
 def catalogue_leftovers(directory: Path) -> Iterator[Path]:
     """The reference catalogues in a directory that were not finished."""
     try:
@@ -71,6 +77,8 @@ def is_dead(path: Path) -> bool:
     if is_catalogue_leftover(path):
         pid = int(path.name.rsplit(".", 2)[1])
         return not is_held(path) and (_is_old(path) or not _is_alive(pid))
+    if is_partial(path):
+        return not is_at_work(path)
     target = _target_of(path)
     if not os.path.lexists(path) or (target is not None and is_locked(target)):
         return False
@@ -85,6 +93,11 @@ def leftover_text(path: Path) -> str:
         )
     if LOCK.match(path.name):
         return "a lock that nobody holds"
+    if is_partial(path):
+        part = f"{100 * part_done(path):.0f}%"
+        return (
+            f"{part} of a product that was interrupted: its command goes on from there; --clean gives it up"
+        )
     return "never finished by a program that died"
 
 
@@ -150,6 +163,8 @@ def _remove(path: Path) -> bool:
         return False
     if is_catalogue_leftover(path):
         return _remove_tree(path)
+    if is_partial(path):
+        return _remove_work(path)
     target = _target_of(path)
     if target is None:
         return _unlink(path)
@@ -178,6 +193,13 @@ def _remove_tree(path: Path) -> bool:
         return True
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot be removed: {error.strerror}") from None
+
+
+def _remove_work(path: Path) -> bool:
+    try:
+        return remove_partial(path)
     except OSError as error:
         raise Unavailable(f"{path}: cannot be removed: {error.strerror}") from None
 

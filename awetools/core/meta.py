@@ -84,6 +84,13 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("zeropoint_mag", "real", "mag", "Magnitude of a source of 1 ADU/s, where it is known; else null."),
     Field("zeropoint_band", "text", "", "Band of these magnitudes; null where they are relative, or none."),
+    Field(
+        "gridded",
+        "json",
+        "",
+        "Of an image on a sky grid: background (subtract, match, leave); of a single frame there also its exptime_s, "
+        "zeropoint_mag and noise_ratio, and nx, ny of the image. Else null.",
+    ),
     Field("slid", "integer", "", "Number of a source list, which no other list has; else null."),
     Field("wcs", "json", "", "Cards of the celestial WCS of the trimmed image, or null."),
 )

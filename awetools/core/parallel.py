@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .errors import AweError, Unavailable
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 T = TypeVar("T")
+
+
+class _Ended(NamedTuple):
+    """What a worker says of work that it was told to stop."""
+
+    notes: list[str]
 
 
 class _Worker(Generic[T]):
@@ -75,9 +81,19 @@ def _run_many(work: Callable[[int], T], count: int, processes: int) -> Iterator[
             while expected in done:
                 yield done.pop(expected)
                 expected += 1
-    finally:
-        for worker in workers:
-            _end(worker)
+    except BaseException as error:
+        for text in _end_all(workers):
+            error.add_note(text)
+        raise
+    _end_all(workers)
+
+
+def _end_all(workers: list[_Worker[Any]]) -> list[str]:
+    """End all, and what those that were at work say of it."""
+    for worker in workers:
+        if worker.number is not None:
+            worker.process.terminate()
+    return [text for worker in workers for text in _end(worker)]
 
 
 def _feed(worker: _Worker[Any], waiting: Iterator[int]) -> None:
@@ -94,14 +110,19 @@ def _death(worker: _Worker[Any]) -> Unavailable:
     return Unavailable(f"a worker process {how}", hint="-j 1, or a smaller --memory, if it ran out of memory")
 
 
-def _end(worker: _Worker[Any]) -> None:
-    if worker.number is not None:
-        worker.process.terminate()
-    else:
+def _end(worker: _Worker[Any]) -> list[str]:
+    if worker.number is None:
         with suppress(OSError):
             worker.pipe.send(None)
     worker.process.join()
+    found: list[str] = []
+    with suppress(OSError, EOFError):
+        while worker.pipe.poll():
+            last = worker.pipe.recv()
+            if isinstance(last, _Ended):
+                found += last.notes
     worker.pipe.close()
+    return found
 
 
 def _serve(work: Callable[[int], T], pipe: Connection, parents: Connection) -> None:
@@ -116,7 +137,12 @@ def _serve(work: Callable[[int], T], pipe: Connection, parents: Connection) -> N
             return
         if number is None:
             return
-        answer = _answer(work, number)
+        try:
+            answer = _answer(work, number)
+        except SystemExit as error:
+            with suppress(OSError):
+                pipe.send(_Ended(getattr(error, "__notes__", [])))
+            raise
         try:
             pipe.send(answer)
         except OSError:

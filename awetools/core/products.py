@@ -137,6 +137,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def load_table(product: ProductInput, name: str) -> Table:
+    """One table of a product, by its name. Raises NoSuchExtension."""
+    from .fits import open_fits
+    from .frame import Table
+
+    with open_fits(product.path) as fits:
+        for hdu in fits.hdus:
+            if hdu.is_table and hdu.name == name:
+                return Table(fits.table(hdu.index), product.meta)
+    raise NoSuchExtension(f"{product.path}: has no table {name}", hint=shlex.quote(str(product.path)))
+
+
 def load_product(product: ProductInput) -> Frame | Table:
     """The pixels (or the table) of a product."""
     from .fits import open_fits

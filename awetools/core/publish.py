@@ -10,6 +10,7 @@ finishes the rename.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogues.refinput import RefcatInput
-from .errors import Unavailable, UsageError, WouldOverwrite
+from .errors import BeingWritten, Unavailable, UsageError, WouldOverwrite
 from .files import make_directory, sync_directory, write_whole
 from .planning.plan import Input, Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
@@ -68,7 +69,7 @@ def publish(
             refuse_foreign(target)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            written = write_fits(part, planes, cards)
+            written = write_fits(part, planes, cards, called=target)
             new = staged(target, written.file_sha256)
             part.replace(new)
         finally:
@@ -140,6 +141,15 @@ def finish_rename(target: Path) -> bool:
     staged(target, record["product"]["file_sha256"]).replace(target)
     sync_directory(target.parent)
     return True
+
+
+def drop_parts(target: Path) -> None:
+    """Remove what writers of a product left that were killed, unless one is at it: they are as large as it."""
+    part = re.compile(rf"\.{re.escape(target.name)}\.\d+\.part\Z")
+    with suppress(BeingWritten, OSError), target_lock(target, wait=False):
+        for path in target.parent.iterdir():
+            if part.match(path.name):
+                path.unlink(missing_ok=True)
 
 
 def read_record_or_none(target: Path) -> Record | None:

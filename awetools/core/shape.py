@@ -47,6 +47,7 @@ _FIELD_SHAPES = {
     ),
     "sections": [_SECTION],
     "wcs": Each(SCALAR),
+    "gridded": Each((str, int, float, type(None))),
 }
 
 

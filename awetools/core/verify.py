@@ -20,9 +20,9 @@ from .indexing.indexrows import read_raw
 from .indexing.indexsync import differences
 from .leftovers import (
     catalogue_leftovers,
-    is_catalogue_leftover,
     is_dead,
     is_finishable,
+    is_folder_leftover,
     is_leftover_name,
     leftover_text,
     small_leftovers,
@@ -124,7 +124,8 @@ def _look_at(name: Path, stores: Sequence[Store]) -> Work:
     leftovers = tuple(
         path.parent / one.name
         for one in around
-        if one.name.startswith(f".{path.name}.") and is_leftover_name(one.name)
+        if one.name.startswith(f".{path.name}.")
+        and (is_leftover_name(one.name) or is_folder_leftover(path.parent / one.name))
     )
     if os.path.lexists(sidecar(path)):
         return Work(products=(path,), leftovers=leftovers)
@@ -185,7 +186,7 @@ def _walk(directory: Path) -> Work:
             sort = _sort(name, names)
             if sort:
                 found[sort].append(here / (name.removesuffix(".json") if sort == "products" else name))
-        unfinished = [name for name in folders if is_catalogue_leftover(here / name)]
+        unfinished = [name for name in folders if is_folder_leftover(here / name)]
         found["leftovers"] += [here / name for name in unfinished]
         waiting += [here / name for name in reversed(folders) if name not in (*PASSED_OVER, *unfinished)]
     found["others"] = [path for path in found["others"] if says_it_is_product(path)]

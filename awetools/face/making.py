@@ -117,6 +117,7 @@ def made(wanted: Wanted, tell: Tell | None = None) -> Any:
     found = _surveyed(wanted)
     node = _only(found, wanted)
     path = _path_of(node)
+    _say_omitted(node, tell)
     if node.state in TO_MAKE:
         path = _make(found, node, wanted, tell)
     elif node.error is not None and node.state != "flagged":
@@ -195,6 +196,12 @@ def _make(found: Survey, node: Node, wanted: Wanted, tell: Tell | None) -> str:
             return _path_of(node)
         outcome, state = _carried_out(found, node, tell)
     return str(Path(found.graph.workspace.start, state.product))
+
+
+def _say_omitted(node: Node, tell: Tell | None) -> None:
+    """Name the frames that a product of many is made without."""
+    for one in node.omitted:
+        _say(logging.WARNING, f"{label(node)}: left out {one.address}: {one.reason}", tell)
 
 
 def _carried_out(found: Survey, node: Node, tell: Tell | None) -> tuple[Outcome, NodeState]:

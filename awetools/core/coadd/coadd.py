@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import BadHeader, BadValue, EmptyInput, Unavailable
+from ..errors import BadHeader, BadValue, EmptyInput, Mixture
 from ..pixels.coadd import Layer, Stacking, Strip, stack_layers
 from ..pixels.spool import Spool
 from ..sky.grid import Grid, Span
+from ..unfinished import Unfinished
 from .inputs import CoaddFrame
-from .layers import NO_LEVEL, Level, Placed, Regridding, layer_of, place
+from .layers import NO_LEVEL, Level, Placed, Regridding, layers_of, place
 from .matching import Differences, Form, Gauge, Matched, match
+from .noise import noise_ratio
+from .scaling import BlockPairs, Scale, match_scales
+from .scratch import Scratch, check_room, digest_of, is_large
+from .strips import check_memory, in_order, strips_of, threads_for
 
-T = TypeVar("T")
 Matching = Literal["none", "constant", "plane"]
+Scaling = Literal["given", "match"]
 
-PLANES = {"SCI": np.float32, "WEIGHT": np.float32, "COUNT": np.int16, "MASK": np.int16}
-CLIPPED_COLUMNS = ("X", "Y", "FRAME")
-# Rows of a strip, where the memory allows it, and of a sample of the grid.
-STRIP_ROWS, PROBE_ROWS = 512, 16
-PROBE_EVERY, PROBES = 600, (8, 64)
-# Bytes of a pixel of a strip: planes of the result, medians and contrasts.
-RESULT_BYTES, MEDIAN_BYTES = 14, 12
+# Samples of the grid: rows of one, and where they are.
+PROBE_ROWS, PROBE_EVERY, PROBES = 16, 600, (8, 64)
+# The same where scales come from the pixels.
+SCALING_EVERY, SCALING_PROBES, MOST_BLOCKS = 100, (32, 64), 4000
+# A scale from the pixels with a larger relative error is not believed.
+MOST_SCALE_ERROR = 0.03
 # A frame disagrees where this many times the usual part of its pixels is clipped.
 UNUSUAL = 5
 
@@ -37,29 +42,36 @@ class How:
     """How a coadd is made.
 
     ``matching``: backgrounds made equal where frames overlap, by one constant a frame or a
-    plane; ``gauge``: see `matching.match`. Left out are frames whose zero point is
+    plane; ``gauge``: see `matching.match`. ``scaling``: scales are taken as given, or are made such
+    that frames agree where they overlap, see `scaling.match_scales`; a frame whose scale has a relative error of more
+    than MOST_SCALE_ERROR then is left out. Left out are frames whose zero point is
     ``most_extinction_mag`` or more below the median of all (None: none is), and those of which
     more than ``most_disagreeing`` of the pixels, in a sample of the grid, are far from those of
     two or more others (0: none is): a wrong coordinate system does that, a cloud, a background
     that was not subtracted. What follows does not change a bit of the result: ``memory_bytes``,
-    the cap of the process, ``threads``, ``folder`` of the scratch disk.
+    the cap of the process, ``threads``, ``folder`` of the scratch disk, ``unfinished``, where the work of a large
+    coadd is kept if it is interrupted.
     """
 
     stacking: Stacking = field(default_factory=Stacking)
     regridding: Regridding = field(default_factory=Regridding)
     matching: Matching = "none"
     gauge: Gauge = "mean"
+    scaling: Scaling = "given"
     most_extinction_mag: float | None = 1.0
     most_disagreeing: float = 0.02
     memory_bytes: int = 1 << 30
     threads: int = 1
     folder: str | Path | None = None
+    unfinished: Unfinished | None = None
 
     def __post_init__(self) -> None:
         if self.matching not in ("none", "constant", "plane") or self.gauge not in ("mean", "faintest"):
             raise BadValue(
                 f"backgrounds are matched by constant or plane, to mean or faintest, not {self.matching}, {self.gauge}"
             )
+        if self.scaling not in ("given", "match"):
+            raise BadValue(f"scales are given or from match, not {self.scaling}")
         if self.threads < 1 or not 0 <= self.most_disagreeing < 1:
             raise BadValue(
                 f"{self.threads} threads, {self.most_disagreeing} of the pixels: not a way to make a coadd"
@@ -69,7 +81,8 @@ class How:
 @dataclass(frozen=True)
 class FrameReport:
     """What became of a frame: why it was left out ('' if it was not), and how many of its values on the grid
-    entered and were clipped; the level that was subtracted from it; the part that disagreed in the sample."""
+    entered and were clipped; the level that was subtracted from it; the part that disagreed in the sample; what
+    it was multiplied by, and the relative error of that where it is known."""
 
     name: str
     reason: str
@@ -77,6 +90,8 @@ class FrameReport:
     clipped: int = 0
     level: Level = NO_LEVEL
     disagreeing: float = 0.0
+    scale: float = 1.0
+    scale_error: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +100,8 @@ class Coadded:
 
     ``clipped``: columns X and Y (1-based pixels of the grid) and FRAME (number of the frame in the
     order given), sorted by Y, X, FRAME. With COUNT that is which frames entered each pixel, but for those that
-    have no good value there: `members` finds all of a pixel again, and their values.
+    have no good value there: `members` finds all of a pixel again, and their values. ``noise_ratio``: see
+    `noise.noise_ratio`.
     """
 
     grid: Grid
@@ -94,6 +110,7 @@ class Coadded:
     frames: tuple[FrameReport, ...]
     groups: tuple[tuple[int, ...], ...]
     strips: int
+    noise_ratio: float
 
 
 def coadd(frames: Sequence[CoaddFrame], grid: Grid, how: How | None = None) -> Coadded:
@@ -103,27 +120,41 @@ def coadd(frames: Sequence[CoaddFrame], grid: Grid, how: How | None = None) -> C
     scratch disk for the planes.
     """
     how = how or How()
+    check_room(grid, how.folder, how.unfinished)
     prepared = prepare(frames, grid, how)
-    strips = list(_strips(prepared.placed, grid, how))
-    planes = {name: Spool(grid.shape, kind, how.folder) for name, kind in PLANES.items()}
-    clipped = {name: Spool((0,), np.int32, how.folder) for name in CLIPPED_COLUMNS}
-    tally = np.zeros((len(frames), 2), np.int64)
+    scratch = _scratch(prepared, grid, len(frames), how)
+    strips = list(strips_of(prepared.placed, grid, how, scratch.rows))
 
     def work(rows: Span) -> Strip:
         made = make_strip(prepared.placed, grid, len(frames), rows, how)
-        for name, values in zip(PLANES, (made.sci, made.weight, made.entered, made.mask), strict=True):
-            planes[name].write(rows[0], np.asarray(values))
+        scratch.write(rows, made)
         # The planes are on disk: only what was clipped waits for its turn.
         nothing = np.empty((0, 0))
         return Strip(nothing, nothing, nothing, nothing, made.clipped, made.tally)  # type: ignore[arg-type]
 
-    for made in _in_order(work, strips, how.threads):
-        tally += made.tally
-        y, x, frame = made.clipped.T
-        for name, values in zip(CLIPPED_COLUMNS, (x + 1, y + 1, frame), strict=True):
-            clipped[name].append(values)
-    reports = tuple(_final(one, tally[number]) for number, one in enumerate(prepared.reports))
-    return Coadded(grid, planes, clipped, reports, prepared.groups, len(strips))
+    with closing(in_order(work, strips, how.threads)) as found:
+        for rows, made in zip(strips, found, strict=True):
+            scratch.done(rows, made)
+    reports = tuple(_final(one, scratch.tally[number]) for number, one in enumerate(prepared.reports))
+    noise = noise_ratio(prepared.placed, how.regridding)
+    return Coadded(grid, scratch.planes, scratch.clipped, reports, prepared.groups, len(strips), noise)
+
+
+def _scratch(prepared: Prepared, grid: Grid, frames: int, how: How) -> Scratch:
+    """Where the planes go: with what is kept of this coadd, if it is a large one."""
+    made = Scratch(grid, frames, how.folder)
+    areas = [(bottom - top) * one.width for one in prepared.placed for top, bottom in one.window[:1]]
+    if how.unfinished is not None and is_large(areas):
+        placed = [(one.number, one.window, one.level, one.frame.scale) for one in prepared.placed]
+        same = how.stacking, how.regridding, how.matching, prepared.reports, placed
+        if made.kept(
+            how.unfinished,
+            digest_of(grid.text(), *same),
+            lambda rows: make_strip(prepared.placed, grid, frames, rows, how),
+        ):
+            return made
+    made.on_disk()
+    return made
 
 
 def _final(report: FrameReport, tally: np.ndarray) -> FrameReport:
@@ -140,8 +171,7 @@ def make_strip(placed: Sequence[Placed], grid: Grid, frames: int, rows: Span, ho
 
 
 def _layers(placed: Sequence[Placed], rows: Span, how: How, columns: Span | None = None) -> list[Layer]:
-    made = (layer_of(one, rows, how.regridding, columns) for one in placed)
-    return [one for one in made if one is not None]
+    return [made for one in placed for made in layers_of(one, rows, how.regridding, columns)]
 
 
 # Which frames enter
@@ -173,10 +203,16 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
         except BadHeader as error:
             reasons[number] = f"its coordinates cannot be used: {error}"
             continue
+        except Mixture as error:
+            reasons[number] = error.message
+            continue
         if found is None:
             reasons[number] = "does not overlap the grid"
         else:
             placed.append(found)
+    check_memory(placed, grid, how)
+    scales = _scales(placed, grid, how, frames, reasons) if how.scaling == "match" else {}
+    placed = [_rescaled(one, scales.get(one.number)) for one in placed if one.number not in reasons]
     matched, disagreeing = _sampled(placed, grid, frames, how, reasons)
     levels = matched.levels if matched else {}
     kept = tuple(
@@ -188,6 +224,8 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
             reasons.get(number, ""),
             level=levels.get(number, NO_LEVEL),
             disagreeing=disagreeing.get(number, 0.0),
+            scale=one.scale * (scales[number].factor if number in scales else 1),
+            scale_error=scales[number].error if number in scales else one.scale_error,
         )
         for number, one in enumerate(frames)
     )
@@ -206,7 +244,9 @@ def _unfit(frames: Sequence[CoaddFrame], how: How) -> dict[int, str]:
     usual = float(np.median(known)) if known else 0.0
     reasons: dict[int, str] = {}
     for number, one in enumerate(frames):
-        if one.unit != unit:
+        if one.unfit:
+            reasons[number] = one.unfit
+        elif one.unit != unit:
             reasons[number] = f"its pixels are in {one.unit}, those of the others in {unit}"
         elif not (np.isfinite(one.scale) and one.scale > 0):
             reasons[number] = f"its flux scale is {one.scale}"
@@ -219,16 +259,54 @@ def _unfit(frames: Sequence[CoaddFrame], how: How) -> dict[int, str]:
     return reasons
 
 
+def _rescaled(placed: Placed, scale: Scale | None) -> Placed:
+    if scale is None:
+        return placed
+    return replace(placed, frame=replace(placed.frame, scale=placed.frame.scale * scale.factor))
+
+
+def _scales(
+    placed: Sequence[Placed], grid: Grid, how: How, frames: Sequence[CoaddFrame], reasons: dict[int, str]
+) -> dict[int, Scale]:
+    """The scales that the pixels of overlaps tell; frames whose scale they do not are added to the reasons."""
+    if not placed:
+        return {}
+    probes, by_number = _probes(placed, grid, SCALING_EVERY, SCALING_PROBES), _by_number(placed)
+    threads = threads_for(placed, grid, probes, how)
+    plain = replace(how, regridding=replace(how.regridding, fill=False), threads=threads)
+
+    def work(rows: Span) -> BlockPairs:
+        made = BlockPairs(most=max(16, MOST_BLOCKS // len(placed)))
+        made.add(_layers(placed, rows, plain), by_number)
+        return made
+
+    pairs = BlockPairs([table for one in in_order(work, probes, threads) for table in one.tables])
+    errors = {one.number: frames[one.number].scale_error for one in placed}
+    given = {number: error for number, error in errors.items() if error is not None}
+    found = match_scales(pairs, errors, given)
+    middle = 1.0 if given else float(np.median([one.factor for one in found.values()]))
+    for number, one in found.items():
+        faint = 2.5 * float(np.log10(one.factor / middle))
+        if not one.tied:
+            reasons[number] = "its scale is not known: it does not overlap the frames that have one"
+        elif number not in given and one.error > MOST_SCALE_ERROR:
+            reasons[number] = f"its scale is not known: from the overlaps it has an error of {one.error:.1%}"
+        elif number not in given and how.most_extinction_mag is not None and faint > how.most_extinction_mag:
+            reasons[number] = f"in the overlaps it is {faint:.2f} mag fainter than the others"
+    return found
+
+
 def _sampled(
     placed: Sequence[Placed], grid: Grid, frames: Sequence[CoaddFrame], how: How, reasons: dict[int, str]
 ) -> tuple[Matched | None, dict[int, float]]:
     """Match levels and judge frames in a sample of rows; those that disagree are added to the reasons."""
     judged = how.most_disagreeing > 0 and how.stacking.method == "clip" and len(placed) > 2
-    if how.matching == "none" and not judged:
+    if not placed or (how.matching == "none" and not judged):
         return None, {}
     probes = _probes(placed, grid)
     # What is sampled can do without the small defects.
-    how = replace(how, regridding=replace(how.regridding, fill=False))
+    threads = threads_for(placed, grid, probes, how)
+    how = replace(how, regridding=replace(how.regridding, fill=False), threads=threads)
     matched = _matched(placed, probes, how) if how.matching != "none" else None
     if not judged:
         return matched, {}
@@ -251,13 +329,13 @@ def _sampled(
     return matched, disagreeing
 
 
-def _probes(placed: Sequence[Placed], grid: Grid) -> list[Span]:
+def _probes(
+    placed: Sequence[Placed], grid: Grid, every: int = PROBE_EVERY, probes: tuple[int, int] = PROBES
+) -> list[Span]:
     """Samples of rows, over what the frames cover."""
     first = min((one.window[0][0] for one in placed), default=0)
     last = max((one.window[0][1] for one in placed), default=grid.shape[0])
-    count = min(
-        max((last - first) // PROBE_EVERY, PROBES[0]), PROBES[1], max(1, (last - first) // PROBE_ROWS)
-    )
+    count = min(max((last - first) // every, probes[0]), probes[1], max(1, (last - first) // PROBE_ROWS))
     middles = first + (last - first) * (2 * np.arange(count) + 1) // (2 * count)
     return [
         (max(0, int(one) - PROBE_ROWS // 2), min(grid.shape[0], int(one) + PROBE_ROWS // 2))
@@ -275,7 +353,7 @@ def _matched(placed: Sequence[Placed], probes: Sequence[Span], how: How) -> Matc
         return made
 
     found = Differences()
-    for one in _in_order(work, probes, how.threads):
+    for one in in_order(work, probes, how.threads):
         found.rows.extend(one.rows)
     form: Form = "plane" if how.matching == "plane" else "constant"
     return match(found, (one.number for one in placed), form, how.gauge)
@@ -304,62 +382,9 @@ def _disagreeing(
         return np.stack([found, made.tally.sum(axis=1)], axis=1)
 
     total = np.zeros((frames, 2))
-    for one in _in_order(work, probes, how.threads):
+    for one in in_order(work, probes, how.threads):
         total += one
     return {one.number: float(total[one.number, 0] / max(1.0, total[one.number, 1])) for one in placed}
-
-
-# Strips and memory
-
-
-def _strips(placed: Sequence[Placed], grid: Grid, how: How) -> Iterator[Span]:
-    """Rows of strips, as high as the memory allows."""
-    room = (how.memory_bytes - _resident_bytes()) // how.threads
-    first = 0
-    while first < grid.shape[0]:
-        height = min(STRIP_ROWS, grid.shape[0] - first)
-        while height > 1 and strip_bytes(placed, grid, (first, first + height), how) > room:
-            height = -(-height // 2)
-        needed = strip_bytes(placed, grid, (first, first + height), how)
-        if needed > room:
-            raise Unavailable(
-                f"a strip of one row of this coadd takes {needed / 1e6:.0f} MB in each of {how.threads} threads;"
-                f" {how.memory_bytes / 1e6:.0f} MB, the cap, leave {max(0, room) / 1e6:.0f}",
-                hint=f"--memory {(needed * how.threads + how.memory_bytes - room * how.threads) / 1e6:.0f}M, or -j 1",
-            )
-        yield first, first + height
-        first += height
-
-
-def strip_bytes(placed: Sequence[Placed], grid: Grid, rows: Span, how: How) -> int:
-    """Memory that a strip takes while it is made, about."""
-    halo = how.stacking.halo_px
-    wide = rows[0] - halo, rows[1] + halo
-    parts = [one.strip_bytes(wide, how.regridding.fill) for one in placed]
-    medians = MEDIAN_BYTES if how.stacking.method != "mean" else 0
-    planes = (wide[1] - wide[0]) * grid.shape[1] * (RESULT_BYTES + medians)
-    return planes + sum(held for held, _ in parts) + max((making for _, making in parts), default=0)
-
-
-def _resident_bytes() -> int:
-    """What the process holds already."""
-    import os
-
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 100 << 20
-
-
-def _in_order(work: Callable[[Span], T], items: Sequence[Span], threads: int) -> Iterator[T]:
-    """Results in the order of the items, of no more of them at once than there are threads."""
-    if threads == 1:
-        yield from map(work, items)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(work, items)
 
 
 # One pixel

@@ -39,18 +39,18 @@ class Differences:
     def add(self, layers: Sequence[Layer], placed: Sequence[Placed]) -> None:
         """Take those of some rows of the grid; layers have these rows or a part of them."""
         for i, one in enumerate(layers):
-            others = (other for other in layers[i + 1 :] if _common(one.columns, other.columns))
+            others = (other for other in layers[i + 1 :] if common(one.columns, other.columns))
             for _, other in zip(range(NEIGHBOURS), others, strict=False):
                 self._pair(one, other, placed)
 
     def _pair(self, one: Layer, other: Layer, placed: Sequence[Placed]) -> None:
-        rows, columns = _common(one.rows, other.rows), _common(one.columns, other.columns)
+        rows, columns = common(one.rows, other.rows), common(one.columns, other.columns)
         if not rows or not columns:
             return
         windows = placed[one.number].window, placed[other.number].window
         for left in range(columns[0], columns[1], CELL):
             part = left, min(left + CELL, columns[1])
-            planes = [_part(layer, rows, part) for layer in (one, other)]
+            planes = [part_of(layer, rows, part) for layer in (one, other)]
             good = (planes[0][1] > 0) & (planes[1][1] > 0)
             count = int(np.count_nonzero(good))
             if count < LEAST_PIXELS:
@@ -60,7 +60,7 @@ class Differences:
             spread = (away[(3 * count) // 4] - away[count // 4]) / 1.349
             # The error of a median; neighbouring pixels are not independent.
             error = 1.2533 * 2 * max(float(spread), 1e-30) / math.sqrt(count)
-            places = [_place(window, rows, part) for window in windows]
+            places = [place_of(window, rows, part) for window in windows]
             self.rows.append((one.number, other.number, *places[0], *places[1], float(middle), error))
 
 
@@ -88,7 +88,7 @@ def match(
     terms = 1 if form == "constant" else 3
     table = np.array(kept, np.float64).reshape(-1, 8)
     ends = np.array([[index[int(row[0])], index[int(row[1])]] for row in kept], np.int64).reshape(-1, 2)
-    groups = _groups(ends, len(numbers))
+    groups = groups_of(ends, len(numbers))
     found, rms = _fitted(table, ends, len(numbers), terms)
     for group in groups:
         constants = found[list(group), 0]
@@ -138,7 +138,7 @@ def _solved(
     return np.asarray((answer * scale).reshape(frames, terms), np.float64)
 
 
-def _groups(ends: Ints, frames: int) -> list[tuple[int, ...]]:
+def groups_of(ends: Ints, frames: int) -> list[tuple[int, ...]]:
     """Frames that hang together."""
     of = np.arange(frames)
     while len(ends):
@@ -152,20 +152,22 @@ def _groups(ends: Ints, frames: int) -> list[tuple[int, ...]]:
     return [tuple(int(one) for one in np.flatnonzero(of == first)) for first in np.unique(of)]
 
 
-def _common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int] | None:
+def common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int] | None:
+    """What two spans share."""
     begin, end = max(one[0], other[0]), min(one[1], other[1])
     return (begin, end) if begin < end else None
 
 
-def _part(
+def part_of(
     layer: Layer, rows: tuple[int, int], columns: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float32], ...]:
+    """Values and weights of a layer in rows and columns of the grid."""
     down = slice(rows[0] - layer.rows[0], rows[1] - layer.rows[0])
     across = slice(columns[0] - layer.columns[0], columns[1] - layer.columns[0])
     return layer.data[down, across], layer.weight[down, across]
 
 
-def _place(
+def place_of(
     window: tuple[tuple[int, int], tuple[int, int]], rows: tuple[int, int], columns: tuple[int, int]
 ) -> Doubles:
     """u and v of the middle of a part of a frame."""

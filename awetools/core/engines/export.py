@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import SEVERITY, BadValue
-from .planfile import REFERENCE, Node, RunPlan, in_order, lines_of
+from .planfile import REFERENCE, Conditional, Node, RunPlan, conditional, in_order, lines_of
 
 # A name with one of these cannot stand in a rule, however it is quoted; a backslash only alone.
 _NOT_IN_RULES = re.compile(r"[;|=\\\r\v\f]|\)$")
 # Of a line that make gives to a shell; Linux takes 128 KiB.
 LONGEST_LINE = 64_000
+LONGEST_RECIPE = 120_000
 _QUOTED_IN_RULES = re.compile(r"[ \t#:*?\[]")
 
 
@@ -105,6 +106,14 @@ def _step(node: Node, names: Mapping[str, str], is_used: bool) -> list[str]:
     """The lines of the script that run a node."""
     name = names[node.id]
     command = _command(node, lambda one: f'"${names[one]}"', lambda role, one: _role(role, names[one]))
+    first = [f"set -- {command}", "some="] if _conditions(node) else []
+    for ids, (words, others, is_name) in _conditions(node, lambda one: f'"${names[one]}"').items():
+        some = "; some=1" if is_name else ""
+        first.append(
+            f'if made {" ".join(ids)}; then set -- "$@" {words}{some}; else set -- "$@" {others}; fi'
+        )
+    if first:
+        command = '"$@"'
     run = f"{name}=$({command})"
     last = []
     if not _is_ours(node):
@@ -112,6 +121,10 @@ def _step(node: Node, names: Mapping[str, str], is_used: bool) -> list[str]:
     elif is_used:
         run += f' && clean "${name}"'
     lines = [f"{run} || {{ failed {node.id} $?; {name}=; }}", *last]
+    if first and not _has_a_name(node):
+        body = [f"    {line}" for line in lines]
+        lines = ['if test -n "$some"; then', *body, "else", f"    blocked {node.id}; {name}=", "fi"]
+    lines = [*first, *lines]
     if node.needs:
         body = [f"    {line}" for line in lines]
         lines = [
@@ -193,6 +206,10 @@ printed = $$(sed -n '/[^ ]/h;$${g;p;}' "$$AWE_PLAN_PATHS/$(1).path" 2>/dev/null)
 path = "$(printed)"
 role = "$$(one=$(call printed,$(2)); printf '%s\\n' "--$${one:+$(1)=}$${one:-no-$(1)}")"
 
+# Of what stands on a condition: whether all of some nodes were made, and the path of one.
+functions = has() { for one; do test -e "$$AWE_PLAN_PATHS/$$one.path" || return 1; done; }; \
+    at() { sed -n '/[^ ]/h;$${g;p;}' "$$AWE_PLAN_PATHS/$$1.path"; };
+
 # Whether a node was made; whether its product has no flags, so that others can hang on it; its path kept.
 made = test -e "$$AWE_PLAN_PATHS/$(1).path" || { echo '$(1) was not made' >&2; exit 5; }
 clean = ! grep -qs '"flags": [1-9]' "$$(sed -n '$$p' "$$AWE_PLAN_PATHS/$(1).new").json"
@@ -222,6 +239,9 @@ def _rule(node: Node, plan: RunPlan, wanted: set[str], is_used: bool, made: set[
     )
     parts = [*(f"$(call made,{one})" for one in may_lack), 'cd "$$AWE_PLAN_ROOT"']
     text = command.replace("$", "$$").replace("\0", "$")
+    if found := _conditions(node, lambda one: f'"$(at {one})"'):
+        parts.append(_put_behind(node, text, found))
+        text = '"$$@"'
     if names:
         text += f' < "$$AWE_PLAN_PATHS/{node.id}.names"'
     parts.append(f'{text} > "$$AWE_PLAN_PATHS/{node.id}.new"')
@@ -229,12 +249,35 @@ def _rule(node: Node, plan: RunPlan, wanted: set[str], is_used: bool, made: set[
         parts.append(f"$(call clean,{node.id})")
     parts.append(f"$(call keep,{node.id})")
     # What others only want may fail: make goes on.
-    return [*lines, f"\t{'-' if node.id in wanted else ''}@{' && '.join(parts)}"]
+    recipe = f"\t{'-' if node.id in wanted else ''}@{' && '.join(parts)}"
+    if _conditions(node) and len(recipe) > LONGEST_RECIPE:
+        raise BadValue(
+            f"the plan: node {node.id}: {len(node.wants)} nodes that may fail are more than a rule of make can name",
+            hint="awe-make --export sh, or --plan DIR, which awe-node runs",
+        )
+    return [*lines, recipe]
+
+
+def _put_behind(node: Node, command: str, found: _Found) -> str:
+    """The part of a recipe that puts the words of a command, and those whose condition holds, into the shell's own."""
+    steps = [f"{{ $(functions) set -- {command}; some="]
+    for ids, (words, others, is_name) in found.items():
+        some = "; some=1" if is_name else ""
+        step = f'if has {" ".join(ids)}; then set -- "$@" {words}{some}; else set -- "$@" {others}; fi'
+        steps.append(step.replace("$", "$$"))
+    if not _has_a_name(node):
+        why = f"{node.id}: nothing that it is made of was made"
+        steps.append(f'test -n "$$some" || {{ echo {shlex.quote(why)} >&2; exit 5; }}')
+    return "; ".join([*steps, "}"])
 
 
 def _long_tail(node: Node) -> Sequence[str]:
     """The names that a command line ends with, if it is too long for a shell of make; our programs read them."""
-    if not _is_ours(node) or sum(len(shlex.quote(one)) + 1 for one in node.argv) < LONGEST_LINE:
+    if (
+        not _is_ours(node)
+        or _conditions(node)
+        or sum(len(shlex.quote(one)) + 1 for one in node.argv) < LONGEST_LINE
+    ):
         return ()
     first = len(node.argv)
     while (
@@ -279,7 +322,7 @@ def _command(node: Node, path: Callable[[str], str], role: Callable[[str, str], 
     words = []
     for argument in node.argv:
         match = REFERENCE.fullmatch(argument)
-        if argument == "--json" and _is_ours(node):
+        if (argument == "--json" and _is_ours(node)) or conditional(argument):
             continue
         if match is None:
             words.append(shlex.quote(argument))
@@ -288,6 +331,35 @@ def _command(node: Node, path: Callable[[str], str], role: Callable[[str, str], 
         else:
             words.append((match["option"] or "") + path(match["id"]))
     return " ".join(words)
+
+
+# By what must be made: the words that are there then, and otherwise, and whether a name is among the first.
+_Found = Mapping[tuple[str, ...], tuple[str, str, bool]]
+
+
+def _conditions(node: Node, path: Callable[[str], str] = str) -> _Found:
+    """What of a command line stands on a condition, as words for a shell; path says how products are named."""
+    found: dict[tuple[str, ...], tuple[list[str], list[str], bool]] = {}
+    for one in filter(None, map(conditional, node.argv)):
+        words, others, is_name = found.get(one.ids, ([], [], False))
+        if one.for_reason:
+            others.append(shlex.quote(f"{one.text}it could not be made"))
+        else:
+            words.append(_word(one, path))
+        found[one.ids] = words, others, is_name or (one.is_name and not one.for_reason)
+    return {
+        ids: (" ".join(words), " ".join(others), is_name) for ids, (words, others, is_name) in found.items()
+    }
+
+
+def _word(one: Conditional, path: Callable[[str], str]) -> str:
+    match = REFERENCE.fullmatch(one.text)
+    return shlex.quote(one.text) if match is None else (match["option"] or "") + path(match["id"])
+
+
+def _has_a_name(node: Node) -> bool:
+    """Whether a command is given something, whatever becomes of its conditions."""
+    return any(not one.startswith("-") and conditional(one) is None for one in node.argv[1:])
 
 
 def _is_ours(node: Node) -> bool:

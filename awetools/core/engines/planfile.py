@@ -6,6 +6,10 @@ what it said in `log/ID.log`.
 
 An argument `@{ID}`, or `--role=@{ID}`, stands for the path that node ID prints:
 the name of a product holds its key, which is only known when it is made.
+
+An argument that ends in `@{?ID,ID}` is there only if all of these nodes were made
+and can be used; one that ends in `@{!ID,ID}` only if one was not, of which the reason
+takes its place. So a product of many frames is made without those that failed.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ PLAN_NAME, RUN_NAME = "plan.jsonl", "run.json"
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 REFERENCE = re.compile(
     r"(?P<option>--[A-Za-z0-9][A-Za-z0-9_-]*=)?@\{(?P<id>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})\}"
+)
+_CONDITION = re.compile(
+    r"(?s)(?P<text>.*)@\{(?P<sign>[?!])(?P<ids>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?:,[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})*)\}"
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LINE_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,')
@@ -100,6 +107,36 @@ class RunPlan:
     def lock_path(self) -> Path:
         """The file on which a running node holds a lock, a byte each."""
         return self.directory / "lock"
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """An argument that is there only on a condition: that nodes were made, or (for their reason) that one was not."""
+
+    text: str
+    ids: tuple[str, ...]
+    for_reason: bool
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it names what a command is given, rather than an option."""
+        return not self.text.startswith("-")
+
+
+def conditional(argument: str) -> Conditional | None:
+    """The condition of an argument; None for one that is always there."""
+    match = _CONDITION.fullmatch(argument) if "@{" in argument else None
+    return match and Conditional(match["text"], tuple(match["ids"].split(",")), match["sign"] == "!")
+
+
+def only_if(ids: Iterable[str]) -> str:
+    """The end of an argument that is there only if these nodes were made."""
+    return f"@{{?{','.join(ids)}}}"
+
+
+def why_not(ids: Iterable[str]) -> str:
+    """The end of an argument that is there only if one of these nodes was not made, and then says why."""
+    return f"@{{!{','.join(ids)}}}"
 
 
 def write_plan(plan: RunPlan) -> None:
@@ -289,12 +326,16 @@ def _check_node(node: Node, where: str) -> None:
 
 
 def _check_reference(node: Node, argument: str, where: str) -> None:
-    match = REFERENCE.fullmatch(argument)
+    condition = conditional(argument)
+    for one in condition.ids if condition else ():
+        if one not in node.before:
+            raise BadValue(f"{where}: {argument} is of a node that it neither needs nor wants")
+    match = REFERENCE.fullmatch(condition.text if condition else argument)
     if match is None or match["id"] in node.needs:
         return
     if match["id"] not in node.wants:
         raise BadValue(f"{where}: {argument} is of a node that it neither needs nor wants")
-    if match["option"] is None:
+    if match["option"] is None and not (condition and match["id"] in condition.ids):
         raise BadValue(f"{where}: {argument} is of a node that may fail, so it must read --ROLE={argument}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from ..errors import SEVERITY, AweError, NoMatch, NoSolution, Unavailable, all_errors
 from ..files import write_whole
 from ..record import sha256_of
-from .planfile import REFERENCE, Node, RunPlan
+from .planfile import REFERENCE, Conditional, Node, RunPlan, conditional
 
 Status = Literal["done", "failed", "blocked", "timeout", "killed"]
 STATUSES = ("done", "failed", "blocked", "timeout", "killed")
@@ -27,6 +28,7 @@ CANNOT_RUN, NOT_FOUND = 126, 127
 _SIGNALLED = range(129, 193)
 # Settings that make no sense, a file in the way, a file that is not what its record says.
 _TO_MEND = (2, 8)
+_BLOCKED_BY = re.compile(r"it (?:needs|wants) (?:the product of )?(?P<id>[A-Za-z0-9_.-]+), which ")
 _TEXT, _COUNT, _NUMBER = (str,), (int,), (int, float)
 _MAYBE_COUNT = (int, type(None))
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -152,11 +154,57 @@ def arguments_of(node: Node, states: Mapping[str, NodeState]) -> tuple[str, ...]
     """The command line of a node, with the products of others in their places.
 
     states: of the nodes that ended. `--role=@{ID}` becomes `--no-role` where a
-    wanted node has no product that can be used, unless a retry may mend that. Raises Blocked.
+    wanted node has no product that can be used, unless a retry may mend that; what
+    stands on a condition that does not hold is left out. Raises Blocked.
     """
     for name in node.needs:
         _refuse_unusable(name, states.get(name))
-    return tuple(_argument(one, node, states) if "@{" in one else one for one in node.argv)
+    found: list[str] = []
+    lost = ""
+    for one in node.argv:
+        condition = conditional(one)
+        if condition is None:
+            found.append(_argument(one, node, states) if "@{" in one else one)
+            continue
+        missing = _first_missing(condition, states)
+        reason = reason_of(missing, states) if missing else ""
+        if condition.for_reason == bool(missing):
+            found.append(_argument(condition.text, node, states) + reason)
+        lost = lost or (reason if condition.is_name else "")
+    # Without a name it would read its standard input.
+    if lost and all(one.startswith("-") for one in found[1:]):
+        raise Blocked(f"none of what it is made of could be made: {lost}")
+    return tuple(found)
+
+
+def _first_missing(condition: Conditional, states: Mapping[str, NodeState]) -> NodeState | None:
+    """The first node of a condition without a product that can be used; raises Blocked where that may change."""
+    for name in condition.ids:
+        state = states.get(name)
+        if state is None:
+            raise Blocked(f"it wants {name}, which has not run")
+        if is_passing(state):
+            raise Blocked(f"it wants {name}, which {_words(state)}", passing=True)
+        if not (state.usable and state.product):
+            return state
+    return None
+
+
+def reason_of(state: NodeState, states: Mapping[str, NodeState]) -> str:
+    """Why a node has no product that can be used, in a line: of one that is blocked, why that by which it is."""
+    while state.status == "blocked" and (match := _BLOCKED_BY.match(state.error)) and match["id"] in states:
+        state = states[match["id"]]
+    kind = state.id.rpartition("-")[0]
+    if state.status == "done":
+        return f"{kind}: {state.product} is flagged: {', '.join(state.flags)}"
+    if state.status == "blocked":
+        return " ".join(state.error.split())
+    lines = state.error.splitlines()
+    for number in range(len(lines) - 1, -1, -1):
+        found = _reported(lines[number], lines[number + 1 : number + 2])
+        if found is not None and found.exit_code == state.code:
+            return f"{kind}: {' '.join(found.message.split())}"
+    return f"{kind}: {_words(state)}"
 
 
 def _refuse_unusable(name: str, state: NodeState | None) -> None:

@@ -23,8 +23,10 @@ SQL_TYPES = {"text": "TEXT", "real": "REAL", "integer": "INTEGER"}
 META_COLUMNS = {field.name: SQL_TYPES[field.type] for field in FIELDS if field.type in SQL_TYPES}
 # With this begin the paths of the records that are kept.
 KEPT = os.path.join(AWE, RECORDS, "")
+# What products have of their own.
+OF_ITSELF = ("wcs", "gridded")
 # How frames were taken: the same text for hundreds of them, so it stands once in the index.
-SETUP_FIELDS = tuple(field.name for field in FIELDS if field.name not in (*VARYING, "wcs"))
+SETUP_FIELDS = tuple(field.name for field in FIELDS if field.name not in (*VARYING, *OF_ITSELF))
 COLUMNS = {
     "address": "TEXT",
     "record_path": "TEXT",

@@ -121,10 +121,12 @@ class Stock:
         asked = [to_sql(condition, self._meta_column(rank)) for rank in range(len(self.stores))]
         return self._select_each([(f"{where} AND ({sql})", [*kinds, *values]) for sql, values in asked])
 
-    def holding(self, kinds: Sequence[str], content: str) -> Item | None:
+    def holding(
+        self, kinds: Sequence[str], content: str, serves: Callable[[Mapping[str, Any]], bool] | None = None
+    ) -> Item | None:
         """The newest product of some kinds, of the nearest store, with an input of that content, that may be used.
 
-        One that left the input out does not hold it.
+        One that left the input out does not hold it. serves: whether one of that meta will do.
         """
         where = (
             f"kind IN ({', '.join('?' * len(kinds))}) AND number IN (SELECT child FROM links "
@@ -133,7 +135,8 @@ class Stock:
         found = self._select(where, [*kinds, content])
         fit = [one for one in found if not unfit_for_use(one.flags, self.verdict(one))]
         fit.sort(key=lambda one: (one.rank, -(one.sequence or 0)))
-        return next((one for one in fit if content not in _left_out(one.address, one.record_mtime_ns)), None)
+        holders = (one for one in fit if content not in _left_out(one.address, one.record_mtime_ns))
+        return next((one for one in holders if serves is None or serves(_recorded_meta(one.address))), None)
 
     def _meta_column(self, rank: int) -> Callable[[str], tuple[str, str]]:
         return lambda name: self._index(rank).column(name, [])
@@ -279,6 +282,15 @@ def _left_out(address: str, _mtime_ns: int) -> frozenset[str]:
     except NoRecord:
         return frozenset()
     return frozenset(one.get("content", "") for one in recipe.get("left_out", ()))
+
+
+def _recorded_meta(address: str) -> Mapping[str, Any]:
+    """All of the meta of a product, of which an item has only what set-ups share."""
+    try:
+        meta: Mapping[str, Any] = read_record(sidecar(Path(address)))["meta"]
+    except NoRecord:
+        return {}
+    return meta
 
 
 def _in_order(item: Item) -> tuple[int, int]:

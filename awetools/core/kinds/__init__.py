@@ -15,6 +15,7 @@ from .gain import GAIN
 from .gastrom import GASTROM
 from .gphot import GPHOT
 from .hotpix import HOTPIX
+from .illumination import ILLUMINATION
 from .nightflat import NIGHTFLAT
 from .readnoise import READNOISE
 from .reduced import REDUCED
@@ -40,6 +41,7 @@ KINDS: tuple[Kind, ...] = (
     SOURCES,
     GASTROM,
     ASTROM,
+    ILLUMINATION,
     GPHOT,
     ZEROPOINT,
     SOURCELIST,

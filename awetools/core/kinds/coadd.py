@@ -9,17 +9,32 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NoMatch
 from ..kind import Kind, LeftOut, Limit, Measure, Need, Result, group, of_frame
 from ..params import param
-from .declare import grid_param, kernel_param, sky_mesh_param
+from .coaddgridded import (
+    are_gridded,
+    as_they_are,
+    before,
+    of_grid,
+    of_grid_once,
+    shared_grid,
+    sky_of,
+    treated,
+)
+from .coaddscale import flux_scale_param
+from .declare import edges_param, grid_param, illumination_need, kernel_param, sky_mesh_param
+from .regridmatch import serves
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..coadd.coadd import Coadded, How
+    from ..coadd.coadd import Coadded, How, Matching
     from ..coadd.inputs import CoaddFrame
     from ..frame import FrameRows, ImageSet, Table
     from ..sky.grid import Grid
 
 IDENTITY = ("instrument", "detector", "exposure")
+MATCHING: Mapping[str, Matching] = {"match": "constant", "match-plane": "plane"}
+# The card KERNEL of what was not interpolated here.
+NO_KERNEL = "none"
 # Rows in the middle of a frame, on which the seeing is measured.
 SEEING_ROWS = 1024
 
@@ -43,9 +58,12 @@ class CoaddParams:
     )
     background: str = param(
         "subtract",
-        "Background of a frame: smooth and subtracted; one constant, matched where frames overlap; or left.",
-        choices=("subtract", "match", "leave"),
+        "Background of a frame: smooth and subtracted; one constant (or a plane) a frame, matched where frames "
+        "overlap; or left.",
+        choices=("subtract", "match", "match-plane", "leave"),
     )
+    flux_scale: str = flux_scale_param()
+    edges_px: str = edges_param()
     sky_mesh: int = sky_mesh_param()
     interpolate: bool = param(True, "Fill defects of up to two pixels from their neighbours before.")
     most_extinction_mag: float = param(
@@ -63,13 +81,16 @@ def make_coadd(
     reduced: ImageSet,
     astrom: Sequence[Table],
     zeropoint: Sequence[Table] = (),
+    illumination: Sequence[Table] = (),
     *,
     params: CoaddParams,
 ) -> Result:
     """Stack reduced frames on a grid of the sky.
 
-    reduced: frames with weight and mask, read in strips. astrom: the solution of each, whose meta has the WCS.
-    zeropoint: that of each, whose meta has the magnitude of 1 ADU/s; of all frames or of none. Returns SCI
+    reduced: frames with weight and mask, read in strips; or regridded ones, which are taken as they are.
+    astrom: the solution of each, whose meta has the WCS. zeropoint: that of each, whose meta has the magnitude of
+    1 ADU/s; of all frames or of none. illumination: what flats have wrong for stars; frames less their
+    background are multiplied by it. Returns SCI
     (ADU/s, of zero point 30 mag where there are zero points), WEIGHT (its inverse variance, for sums over many
     pixels), COUNT (how many frames entered) and MASK; the table FRAMES (a row a frame that was given: what it
     was multiplied by, what was subtracted, how many of its values entered and were clipped, why it was left
@@ -78,25 +99,54 @@ def make_coadd(
     (memory, scratch disk).
     """
     from ..coadd.coadd import coadd
+    from ..coadd.scratch import check_room
 
+    gridded = are_gridded(reduced.frames)
     how = _how(reduced, params)
-    frames = _frames(reduced.frames, astrom, zeropoint, params)
-    made = coadd(frames, _grid(params.grid, frames), how)
+    frames = _frames(reduced.frames, astrom, zeropoint, illumination, params)
+    grid, window = _grid(params.grid, frames, reduced.frames)
+    if gridded:
+        frames = of_grid_once(frames, grid)
+    check_room(grid, how.folder, how.unfinished)
+    # What a regridded frame was made of may be less than its own grid.
+    frames = [
+        _less_sky(one, sky_of(row.meta, params.background) if gridded else params.background, params.sky_mesh)
+        for one, row in zip(frames, reduced.frames, strict=True)
+    ]
+    fit = [row for one, row in zip(frames, reduced.frames, strict=True) if not one.unfit]
+    made = coadd(frames, grid, how)
     return Result(
         planes=dict(made.planes),
         tables={"FRAMES": _table(made, frames, reduced.frames), "CLIPPED": dict(made.clipped)},
         measures=_measures(made, reduced.frames),
         left_out=[LeftOut(number, one.reason) for number, one in enumerate(made.frames) if one.reason],
-        meta=_meta(made, frames, reduced.frames, zeropoint),
-        used=_used(zeropoint),
-        cards=[("KERNEL", how.regridding.kernel_name, "how pixels were interpolated")],
+        meta=_meta(made, reduced.frames, fit, zeropoint, params) | window,
+        used=_used(fit, astrom, zeropoint, params) | _said(made, frames, params),
+        cards=[
+            ("KERNEL", NO_KERNEL if gridded else how.regridding.kernel_name, "how pixels were interpolated")
+        ],
     )
 
 
-def _used(zeropoint: Sequence[Table]) -> dict[str, str]:
-    if not zeropoint:
-        return {"zeropoint": "there is none: frames count as they are, in ADU/s"}
-    return {} if _is_absolute(zeropoint) else {"zeropoint": "relative: frames are scaled to their mean"}
+def _said(made: Coadded, frames: Sequence[CoaddFrame], params: CoaddParams) -> dict[str, str]:
+    from .coaddscale import said
+
+    return {"flux_scale": said(made, frames)} if params.flux_scale == "match" else {}
+
+
+def _used(
+    reduced: Sequence[FrameRows], astrom: Sequence[Table], zeropoint: Sequence[Table], params: CoaddParams
+) -> dict[str, str]:
+    on_a_grid = are_gridded(reduced)
+    used = {} if astrom or on_a_grid else {"astrom": "there is none: the headers' WCS are taken as they are"}
+    known = _zero_points(reduced, zeropoint, params)
+    if not any(mag is not None for mag, _ in known.values()):
+        used["zeropoint"] = "there is none: frames count as they are, in ADU/s"
+    elif not _is_absolute(known):
+        used["zeropoint"] = "relative: frames are scaled to their mean"
+    elif not zeropoint and not on_a_grid:
+        used["zeropoint"] = "there is none: those of the pipelines that made the frames are taken"
+    return used
 
 
 def _how(reduced: ImageSet, params: CoaddParams) -> How:
@@ -111,12 +161,14 @@ def _how(reduced: ImageSet, params: CoaddParams) -> How:
             clip_fraction=params.clip_fraction,
         ),
         regridding=Regridding(kernel_name=_kernel(reduced.frames, params.kernel), fill=params.interpolate),
-        matching="constant" if params.background == "match" else "none",
+        matching=MATCHING.get(params.background, "none"),
+        scaling="match" if params.flux_scale == "match" else "given",
         most_extinction_mag=params.most_extinction_mag,
         most_disagreeing=params.most_disagreeing,
         memory_bytes=reduced.memory_bytes,
         threads=reduced.threads,
         folder=reduced.scratch,
+        unfinished=reduced.unfinished,
     )
 
 
@@ -130,6 +182,8 @@ def _kernel(frames: Sequence[FrameRows], name: str) -> str:
 
     if name != "auto":
         return name
+    if are_gridded(frames):
+        return "nearest"
     found = []
     for one in frames[:3]:
         first = max(0, (one.shape[0] - SEEING_ROWS) // 2)
@@ -139,15 +193,27 @@ def _kernel(frames: Sequence[FrameRows], name: str) -> str:
 
 
 def _frames(
-    reduced: Sequence[FrameRows], astrom: Sequence[Table], zeropoint: Sequence[Table], params: CoaddParams
+    reduced: Sequence[FrameRows],
+    astrom: Sequence[Table],
+    zeropoint: Sequence[Table],
+    illumination: Sequence[Table],
+    params: CoaddParams,
 ) -> list[CoaddFrame]:
     from ..coadd.inputs import CoaddFrame
     from ..sky.readwcs import read_wcs
+    from .coaddscale import edges_of, scale_error, start_mag
+    from .illumination import correction_of
 
-    cards = {_name(one.meta): one.meta.get("wcs") for one in astrom}
-    zeros = {_name(one.meta): one.meta.get("zeropoint_mag") for one in zeropoint}
-    absolute = _is_absolute(zeropoint)
-    _refuse_some([_name(one.meta) for one in reduced], cards, zeros)
+    # What goes without solutions is where its headers say; frames of other pipelines may know their zero points.
+    solved = astrom or reduced
+    cards = {_name(one.meta): one.meta.get("wcs") for one in solved}
+    known = _zero_points(reduced, zeropoint, params)
+    zeros = {name: mag for name, (mag, _) in known.items()}
+    absolute, matched = _is_absolute(known), params.flux_scale == "match"
+    solved_zeros = {_name(one.meta): one for one in zeropoint}
+    start = start_mag(known) if matched else None
+    gridded = are_gridded(reduced)
+    _refuse_some([_name(one.meta) for one in reduced], cards, {} if matched or gridded else zeros)
     frames = []
     for one in reduced:
         name = _name(one.meta)
@@ -156,12 +222,15 @@ def _frames(
             one.shape,
             read_wcs(dict(cards[name] or {})),
             one.read,
-            scale=_scale(one, zeros.get(name), absolute),
+            scale=_scale(one, start if zeros[name] is None else zeros[name], absolute),
+            scale_error=scale_error(zeros[name], solved_zeros.get(name)) if matched else None,
             unit=one.unit,
             zeropoint_mag=zeros.get(name),
+            illumination=correction_of(illumination, one.meta),
+            edges_px=(0, 0, 0, 0) if gridded else edges_of(params.edges_px),
         )
-        frames.append(_less_sky(frame, params))
-    return frames
+        frames.append(frame)
+    return as_they_are(frames, reduced, params) if gridded else frames
 
 
 def _name(meta: Mapping[str, Any]) -> str:
@@ -180,19 +249,33 @@ def _refuse_some(names: Sequence[str], cards: Mapping[str, Any], zeros: Mapping[
     if without and len(without) < len(names):
         raise NoMatch(
             f"{len(without)} of {len(names)} frames have no zero point: {'; '.join(without[:3])}",
-            hint="awe-zeropoint or awe-gphot, then again; --no-zeropoint takes all as they are",
+            hint="--flux-scale match takes theirs from the overlaps; or awe-zeropoint or awe-gphot, then again; "
+            "--no-zeropoint takes all as they are",
         )
 
 
-def _is_absolute(zeropoint: Sequence[Table]) -> bool:
+def _zero_points(
+    reduced: Sequence[FrameRows], zeropoint: Sequence[Table], params: CoaddParams
+) -> dict[str, tuple[float | None, str | None]]:
+    """The zero point and its band of each frame, by name."""
+    from .coaddscale import comparable
+    from .zeropoint import zero_point_of
+
+    solved = {_name(one.meta): one for one in zeropoint}
+    known = {_name(one.meta): zero_point_of(solved.get(_name(one.meta)), one.meta) for one in reduced}
+    return comparable(known) if params.flux_scale == "match" else known
+
+
+def _is_absolute(known: Mapping[str, tuple[float | None, str | None]]) -> bool:
     """Whether zero points are magnitudes; raises NoMatch where only some are."""
-    relative = [one for one in zeropoint if not one.meta.get("zeropoint_band")]
-    if relative and len(relative) < len(zeropoint):
+    zeros = {name: band for name, (mag, band) in known.items() if mag is not None}
+    relative = [name for name, band in zeros.items() if not band]
+    if relative and len(relative) < len(zeros):
         raise NoMatch(
-            f"{len(relative)} of {len(zeropoint)} zero points are relative, as that of {_name(relative[0].meta)}",
+            f"{len(relative)} of {len(zeros)} zero points are relative, as that of {relative[0]}",
             hint="awe-gphot with all of them, or --no-zeropoint",
         )
-    return bool(zeropoint) and not relative
+    return bool(zeros) and not relative
 
 
 def _scale(one: FrameRows, zeropoint_mag: float | None, absolute: bool) -> float:
@@ -206,24 +289,31 @@ def _scale(one: FrameRows, zeropoint_mag: float | None, absolute: bool) -> float
     return flux_scale(zeropoint_mag + (0.0 if absolute else ZERO_POINT_MAG), exptime_s)
 
 
-def _less_sky(frame: CoaddFrame, params: CoaddParams) -> CoaddFrame:
+def _less_sky(frame: CoaddFrame, background: str, sky_mesh: int) -> CoaddFrame:
     from dataclasses import replace
 
     import numpy as np
 
     from ..coadd.inputs import mesh_sky
 
-    if params.background == "leave":
+    if background == "leave" or frame.unfit:
         return frame
-    sky = mesh_sky(frame, params.sky_mesh)
-    return replace(frame, sky=sky if params.background == "subtract" else float(np.median(sky.coarse)))
+    sky = mesh_sky(frame, sky_mesh)
+    return replace(frame, sky=float(np.median(sky.coarse)) if background in MATCHING else sky)
 
 
-def _grid(text: str, frames: Sequence[CoaddFrame]) -> Grid:
+def _grid(
+    text: str, frames: Sequence[CoaddFrame], reduced: Sequence[FrameRows]
+) -> tuple[Grid, dict[str, str]]:
+    """The grid, and what of the meta says it, where the frames do."""
+    from ..meta import ON_GRID
     from ..sky.gridtext import fitted, parse_grid
 
+    if text == "auto" and frames[0].gridded:
+        grid, said = shared_grid(frames, reduced)
+        return grid, {"window": f"{ON_GRID}{said}"} if said else {}
     found = fitted([(one.wcs, one.shape) for one in frames]) if text == "auto" else parse_grid(text)
-    return found.grid()
+    return found.grid(), {}
 
 
 def _table(
@@ -235,9 +325,12 @@ def _table(
     table = {name.upper(): np.array([str(one.meta.get(name)) for one in reduced]) for name in IDENTITY}
     return {
         **table,
-        "SCALE": np.array([one.scale for one in frames]),
+        "SCALE": np.array([one.scale for one in reports]),
+        "SCALE_ERROR": np.array([np.nan if one.scale_error is None else one.scale_error for one in reports]),
         "SKY_ADU": np.array([_typical(one.sky) for one in frames]),
         "LEVEL": np.array([one.level.constant for one in reports]),
+        "LEVEL_X": np.array([one.level.along_x for one in reports]),
+        "LEVEL_Y": np.array([one.level.along_y for one in reports]),
         "ENTERED": np.array([one.entered for one in reports], np.int64),
         "CLIPPED": np.array([one.clipped for one in reports], np.int64),
         "DISAGREEING": np.array([one.disagreeing for one in reports]),
@@ -261,13 +354,14 @@ def _measures(made: Coadded, reduced: Sequence[FrameRows]) -> dict[str, float | 
         "left_out": len(made.frames) - len(used),
         "groups": len(made.groups),
         "exposure_s": sum(
-            float(one.meta.get("exptime_s") or 0)
+            float(before(one.meta, "exptime_s") or one.meta.get("exptime_s") or 0)
             for one, report in zip(reduced, made.frames, strict=True)
             if not report.reason
         ),
         "exposures_mean": entered / covered if covered else None,
         "covered_fraction": covered / (made.grid.shape[0] * made.grid.shape[1]),
         "clipped_fraction": clipped / max(1, entered + clipped),
+        "noise_ratio": made.noise_ratio,
     }
 
 
@@ -279,7 +373,11 @@ def _covered(made: Coadded) -> int:
 
 
 def _meta(
-    made: Coadded, frames: Sequence[CoaddFrame], reduced: Sequence[FrameRows], zeropoint: Sequence[Table]
+    made: Coadded,
+    reduced: Sequence[FrameRows],
+    fit: Sequence[FrameRows],
+    zeropoint: Sequence[Table],
+    params: CoaddParams,
 ) -> dict[str, Any]:
     """What is not that of the frames any more: coordinates, unit, gain."""
     from ..coadd.inputs import ZERO_POINT_MAG
@@ -287,7 +385,9 @@ def _meta(
 
     ny, nx = made.grid.shape
     ra_deg, dec_deg = made.grid.centre_deg
-    bands = {one.meta.get("zeropoint_band") for one in zeropoint}
+    known = _zero_points(fit, zeropoint, params)
+    background = treated(fit[0].meta, params) if are_gridded(fit) else params.background
+    bands = {band for mag, band in known.values() if mag is not None}
     return {
         "wcs": wcs_as_cards(made.grid.wcs, shape=made.grid.shape),
         "nx": nx,
@@ -296,17 +396,18 @@ def _meta(
         "dec_deg": dec_deg,
         "pixel_scale_arcsec": round(made.grid.wcs.pixel_scale_arcsec, 9),
         "exptime_s": 1.0,
-        "gain_e_adu": _gain(made, frames, reduced),
+        "gain_e_adu": _gain(made, reduced),
         "read_noise_adu": None,
         "saturation_adu": None,
         "nonlinear_adu": None,
         "sections": None,
-        "zeropoint_mag": ZERO_POINT_MAG if _is_absolute(zeropoint) else None,
+        "zeropoint_mag": ZERO_POINT_MAG if _is_absolute(known) else None,
         "zeropoint_band": bands.pop() if len(bands) == 1 else None,
+        "gridded": {"background": background},
     }
 
 
-def _gain(made: Coadded, frames: Sequence[CoaddFrame], reduced: Sequence[FrameRows]) -> list[float] | None:
+def _gain(made: Coadded, reduced: Sequence[FrameRows]) -> list[float] | None:
     """Electrons to a unit of the mean of as many frames as there are on a pixel, where all gains are known."""
     import numpy as np
 
@@ -315,7 +416,7 @@ def _gain(made: Coadded, frames: Sequence[CoaddFrame], reduced: Sequence[FrameRo
         return None
     covered = _covered(made)
     number = sum(one.entered for one in made.frames) / covered if covered else 1.0
-    each = float(np.median([float(gain) / one.scale for gain, one in zip(gains, frames, strict=True)]))
+    each = float(np.median([float(gain) / one.scale for gain, one in zip(gains, made.frames, strict=True)]))
     return [float(f"{each * number:.9g}")]
 
 
@@ -330,18 +431,38 @@ grid by its astrometric solution and scaled to 30 mag per ADU/s by its zero poin
 their pixel are left out, by a test that allows for changes of the seeing; the rest is averaged with the inverse
 variance of the background as weight. COUNT says how many frames entered each pixel, the table CLIPPED which were
 left out where. Where an object fills the field, --background match takes one constant a frame, from the
-overlaps. Frames that are not on the grid, behind clouds, or contradict the others are left out, and named.""",
+overlaps. Frames that are not on the grid, behind clouds, or contradict the others are left out, and named.
+
+Regridded frames (awe-regrid) may be given instead, of one grid, whole pixels of which they have: they are
+taken as they are, no pixel is interpolated again, and no solution is needed. With --grid auto the grid is
+theirs. Their background is what awe-regrid left of it.""",
     needs=[
-        Need("reduced", "reduced", group(), many=True, help="Reduced frames."),
-        Need("astrom", "astrom", of_frame(), many=True, help="Astrometric solution of each frame."),
+        Need(
+            "reduced",
+            "reduced",
+            group(),
+            many=True,
+            only_given=("regrid",),
+            help="Reduced frames; or regridded ones, of one grid.",
+        ),
+        Need(
+            "astrom",
+            "astrom",
+            of_frame(),
+            many=True,
+            unless=of_grid,
+            help="Astrometric solution of each frame.",
+        ),
         Need(
             "zeropoint",
             "zeropoint",
             of_frame(),
             many=True,
             optional=True,
+            unless=of_grid,
             help="Zero point of each frame.",
         ),
+        illumination_need("reduced", "regrid", many=True),
     ],
     match=("filter",),
     group=[],
@@ -353,6 +474,8 @@ overlaps. Frames that are not on the grid, behind clouds, or contradict the othe
         "gain_e_adu",
         "zeropoint_mag",
         "zeropoint_band",
+        "gridded",
+        "window",
     ],
     validity=None,
     params=CoaddParams,
@@ -364,10 +487,14 @@ overlaps. Frames that are not on the grid, behind clouds, or contradict the othe
         Measure("exposures_mean", "Mean number of frames on a pixel that has any."),
         Measure("covered_fraction", "Part of the grid with a frame on it."),
         Measure("clipped_fraction", "Part of the values that were clipped."),
+        Measure(
+            "noise_ratio", "Noise of a pixel by itself over what its weight says; below 1 if correlated."
+        ),
     ],
     limits=[Limit("frames", low=1)],
     recipe=make_coadd,
-    revision=1,
+    serves=serves,
+    revision=2,
     unit="adu/s",
     example="awe-query reduced object=M51 filter=R | awe-coadd --background match -j2",
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..kind import MetaByRole
-from ..meta import OVERSCAN_MODES
+from ..kind import MetaByRole, Need, valid_at
+from ..meta import OVERSCAN_MODES, on_grid
 from ..params import param
 
 # As in pixels.resample, which needs numpy.
@@ -53,10 +53,42 @@ def kernel_param() -> Any:
     )
 
 
+def edges_param() -> Any:
+    """What of each frame is not used on a grid of the sky."""
+    return param(
+        "0",
+        "Pixels along the edges of each reduced frame that are not used: one number, or left,right,bottom,top.",
+        unit="px",
+    )
+
+
 def sky_mesh_param() -> Any:
     """The cells of a background that is subtracted from images with objects in them."""
     return param(
         256, "Size of the cells in which the background is measured.", unit="px", low=16, high=100_000
+    )
+
+
+def illumination_need(*roles: str, many: bool = False) -> Need:
+    """The correction of what flats have wrong for stars, for what fills the roles; none is made for it.
+
+    What is on a sky grid already needs none.
+    """
+
+    def gridded(inputs: MetaByRole) -> str:
+        if not any(on_grid(inputs.get(role, {})) for role in roles):
+            return ""
+        return "the pixels are those of a sky grid, and are taken as they are"
+
+    return Need(
+        "illumination",
+        "illumination",
+        valid_at(),
+        many=many,
+        optional=True,
+        on_request=True,
+        unless=gridded,
+        help="Illumination correction of the instrument and filter.",
     )
 
 

@@ -123,7 +123,7 @@ def _import_image(
 ) -> Result:
     import numpy as np
 
-    from ..pixels.foreign import good_pixels, pull_sigma, smooth_sky
+    from ..pixels.foreign import background_weight, good_pixels, pull_sigma, smooth_sky
     from ..pixels.mask import Bit
     from ..pixels.stats import clipped
 
@@ -146,6 +146,10 @@ def _import_image(
     sky = smooth_sky(data, use, params.sky_mesh)
     residual = clipped((data - sky)[use])
     inverse, said = _true_weight(_Background(data, sky, use, scale.factor), inverse, params, weight)
+    inverse, slope = background_weight(data, sky, inverse, params.sky_mesh)
+    if slope is not None:
+        told = f"the noise of the sources taken out of it ({1 / slope:.3g} e/ADU)"
+        said = f"{said}; {told}" if said else told
     used = {"weight": said} if said else {}
     if notes := _notes_on_mask(mask, params, dropped):
         used["mask"] = "; ".join(notes)
@@ -157,15 +161,25 @@ def _import_image(
             "saturated_pixels": int(np.count_nonzero(bits & Bit.SATURATED)),
             "masked_pixels": int(np.count_nonzero(~use)),
             "weight_pull_sigma": pull_sigma(data, sky, inverse),
-            "zero_point_mag": scale.zero_point_mag,
+            **({"exposure_s": foreign.meta.get("exptime_s")} if coadd else {}),
         },
         meta={
             "gain_e_adu": _listed(scale.gain_e_adu),
             "saturation_adu": _listed(saturation),
             "overscan_mode": "none",
+            **_zero_point_fields(scale.zero_point_mag, foreign.meta),
+            # Pixels of a coadd are rates.
+            **({"exptime_s": 1.0} if coadd else {}),
         },
         used=used,
     )
+
+
+def _zero_point_fields(zeropoint_mag: float | None, meta: Mapping[str, Any]) -> dict[str, object]:
+    if zeropoint_mag is None:
+        return {}
+    # A magnitude without a band is one all the same: no band at all would say that it is relative.
+    return {"zeropoint_mag": zeropoint_mag, "zeropoint_band": meta.get("filter") or "unknown"}
 
 
 def _counted(bits: np.ndarray) -> str:
@@ -323,7 +337,6 @@ IMAGE_MEASURES = (
         "weight_pull_sigma",
         "Clipped rms of the background times the root of the weight; 1 where weights are true.",
     ),
-    Measure("zero_point_mag", "Magnitude of one ADU/s, as the other pipeline gives it."),
 )
 
 REDUCED = Kind(
@@ -341,7 +354,7 @@ REDUCED = Kind(
     measures=IMAGE_MEASURES,
     limits=[Limit("good_fraction", low=0.5)],
     recipe=import_reduced,
-    revision=1,
+    revision=2,
 )
 
 COADD = Kind(
@@ -356,10 +369,10 @@ COADD = Kind(
     reads=["gain_e_adu", "saturation_adu", "exptime_s"],
     validity=None,
     params=ImportParams,
-    measures=IMAGE_MEASURES,
+    measures=(*IMAGE_MEASURES, Measure("exposure_s", "Exposure time that the header says.")),
     limits=[],
     recipe=import_coadd,
-    revision=1,
+    revision=2,
     unit="adu/s",
 )
 

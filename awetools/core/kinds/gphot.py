@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NoMatch
 from ..kind import REFCAT, Kind, LeftOut, Measure, Need, Result, catalogue, group, of_frame
 from ..params import param
-from .declare import refcat_param
+from .declare import illumination_need, refcat_param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,7 @@ def make_gphot(
     sources: Sequence[Table],
     astrom: Sequence[Table] = (),
     refcat: Catalogue | None = None,
+    illumination: Sequence[Table] = (),
     *,
     params: GphotParams,
 ) -> Result:
@@ -87,16 +88,19 @@ def make_gphot(
 
     sources: tables of kind `sources`; astrom: the solution of each, whose meta has the WCS.
     refcat: reference magnitudes for those stars that have some; without, or where a group of
-    frames has none, zero points are relative: of mean 0 in the group. Returns a row a frame: INSTRUMENT,
+    frames has none, zero points are relative: of mean 0 in the group. illumination: what flats have wrong
+    for stars, taken out of their fluxes. Returns a row a frame: INSTRUMENT,
     DETECTOR, EXPOSURE, ZEROPOINT_MAG (of 1 ADU/s) with ERROR_MAG, GROUP (frames that are connected), ABSOLUTE (1 if
     by reference stars), STARS, CLIPPED, RMS_MAG, SCATTER_MAG (beyond the errors), BELOW_MEDIAN_MAG (how
     much fainter it sees than the median of its detector in its group: clouds), BAND. Method:
     photometry.overlaps. Raises NoSolution, NoMatch, BadHeader, UnknownName.
     """
     from ..photometry.overlaps import tie
+    from .illumination import corrected
 
-    frames, rows, wcs = _frames(sources, astrom, params)
-    anchors, band = (None, "") if refcat is None else _anchors(refcat, sources, wcs, frames, rows, params)
+    sources = [corrected(one, illumination) for one in sources] if illumination else sources
+    frames, rows, wcs = frames_of(sources, astrom, params)
+    anchors, band = (None, "") if refcat is None else anchors_of(refcat, sources, wcs, frames, rows, params)
     found = tie(frames, anchors, clip_sigma=params.clip_sigma, hold_out=params.hold_out)
     numbers = {frame.name: number for number, frame in enumerate(frames)}
     lost = [one.name for one in found.frames if not one.stars]
@@ -134,7 +138,7 @@ def _name(meta: Mapping[str, Any]) -> str:
     return " ".join(str(meta.get(name)) for name in IDENTITY)
 
 
-def _frames(
+def frames_of(
     sources: Sequence[Table], astrom: Sequence[Table], params: GphotParams
 ) -> tuple[list[FrameStars], list[np.ndarray], list[Any]]:
     """The usable stars of each frame, one number for one star in all, their rows, and the WCS of each frame."""
@@ -183,7 +187,7 @@ def _good(columns: Mapping[str, np.ndarray], signal_to_noise: float) -> np.ndarr
     return np.flatnonzero(unsaturated(columns) & bright)
 
 
-def _anchors(
+def anchors_of(
     refcat: Catalogue,
     sources: Sequence[Table],
     wcs: Sequence[Any],
@@ -201,7 +205,7 @@ def _anchors(
     from .zeropoint import choice_of
 
     choice = choice_of(refcat, sources[0].meta, params.band)
-    known: dict[int, tuple[float, float]] = {}
+    known: dict[int, tuple[float, float, float]] = {}
     for source, one, frame, row in zip(sources, wcs, frames, rows, strict=True):
         x, y = (source.columns[f"{axis}_WIN_PX"][row] for axis in "XY")
         shape = shape_of(source.meta, source.columns)
@@ -209,11 +213,12 @@ def _anchors(
         magnitudes = reference_magnitudes(choice, stars)
         for number, star in zip(np.asarray(frame.star), place, strict=True):
             if star >= 0 and np.isfinite(magnitudes.mag[star]):
-                known.setdefault(int(number), (magnitudes.mag[star], magnitudes.error_mag[star]))
+                values = magnitudes.mag[star], magnitudes.error_mag[star], magnitudes.colour[star]
+                known.setdefault(int(number), values)
     if not known:
         return None, ""
-    mag, error = np.array(list(known.values())).T
-    return Anchors(np.array(list(known)), mag, error), choice.text
+    mag, error, colour = np.array(list(known.values())).T
+    return Anchors(np.array(list(known)), mag, error, colour), choice.text
 
 
 def _table(
@@ -257,6 +262,7 @@ zeropoint) out of it; --alone makes none.""",
         Need("sources", "sources", group(), many=True, help="Source lists."),
         Need("astrom", "astrom", of_frame(), many=True, help="Astrometric solution of each frame."),
         Need("refcat", REFCAT, catalogue(), optional=True, help="Catalogue of reference magnitudes."),
+        illumination_need("sources", many=True),
     ],
     match=("filter",),
     group=[],

@@ -7,21 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import BadHeader, BadPixels, NoMatch
-from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, of_frame
+from ..errors import BadHeader, BadPixels, OffGrid
+from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, holding, of_frame
 from ..params import param
-from .declare import grid_param, kernel_param, sky_mesh_param
+from .declare import edges_param, grid_param, illumination_need, kernel_param, sky_mesh_param
+from .regridmatch import InCoadd, of_coadd
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..frame import Frame, Table
+    from ..pixels.illumination import Illumination
+    from ..pixels.resample import Resampled
     from ..sky.grid import Grid
     from ..sky.pixelmap import PixelMap
     from ..sky.wcs import Wcs
 
-# The part of a frame, in its middle, on which the seeing is measured, px.
-SEEING_PX = 1024
 # Rows that tell the noise of pixels by themselves.
 NOISE_ROWS = 32
 # Points each way that tell how much of a frame is on the grid.
@@ -37,44 +38,58 @@ class RegridParams:
     grid: str = grid_param()
     kernel: str = kernel_param()
     background: str = param(
-        "subtract", "What becomes of the smooth background.", choices=("subtract", "leave")
+        "subtract",
+        "Background: smooth and subtracted; as it was matched in a coadd with the frame; or left.",
+        choices=("subtract", "match", "leave"),
     )
+    edges_px: str = edges_param()
     sky_mesh: int = sky_mesh_param()
     interpolate: bool = param(True, "Fill defects of up to two pixels from their neighbours before.")
 
 
 def make_regrid(
-    reduced: Frame, astrom: Table | None = None, zeropoint: Table | None = None, *, params: RegridParams
+    reduced: Frame,
+    astrom: Table | None = None,
+    zeropoint: Table | None = None,
+    illumination: Table | None = None,
+    coadd: Table | None = None,
+    *,
+    params: RegridParams,
 ) -> Result:
     """Put a reduced frame on a grid of the sky.
 
     reduced: SCI (ADU), weight and mask. astrom: its meta has the WCS; without one that of the frame's header
     is taken. zeropoint: its meta has the magnitude of 1 ADU/s; pixels are then ADU/s of zero point 30 mag, else
-    ADU/s of the frame. Flux is conserved: sums over a star stay, whatever the scale. Returns SCI, WEIGHT (inverse
+    ADU/s of the frame. illumination: what the flat has wrong for stars; the frame less its background is multiplied
+    by it. coadd: of a coadd with the frame, in which backgrounds were matched, the table FRAMES; the frame is then
+    put on its grid with the scale and the background that it has there. Flux is conserved: sums over a star stay,
+    whatever the scale. Returns SCI, WEIGHT (inverse
     variance of the background, for sums over many pixels; a pixel by itself has less noise, by noise_ratio) and MASK
     over the part of the grid that the frame touches; meta.wcs is that of the part, whole pixels from the grid's.
     Gain, saturation and read noise are those of the new unit, and the exposure time is 1 s. Method: pixels.resample,
-    pixels.fillsmall, sky.pixelmap. Raises NoMatch (no solution, not on the grid), BadHeader (no exposure
+    pixels.fillsmall, sky.pixelmap. Raises NoMatch (no solution, not on the grid, no coadd), BadHeader (no exposure
     time, coordinates that are not ICRS), BadPixels (no background).
     """
     from ..coadd.inputs import ZERO_POINT_MAG
     from ..pixels.resample import resample
+    from .illumination import correction_of
     from .zeropoint import RELATIVE, exptime_of
 
     exptime_s = exptime_of(reduced.meta)
     wcs, used = system_of(reduced, astrom)
-    grid, name = grid_of(params.grid, wcs, reduced)
+    inside = in_coadd_of(params, coadd, reduced)
+    grid, name = grid_of(params.grid, wcs, reduced, inside)
     places = places_of(grid, name, wcs, reduced)
-    zero_mag, band = _zero_point(zeropoint)
-    scale = scale_of(zero_mag, band, exptime_s)
-    if zeropoint is None:
+    scale, zero_mag, band = scaled_by(inside, zeropoint, reduced)
+    if zero_mag is None:
         used["zeropoint"] = "there is none: pixels are in ADU/s of the frame"
     elif not band:
         used["band"] = RELATIVE
     area = _mean_area(places.map)
     seeing_px = seeing_px_of(reduced) if params.kernel == "auto" else None
     kernel = _kernel(params.kernel, seeing_px, area)
-    ready = prepared(reduced, params)
+    correction = correction_of([illumination] if illumination else [], reduced.meta)
+    ready = prepared(reduced, params, correction, inside)
     made = resample(
         ready.data,
         places.map,
@@ -86,6 +101,9 @@ def make_regrid(
         rows=places.map.window[0],
         columns=places.map.window[1],
     )
+    if inside is not None:
+        subtract_level(made, inside, places.part, wcs, reduced)
+    noise_ratio = _noise_ratio(ready, places.map, kernel)
     return Result(
         planes={"SCI": made.data, "WEIGHT": made.weight, "MASK": made.mask},
         measures={
@@ -95,12 +113,13 @@ def make_regrid(
             "sky_adu": ready.sky_adu,
             "filled_pixels": ready.filled,
             "seeing_px": seeing_px,
-            "noise_ratio": _noise_ratio(ready, places.map, kernel),
+            "noise_ratio": noise_ratio,
             "on_grid_fraction": _on_grid(grid, wcs, reduced.data.shape),
             "exposure_s": exptime_s,
         },
         meta=_meta(reduced.meta, places.part, scale, area)
-        | {"zeropoint_mag": ZERO_POINT_MAG if band else None, "zeropoint_band": band},
+        | {"zeropoint_mag": ZERO_POINT_MAG if band else None, "zeropoint_band": band}
+        | {"gridded": _before(params, places.part, exptime_s, scale, noise_ratio)},
         used=used,
         cards=[("KERNEL", kernel, "how pixels were interpolated")],
     )
@@ -120,20 +139,9 @@ def system_of(reduced: Frame, astrom: Table | None) -> tuple[Wcs, dict[str, str]
     """The coordinates of a frame, and what is to be said of them."""
     from ..sky.gridtext import refuse_other_sky
     from ..sky.readwcs import read_wcs
-    from .zeropoint import cards_of
+    from .zeropoint import solution_of
 
-    used = {}
-    if astrom is not None:
-        cards = cards_of(astrom, reduced.meta)
-    else:
-        found = reduced.meta.get("wcs")
-        if not found:
-            raise NoMatch(
-                f"{_name(reduced.meta)}: there is no astrometric solution, and no WCS in the header",
-                hint="awe-astrom, or --astrom FILE",
-            )
-        cards = found
-        used["astrom"] = "there is none: the header's WCS is taken as it is"
+    cards, used = solution_of(astrom, reduced.meta)
     wcs = read_wcs(dict(cards))
     try:
         refuse_other_sky(wcs)
@@ -146,10 +154,19 @@ def _name(meta: Mapping[str, Any]) -> str:
     return f"{meta.get('detector')} in {meta.get('exposure')}"
 
 
-def grid_of(text: str, wcs: Wcs, reduced: Frame) -> tuple[Grid, str]:
-    """The grid that a text says, or the one around the frame; and the text."""
+def in_coadd_of(params: RegridParams, coadd: Table | None, reduced: Frame) -> InCoadd | None:
+    """The frame as it is in the coadd, where its background is to be as it was matched there."""
+    from .regridmatch import in_coadd
+
+    return in_coadd(coadd, reduced.meta) if params.background == "match" else None
+
+
+def grid_of(text: str, wcs: Wcs, reduced: Frame, inside: InCoadd | None = None) -> tuple[Grid, str]:
+    """The grid that a text says, or that of the coadd, or the one around the frame; and the text."""
     from ..sky.gridtext import fitted, parse_grid
 
+    if text == "auto" and inside is not None:
+        return inside.grid, inside.grid_text
     ny, nx = reduced.data.shape
     found = fitted([(wcs, (ny, nx))]) if text == "auto" else parse_grid(text)
     return found.grid(), str(found)
@@ -170,7 +187,7 @@ def places_of(grid: Grid, name: str, wcs: Wcs, reduced: Frame) -> _Places:
             return _Places(found, part.part(found.window))
     ra, dec = (float(one) for one in wcs.to_sky((nx + 1) / 2, (ny + 1) / 2))
     away = float(separation_arcsec(ra, dec, *grid.centre_deg)) / 60
-    raise NoMatch(
+    raise OffGrid(
         f"{_name(reduced.meta)}: the frame is not on the grid {name}: its middle is at RA {ra:.5f} Dec {dec:.5f}, "
         f"{away:.1f} arcmin from that of the grid",
         hint="awe-grid which FILE says which named grids hold it; --grid auto fits the frame",
@@ -211,13 +228,31 @@ class _Ready(NamedTuple):
     filled: int
 
 
-def prepared(reduced: Frame, params: RegridParams) -> _Ready:
-    """The frame less its background, small defects filled."""
+def subtract_level(made: Resampled, inside: InCoadd, part: Grid, wcs: Wcs, reduced: Frame) -> float:
+    """Subtract the level of the overlaps, in place, and tell it; what is outside of the frame stays 0."""
+    import numpy as np
+
+    from ..pixels.mask import Bit
+
+    ny, nx = reduced.data.shape
+    level = inside.level_of(part, wcs, (ny, nx))
+    np.subtract(made.data, level, out=made.data, where=made.mask != Bit.OUTSIDE)
+    return float(np.median(level))
+
+
+def prepared(
+    reduced: Frame,
+    params: RegridParams,
+    illumination: Illumination | None = None,
+    inside: InCoadd | None = None,
+) -> _Ready:
+    """The frame less its background, corrected, small defects filled."""
     import numpy as np
 
     from ..coadd.inputs import frame_of_arrays, mesh_sky
     from ..pixels.fillsmall import fill_small
     from ..pixels.mask import bad
+    from .coaddscale import edges_of
 
     data = np.asarray(reduced.data, np.float32)
     mask = np.zeros(data.shape, np.int16) if reduced.mask is None else reduced.mask
@@ -225,43 +260,41 @@ def prepared(reduced: Frame, params: RegridParams) -> _Ready:
     wrong = bad(mask) | ~(weight > 0) | ~np.isfinite(data)
     good = data[::8, ::8][~wrong[::8, ::8]]
     sky_adu = float(np.median(good)) if good.size else math.nan
-    if params.background == "subtract":
+    if inside is not None:
+        sky_adu = inside.sky_adu
+        data = np.subtract(data, np.float32(sky_adu), dtype=np.float32)
+    elif params.background == "subtract":
         # The coordinates do not matter to the background.
         try:
             sky = mesh_sky(frame_of_arrays("", None, data, weight, mask), params.sky_mesh)  # type: ignore[arg-type]
         except BadPixels as error:
             text = f"{_name(reduced.meta)}: the background cannot be measured: {error.message}"
             raise BadPixels(text, hint="--background leave") from None
-        data = data - sky.rows(0, len(data))
+        level = sky.rows(0, len(data))
+        data = np.subtract(data, level, out=level)
         sky_adu = float(np.median(sky.coarse))
+    if illumination is not None:
+        data = data.copy() if data is reduced.data else data
+        weight = illumination.correct(data, np.asarray(weight, np.float32), 0)
+    if any(edges := edges_of(params.edges_px)):
+        whole = frame_of_arrays("", None, data, weight, mask, edges_px=edges)  # type: ignore[arg-type]
+        data, weight, within = whole.rows(0, len(data))
+        assert within is not None
+        mask, wrong = within, wrong | ~(weight > 0)
     if not params.interpolate:
         return _Ready(data, weight, mask, sky_adu, 0)
-    filled = fill_small(data, wrong, weight=weight, mask=mask)
+    # The planes of the frame stay as they are; those made here need not be copied.
+    own = data.copy() if data is reduced.data else data
+    filled = fill_small(own, wrong, weight=weight.astype(np.float32), mask=mask.astype(np.int16), copy=False)
     assert filled.weight is not None and filled.mask is not None
     return _Ready(filled.data, filled.weight, filled.mask, sky_adu, filled.filled)
 
 
 def seeing_px_of(reduced: Frame) -> float | None:
     """The width (FWHM) of bright stars in the middle of a frame; None where too few tell it."""
-    import numpy as np
+    from ..pixels.sourceseeing import star_width
 
-    from ..pixels.sources import measure_at
-
-    window = []
-    for length in reduced.data.shape:
-        begin = max(0, (length - SEEING_PX) // 2)
-        window.append(slice(begin, min(length, begin + SEEING_PX)))
-    planes = [
-        None if one is None else np.ascontiguousarray(one[tuple(window)])
-        for one in (reduced.data, reduced.weight, reduced.mask)
-    ]
-    nothing = np.empty(0)
-    try:
-        found = measure_at(planes[0], nothing, nothing, planes[1], planes[2])  # type: ignore[arg-type]
-    except BadPixels:
-        return None
-    seeing = found.measures["seeing_px"]
-    return float(seeing) if math.isfinite(seeing) and seeing > 0 else None
+    return star_width(reduced.data, reduced.weight, reduced.mask) or None
 
 
 def _kernel(name: str, seeing_px: float | None, area: float) -> str:
@@ -302,6 +335,37 @@ def _noise_ratio(ready: _Ready, places: PixelMap, kernel: str) -> float:
 # What is said of it
 
 
+def scaled_by(
+    inside: InCoadd | None, zeropoint: Table | None, reduced: Frame
+) -> tuple[float, float | None, str | None]:
+    """What counts are multiplied by, and the zero point and the band by which they are."""
+    from .zeropoint import exptime_of, zero_point_of
+
+    if inside is not None:
+        return inside.scale, inside.zeropoint_mag, inside.zeropoint_band
+    zero_mag, band = zero_point_of(zeropoint, reduced.meta)
+    return scale_of(zero_mag, band, exptime_of(reduced.meta)), zero_mag, band
+
+
+def _before(
+    params: RegridParams, part: Grid, exptime_s: float, scale: float, noise_ratio: float
+) -> dict[str, Any]:
+    """What the pixels no longer tell: what became of the background, the exposure, the zero point of the frame.
+
+    nx and ny of the meta are those of the frame, by which solutions are chosen: the image's own are here.
+    """
+    from ..coadd.inputs import ZERO_POINT_MAG
+
+    return {
+        "background": params.background,
+        "exptime_s": exptime_s,
+        "zeropoint_mag": round(ZERO_POINT_MAG - 2.5 * math.log10(scale * exptime_s), 6),
+        "nx": part.shape[1],
+        "ny": part.shape[0],
+        "noise_ratio": round(noise_ratio, 6) if math.isfinite(noise_ratio) else None,
+    }
+
+
 def scale_of(zero_mag: float | None, band: str | None, exptime_s: float) -> float:
     """What counts are multiplied by: to zero point 30 mag, or by a relative zero point, or to ADU/s alone."""
     from ..coadd.inputs import ZERO_POINT_MAG, flux_scale
@@ -310,12 +374,6 @@ def scale_of(zero_mag: float | None, band: str | None, exptime_s: float) -> floa
         return 1 / exptime_s
     # Relative zero points are about 0: the unit stays that of the mean frame.
     return flux_scale(zero_mag if band else zero_mag + ZERO_POINT_MAG, exptime_s)
-
-
-def _zero_point(zeropoint: Table | None) -> tuple[float | None, str | None]:
-    if zeropoint is None:
-        return None, None
-    return float(zeropoint.meta["zeropoint_mag"]), zeropoint.meta.get("zeropoint_band")
 
 
 def _meta(meta: Mapping[str, Any], part: Grid, scale: float, area: float) -> dict[str, Any]:
@@ -353,16 +411,36 @@ only the part that the frame touches. Grids have names (awe-grid) or say themsel
 
   TAN 202.4696 47.1952 0.25 4096x4096 2048.5,2048.5 0
 
-is projection (TAN SIN STG ARC ZEA CAR), RA, Dec, arcsec a pixel, columns x rows, the pixel of RA and Dec, and
+is projection (any of the FITS standard), RA, Dec, arcsec a pixel, columns x rows, the pixel of RA and Dec, and
 the direction of +y from north through east in degrees. auto is the grid around the frame, north up, at its own scale.
 
 Fluxes are kept, and scaled to 30 mag per ADU/s where there is a zero point. The weight is the inverse variance
 of the background, as it counts in sums over many pixels: errors of awe-sources are right as they are. The
-kernel is by default the one that measures best for the seeing of the frame. Masks are carried.""",
+kernel is by default the one that measures best for the seeing of the frame. Masks are carried.
+
+With --background match a frame is what it is in a coadd whose backgrounds were matched: the scale, the sky and the
+level are those of its table FRAMES, the grid too, unless one is named that has whole pixels of it.""",
     needs=[
         Need("reduced", "reduced", of_frame(), help="Reduced frames."),
         Need("astrom", "astrom", of_frame(), help="Astrometric solution of the same frame."),
-        Need("zeropoint", "zeropoint", of_frame(), optional=True, help="Zero point of the same frame."),
+        Need(
+            "zeropoint",
+            "zeropoint",
+            of_frame(),
+            optional=True,
+            unless=of_coadd,
+            help="Zero point of the same frame.",
+        ),
+        illumination_need("reduced"),
+        Need(
+            "coadd",
+            "coadd",
+            holding(),
+            optional=True,
+            asked_by=("background", "match"),
+            table="FRAMES",
+            help="With --background match: coadd on the same grid with the frame in it, made so too.",
+        ),
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],
@@ -384,7 +462,7 @@ kernel is by default the one that measures best for the seeing of the frame. Mas
     ],
     limits=[Limit("map_error_px", high=0.01)],
     recipe=make_regrid,
-    revision=1,
+    revision=2,
     unit="adu/s",
     example="awe-query reduced night=2017-12-20 | awe-regrid --grid m51 -j2",
 )

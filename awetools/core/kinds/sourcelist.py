@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, MetaByRole, Need, Result, of_frame
 from ..meta import on_grid
+from .declare import illumination_need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SLID_BITS = 53
 FLUXES = ("AUTO", "PETROSIAN", "ISOPHOTAL", "APERTURE")
 LENGTHS = {"A": "A_WIN_PX", "B": "B_WIN_PX", "FWHM": "FWHM_PX", "HALF_LIGHT_RADIUS": "HALF_LIGHT_RADIUS_PX"}
+CORRECTED = ("ILLUMINATION_MAG",)
 AS_THEY_ARE = ("ELLIPTICITY", "SPREAD", "SPREAD_ERROR", "STAR", "FLAGS", "KRON_RADIUS")
 
 
@@ -29,13 +31,19 @@ class SourcelistParams:
 
 
 def make_sourcelist(
-    sources: Table, astrom: Table | None = None, zeropoint: Table | None = None, *, params: SourcelistParams
+    sources: Table,
+    astrom: Table | None = None,
+    zeropoint: Table | None = None,
+    illumination: Table | None = None,
+    *,
+    params: SourcelistParams,
 ) -> Result:
     """Put the sources of a frame on the sky and into magnitudes.
 
     sources: the table of kind `sources`; astrom: its meta has the WCS; zeropoint: its meta has the
     magnitude of 1 ADU/s; without one magnitudes are nan. Sources of an image on a sky grid have both
-    themselves. Returns a row a source: SLID, the
+    themselves. illumination: what the flat has wrong for stars, taken out of all fluxes; ILLUMINATION_MAG is then
+    what was subtracted from the magnitudes. Returns a row a source: SLID, the
     number of the list, and SID, that of the source in it, which together name it for good (the
     same inputs give the same numbers); RA_DEG, DEC_DEG with RA_ERROR_ARCSEC (times cos dec),
     DEC_ERROR_ARCSEC and RA_DEC_COVARIANCE_ARCSEC2; MAG_AUTO and so on with errors; A_ARCSEC, B_ARCSEC,
@@ -46,19 +54,21 @@ def make_sourcelist(
     import numpy as np
 
     from ..sky.readwcs import read_wcs
-    from .zeropoint import RELATIVE, cards_of, depth_mag, exptime_of
+    from .illumination import corrected
+    from .zeropoint import RELATIVE, depth_mag, exptime_of, solution_of, zero_point_of
 
+    sources = corrected(sources, illumination)
     columns, meta = sources.columns, sources.meta
-    its_own = on_grid(meta) and astrom is None
-    cards = (meta.get("wcs") if its_own else None) or cards_of(astrom, meta)
+    cards, used = solution_of(astrom, meta)
+    if on_grid(meta):
+        # What was put on a grid has no other coordinates.
+        used = {}
     wcs = read_wcs(dict(cards))
-    zeropoint_mag, band, used = None, None, {"zeropoint": "there is none: magnitudes are nan"}
-    if its_own and zeropoint is None and meta.get("zeropoint_mag") is not None:
-        zeropoint_mag, band = float(meta["zeropoint_mag"]), meta.get("zeropoint_band")
-        used = {} if band else {"band": RELATIVE}
-    elif zeropoint is not None:
-        zeropoint_mag, band = float(zeropoint.meta["zeropoint_mag"]), zeropoint.meta.get("zeropoint_band")
-        used = {} if band else {"band": RELATIVE}
+    zeropoint_mag, band = zero_point_of(zeropoint, meta)
+    if zeropoint_mag is None:
+        used["zeropoint"] = "there is none: magnitudes are nan"
+    elif not band:
+        used["band"] = RELATIVE
     x, y = columns["X_WIN_PX"], columns["Y_WIN_PX"]
     slid = _slid(columns, meta, cards, zeropoint_mag)
     table: dict[str, np.ndarray] = {
@@ -66,7 +76,7 @@ def make_sourcelist(
         "SID": columns["NUMBER"].astype(np.int32),
         **_on_the_sky(wcs, columns),
         **_magnitudes(columns, zeropoint_mag, exptime_of(meta)),
-        **{name: columns[name] for name in AS_THEY_ARE},
+        **{name: columns[name] for name in (*AS_THEY_ARE, *(one for one in CORRECTED if one in columns))},
         "X_PX": x,
         "Y_PX": y,
     }
@@ -167,7 +177,7 @@ def _magnitudes(
 def _units(table: Mapping[str, np.ndarray]) -> dict[str, str]:
     ends = {"_ARCSEC2": "arcsec2", "_ARCSEC": "arcsec", "_DEG": "deg", "_PX": "pix"}
     units = {name: unit for name in table for end, unit in ends.items() if name.endswith(end)}
-    return units | {name: "mag" for name in table if name.startswith("MAG_")}
+    return units | {name: "mag" for name in table if name.startswith("MAG_") or name in CORRECTED}
 
 
 def _on_grid(inputs: MetaByRole) -> str:
@@ -201,6 +211,7 @@ same inputs give the same numbers on any machine, and no other list has them."""
             unless=_on_grid,
             help="Zero point of the same frame.",
         ),
+        illumination_need("sources"),
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],

@@ -268,7 +268,7 @@ def _used(gain_e_adu: float, seeing_px: float | int | None, params: SourcesParam
     if not gain_e_adu:
         used["gain"] = "not known: errors are without the photon noise of sources"
     if not params.seeing_px and (seeing_px is None or math.isnan(seeing_px)):
-        from ..pixels.sources import USUAL_FWHM_PX
+        from ..pixels.sourceseeing import USUAL_FWHM_PX
 
         used["seeing"] = f"too few stars tell it: taken as {USUAL_FWHM_PX:g} px"
     return used

@@ -21,7 +21,7 @@ from ..kind import (
     of_frame,
 )
 from ..params import param
-from .declare import refcat_param
+from .declare import illumination_need, refcat_param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,7 @@ def make_zeropoint(
     astrom: Table | None = None,
     gphot: Table | None = None,
     refcat: Catalogue | None = None,
+    illumination: Table | None = None,
     *,
     params: ZeropointParams,
 ) -> Result:
@@ -75,12 +76,16 @@ def make_zeropoint(
     sources: the table of kind `sources`. astrom: its meta has the WCS by which sources and
     reference stars are matched. gphot: the table of a common solution with this frame in
     it; then that gives the zero point, and the catalogue is not looked at. refcat: the catalogue of
-    the magnitudes. Fluxes are FLUX_AUTO_ADU, so the zero point makes up for the light that the Kron
+    the magnitudes. illumination: what the flat has wrong for stars, taken out of their fluxes. Fluxes are
+    FLUX_AUTO_ADU, so the zero point makes up for the light that the Kron
     aperture of a typical star does not hold. Returns a row a star: NUMBER of the source, X_PX, Y_PX, MAG
     with the zero point and MAG_ERROR, MAG_REF and MAG_REF_ERROR in the frame's band, COLOUR, RESIDUAL_MAG (MAG_REF less
     MAG, the colour taken into account), USED. Of a common solution: the stars that it could use.
     Method: photometry.zeropoint. Raises NoSolution, NoMatch, BadHeader, BadValue, UnknownName.
     """
+    from .illumination import corrected
+
+    sources = corrected(sources, illumination)
     exptime_s = exptime_of(sources.meta)
     if params.colour_term and params.colour != "given":
         raise BadValue(
@@ -169,6 +174,26 @@ def cards_of(astrom: Table | None, meta: Mapping[str, Any]) -> Mapping[str, Any]
     if not cards:
         raise BadHeader(f"{name}: the astrometric solution has no WCS", hint="awe-verify")
     return cards
+
+
+def solution_of(astrom: Table | None, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """The WCS cards of a frame, those of its header where it goes without a solution, and what is to be said of that.
+
+    Raises NoMatch, BadHeader, naming the frame.
+    """
+    if astrom is None and meta.get("wcs"):
+        return meta["wcs"], {"astrom": "there is none: the header's WCS is taken as it is"}
+    if astrom is None:
+        name = f"{meta.get('detector')} in {meta.get('exposure')}"
+        text = f"{name}: there is no astrometric solution, and no WCS in the header"
+        raise NoMatch(text, hint="awe-astrom, or --astrom FILE")
+    return cards_of(astrom, meta), {}
+
+
+def zero_point_of(zeropoint: Table | None, meta: Mapping[str, Any]) -> tuple[float | None, str | None]:
+    """The magnitude of 1 ADU/s and its band (None: relative), as solved, else as a frame of another pipeline says."""
+    solved = meta if zeropoint is None else zeropoint.meta
+    return solved.get("zeropoint_mag"), solved.get("zeropoint_band")
 
 
 def choice_of(refcat: Catalogue, meta: Mapping[str, Any], band: str) -> Choice:
@@ -390,6 +415,7 @@ relative. Magnitudes are of Kron fluxes: the zero point makes up for the light o
             help="Common photometric solution with the frame in it.",
         ),
         Need("refcat", REFCAT, catalogue(), optional_with="gphot", help="Catalogue of the magnitudes."),
+        illumination_need("sources"),
     ],
     match=(*DETECTOR_MATCH, "filter"),
     group=["exposure"],

@@ -30,11 +30,12 @@ class FrameStars:
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """Stars whose magnitudes are known: numbers, magnitudes and errors, (n,) each; errors may be nan."""
+    """Stars whose magnitudes are known: numbers, magnitudes, errors, colours, (n,) each; the last two may be nan."""
 
     star: npt.ArrayLike
     mag: npt.ArrayLike
     error_mag: npt.ArrayLike
+    colour: npt.ArrayLike | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def table_of(frames: Sequence[FrameStars], anchors: Anchors | None, hold_out: in
         np.nan_to_num(anchor[kept]),
         np.nan_to_num(anchor_error[kept]) ** 2,
         known[kept],
-        _chosen(names[kept], hold_out),
+        held_part(names[kept], hold_out) == 0,
         len(frames),
     )
 
@@ -130,9 +131,9 @@ def _known(names: Places, anchors: Anchors | None) -> tuple[Doubles, Doubles]:
     return mag, error
 
 
-def _chosen(names: Places, every: int) -> Mask:
-    """Whether a star is held out, by a hash of its number alone."""
+def held_part(names: Places, parts: int) -> Places:
+    """In which of so many parts a star is, by a hash of its number alone; one part is held out at a time."""
     mixed = names.astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray((mixed ^ (mixed >> np.uint64(31))) % np.uint64(every) == 0, np.bool_)
+    return np.asarray((mixed ^ (mixed >> np.uint64(31))) % np.uint64(parts), np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..sky.polynomial import Doubles
+from .student import reach
 
 Mask = npt.NDArray[np.bool_]
 
@@ -24,7 +25,6 @@ LEAST_VARIANCE = 1e-8
 MEDIAN_DEVIATION = 0.6744897501960817
 # A single value has this scatter: nothing tells it.
 ASSUMED_SCATTER_MAG = 0.1
-ONE_SIGMA = 0.8413447460685429
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,7 @@ class Fit:
 
 def student(freedom: int) -> float:
     """By how much an error grows because its scatter was measured on few values (Student 1908, Biometrika 6, 1)."""
-    if freedom < 1:
-        return 1.0
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, ONE_SIGMA))
+    return reach(freedom, 1.0) if freedom >= 1 else 1.0
 
 
 def _begun(design: Doubles, values: Doubles) -> Doubles:
@@ -67,9 +63,7 @@ def _begun(design: Doubles, values: Doubles) -> Doubles:
 
 def _widened(sigma: float, freedom: int) -> float:
     """How much further the same part of Student's distribution reaches than of the normal one."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(stdtrit(max(freedom, 1), ndtr(sigma))) / sigma
+    return reach(max(freedom, 1), sigma) / sigma
 
 
 def _crowd(values: Doubles) -> float:

@@ -412,8 +412,22 @@ static void area_row(const Input *in, const Rules *rules, const Row *row, Py_ssi
 
 typedef struct {
     float scale;
-    int flux, by_area;
+    int flux, last;
+    const float *gains;
 } Units;
+
+/* Entries of the gains for 1 of area, the first being that of 1. */
+#define GAIN_STEPS 16.0f
+
+static inline float shared_of(float area, const Units *units)
+{
+    if (!units->gains || area < 1.0f)
+        return area;
+    float place = (area - 1.0f) * GAIN_STEPS;
+    int i = place < (float)units->last ? (int)place : units->last;
+    float below = units->gains[i];
+    return below + (place < (float)units->last ? (place - (float)i) * (units->gains[i + 1] - below) : 0.0f);
+}
 
 CLONES
 static void finish_row(const double *area, const Units *units, float *restrict value, float *restrict weight,
@@ -423,7 +437,7 @@ static void finish_row(const double *area, const Units *units, float *restrict v
         float a = (float)area[p];
         a = fabsf(a) <= FLT_MAX ? a : 0.0f;
         float factor = units->flux ? units->scale * a : units->scale, square = factor * factor;
-        float shared = units->by_area || a < 1.0f ? a : 1.0f, own = weight[p];
+        float shared = shared_of(a, units), own = weight[p];
         value[p] *= factor;
         if (spread)
             spread[p] *= own > 0.0f ? square / own : 0.0f;
@@ -630,31 +644,34 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(finish_doc, "finish(area, value, weight, spread, areas, scale, flux, by_area): apply them, in place.");
+PyDoc_STRVAR(finish_doc, "finish(area, value, weight, spread, areas, gains, scale, flux): apply them, in place.");
 
 static PyObject *finish(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
-    enum { AREA, OWN_VALUE, OWN_WEIGHT, OWN_SPREAD, AREAS, COUNT };
+    enum { AREA, OWN_VALUE, OWN_WEIGHT, OWN_SPREAD, AREAS, GAINS, COUNT };
     PyObject *given[COUNT], *result = NULL;
     Array arrays[COUNT];
-    Units units;
+    Units units = {0};
 
     memset(arrays, 0, sizeof arrays);
-    if (!PyArg_ParseTuple(arguments, "OOOOOfpp", &given[AREA], &given[OWN_VALUE], &given[OWN_WEIGHT],
-                          &given[OWN_SPREAD], &given[AREAS], &units.scale, &units.flux, &units.by_area))
+    if (!PyArg_ParseTuple(arguments, "OOOOOOfp", &given[AREA], &given[OWN_VALUE], &given[OWN_WEIGHT],
+                          &given[OWN_SPREAD], &given[AREAS], &given[GAINS], &units.scale, &units.flux))
         return NULL;
-    if (take(&arrays[AREA], given[AREA], 'd', 2, 0) < 0)
+    if (take(&arrays[AREA], given[AREA], 'd', 2, 0) < 0 || take_some(&arrays[GAINS], given[GAINS], 'f', 1, 0) < 0)
         goto done;
     for (int i = OWN_VALUE; i <= AREAS; i++)
         if (take_some(&arrays[i], given[i], 'f', 2, 1) < 0)
             goto done;
     int fits = arrays[OWN_VALUE].held && arrays[OWN_WEIGHT].held;
+    fits = fits && (!arrays[GAINS].held || (axis(&arrays[GAINS], 0) >= 1 && axis(&arrays[GAINS], 0) <= 1 << 20));
     for (int i = OWN_VALUE; i <= AREAS; i++)
         fits = fits && (!arrays[i].held || same_shape(&arrays[i], &arrays[AREA]));
     if (!fits) {
         PyErr_SetString(PyExc_ValueError, "the planes of a resampled image do not have its shape");
         goto done;
     }
+    units.gains = buffer(&arrays[GAINS]);
+    units.last = units.gains ? (int)axis(&arrays[GAINS], 0) - 1 : 0;
     Py_BEGIN_ALLOW_THREADS
     finish_row(arrays[AREA].view.buf, &units, arrays[OWN_VALUE].view.buf, arrays[OWN_WEIGHT].view.buf,
                arrays[OWN_SPREAD].held ? arrays[OWN_SPREAD].view.buf : NULL,

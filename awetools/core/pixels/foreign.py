@@ -22,6 +22,12 @@ NEGLIGIBLE = 1e-10
 FLOATS = np.finfo(np.float32)
 # Below this many pixels nothing is known of the noise.
 FEWEST_PIXELS = 25
+# Signal in sigma of pixels that tell the noise of sources, and of those that tell the noise of the sky.
+BRIGHT_SIGMA, FAINT_SIGMA = 5.0, 2.0
+# Sources make a plane's variance at least so much larger, and so well in step with their light.
+LEAST_EXCESS, LEAST_CORRELATION = 0.1, 0.5
+# Part of the variance from which on the noise of a source is not subtracted, but replaced by the smooth one.
+LARGE_EXCESS = 0.2
 
 
 def inverse_variance(plane: npt.NDArray[Any], convention: str, factor: float = 1.0) -> Floats:
@@ -107,6 +113,41 @@ def pull_sigma(data: Floats, sky: Floats, weight: Floats) -> float:
         return float("nan")
     pulls = (data[use] - sky[use]) * np.sqrt(weight[use])
     return float(clipped(pulls).stdev)
+
+
+def background_weight(data: Floats, sky: Floats, weight: Floats, mesh_px: int) -> tuple[Floats, float | None]:
+    """The weight without the noise of the sources' own light, and that light's variance per unit; None: as it was.
+
+    data, sky, weight (inverse variance, 0 where there is none): (ny, nx). Means that are weighted by what depends on
+    the light of a star are too faint in its core, and sums of errors count that noise twice. Where the
+    variance of bright pixels follows their signal, they get the variance of the background around them, and
+    from those of the sky what follows their own noise is subtracted.
+    """
+    use = weight > 0
+    signal = np.where(use, data - sky, 0).astype(np.float64)
+    variance = 1 / np.where(use, weight, 1).astype(np.float64)
+    away = signal / np.sqrt(variance)
+    bright, faint = use & (away > BRIGHT_SIGMA), use & (np.abs(away) < FAINT_SIGMA)
+    if min(np.count_nonzero(bright), np.count_nonzero(faint)) < FEWEST_PIXELS:
+        return weight, None
+    smooth = smooth_sky(variance.astype(np.float32), faint, mesh_px)
+    excess, light = (variance - smooth)[bright], signal[bright]
+    if not (
+        np.median(excess / smooth[bright]) > LEAST_EXCESS and _correlation(excess, light) > LEAST_CORRELATION
+    ):
+        return weight, None
+    slope = float(np.median(excess / light))
+    own = float(np.polyfit(signal[faint], variance[faint] - smooth[faint], 1)[0])
+    large = ~faint & (slope * signal > LARGE_EXCESS * smooth)
+    # Beyond the faint ones nothing is known of single pixels but that they follow the sources.
+    lowered = np.where(large, smooth, variance - np.where(faint, own, slope) * signal)
+    sane = use & (lowered > 0.5 * smooth)
+    return np.where(sane, 1 / np.where(sane, lowered, 1), weight).astype(np.float32), slope
+
+
+def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    spread = float(np.std(one) * np.std(other))
+    return float(np.mean((one - one.mean()) * (other - other.mean()))) / spread if spread > 0 else 0.0
 
 
 def good_pixels(mask: npt.NDArray[np.int16]) -> Bools:

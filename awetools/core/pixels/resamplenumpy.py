@@ -12,6 +12,8 @@ Doubles = npt.NDArray[np.float64]
 
 LANES = 8
 BAD, MARKED = 1, 2
+# Entries of the gains for 1 of area.
+GAIN_STEPS = 16
 
 
 def footprints(
@@ -290,15 +292,26 @@ def _integral(value: Array) -> Doubles:
 # Units
 
 
+def _between(gains: Array, area: Array) -> Array:
+    """Entries of a table whose first is that of area 1."""
+    last = len(gains) - 1
+    place = (np.maximum(area, np.float32(1)) - np.float32(1)) * np.float32(GAIN_STEPS)
+    inner = place < last
+    i = np.where(inner, place, 0).astype(np.int64)
+    below = gains[i]
+    found: Array = below + (place - i.astype(np.float32)) * (gains[np.minimum(i + 1, last)] - below)
+    return np.where(inner, found, gains[last])
+
+
 def finish(
     area: Doubles,
     value: Array,
     weight: Array,
     spread: Array | None,
     areas: Array | None,
+    gains: Array | None,
     scale: float,
     flux: bool,
-    by_area: bool,
 ) -> None:
     """Apply scale and areas to values and weights, in place; sum(k^2) becomes a variance."""
     one = np.float32(1)
@@ -312,5 +325,5 @@ def finish(
             spread *= np.where(weight > 0, square / weight, np.float32(0))
         if areas is not None:
             areas[...] = own
-        shared = own if by_area else np.where(own < one, own, one)
+        shared = own if gains is None else np.where(own < one, own, _between(gains, own))
         weight[...] = np.where((weight > 0) & (shared > 0), weight * shared / square, np.float32(0))

@@ -47,7 +47,7 @@ class Blocks:
     x: Doubles
 
 
-def block_statistics(image: Array, use: Bools | None, size: int) -> Blocks:
+def block_statistics(image: Array, use: Bools | None, size: int, step: int = 1) -> Blocks:
     """Clipped median, mode and scatter of the image in blocks of about ``size`` pixels a side.
 
     ``image`` (ny, nx), any unit; ``use`` (ny, nx) is True where a pixel counts (None:
@@ -57,13 +57,9 @@ def block_statistics(image: Array, use: Bools | None, size: int) -> Blocks:
     corrected for that cut. The median is interpolated within tied values, so that the
     blocks of an integer image differ by less than 1. ``mode`` is 2.5 median - 1.5 mean
     where the two are closer than 0.3 sigma, else the median (Bertin and Arnouts 1996,
-    A&AS 117, 393, after Kendall and Stuart). ``BadValue`` for a size below 2.
+    A&AS 117, 393, after Kendall and Stuart). Of the rows every ``step``-th counts, and the
+    centres are those of the rows that count. ``BadValue`` for a size below 2.
     """
-    return _statistics(image, use, size, step=1)
-
-
-def _statistics(image: Array, use: Bools | None, size: int, step: int) -> Blocks:
-    """Statistics of blocks from every `step`-th row; the centres are those of the rows that count."""
     if size < 2:
         raise BadValue(f"blocks of {size} pixels: they need 2 at least")
     _check(image, use)
@@ -114,7 +110,7 @@ def background(image: Array, use: Bools | None, size: int = 64) -> Floats:
     third, ... counts, so that 16 do: at 64 pixels the sky is then good to some 0.03 of the noise of a
     pixel. ``BadPixels`` if no block has enough pixels.
     """
-    blocks = _statistics(image, use, size, step=max(1, size // SKY_ROWS))
+    blocks = block_statistics(image, use, size, step=max(1, size // SKY_ROWS))
     return interpolate_blocks(median_filter(fill_gaps(blocks.mode)), blocks, image.shape)
 
 

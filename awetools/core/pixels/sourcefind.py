@@ -32,7 +32,10 @@ _AT_A_TIME = 4096
 
 @dataclass(frozen=True)
 class Search:
-    """How sources are sought; see SourceSettings. clean: what is only a wing of another joins it."""
+    """How sources are sought; see SourceSettings. clean: what is only a wing of another joins it.
+
+    noise_step: every so many-th pixel each way tells the noise.
+    """
 
     threshold_sigma: float
     minimum_area_px: int
@@ -40,6 +43,7 @@ class Search:
     levels: int
     contrast: float
     clean: bool = True
+    noise_step: int = 1
 
 
 class Found(NamedTuple):
@@ -60,7 +64,8 @@ def extract(ready: Ready, fwhm_px: float, search: Search) -> Found:
     weights = _filter(search.filter_fwhm * fwhm_px / FWHM_SIGMA)
     smooth = blurred(ready.image, ready.weight, ready.flags, weights, ready.noise_adu**-2)
     white = float(weights[0] ** 2 + 2 * np.sum(weights[1:].astype(np.float64) ** 2))
-    measured = scatter(smooth, ready.flags)
+    step = search.noise_step
+    measured = scatter(smooth[::step, ::step], ready.flags[::step, ::step])
     # Without any scatter the noise is what the weights say.
     ratio = measured / white if measured > 0 else 1.0
     threshold = search.threshold_sigma * white * ratio

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import BadValue, Mixture
 from .sourcefind import MERGED, OVERFLOW, TRUNCATED, Search, extract
+from .sourceseeing import USUAL_FWHM_PX, first_seeing, places_of, width_of
 from .sourcesky import Ready, make_ready
 from .sourcestamp import (
     FWHM_SIGMA,
@@ -23,25 +24,16 @@ from .sourcestamp import (
     NO_KRON,
     NO_PETRO,
     PETRO_CUT,
-    SMALLEST_PX,
     Field,
     Measuring,
-    inner_sigma,
     measure_places,
 )
-from .sourcestars import Stars, point_like, typical_width
+from .sourcestars import Stars, point_like
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
-# A star where none tells: so wide, full width at half maximum in pixels.
-USUAL_FWHM_PX = 3.0
-# The first look, for the seeing: a narrow filter, bright sources, strips until there are enough.
-_FIRST_FILTER_PX, _FIRST_SIGMA, _FIRST_ENOUGH, _FIRST_STRIPS = 1.0, 15.0, 80, (2, 1, 3, 0, 4)
-_BRIGHTEST = 400
-# Stamps reach so many isophotal axes.
-_STAMP_AXES = 8.0
 _CROWDED_PART = 0.1
 # Cells of the frame to count sources in: so many a side at most, with so many sources each at least.
 _MOST_CELLS, _IN_A_CELL = 8, 40
@@ -182,16 +174,16 @@ def find_sources(
         if detect.data.shape != data.shape:
             raise Mixture(f"detection on an image of shape {detect.data.shape}, measurement on {data.shape}")
         sought = make_ready(detect.data, detect.weight, detect.mask, settings.mesh_px)
-    seeing = settings.seeing_px or _first_seeing(sought, settings)
+    seeing = settings.seeing_px or first_seeing(sought, _search(settings), settings.apertures_px)
     objects, segments, ratio, edges = extract(sought, seeing or USUAL_FWHM_PX, _search(settings))
     if detect is not None:
         # The noise of this image is not in the ellipses.
         edges = np.full(len(objects), -1.0)
-        seeing = settings.seeing_px or _first_seeing(ready, settings)
+        seeing = settings.seeing_px or first_seeing(ready, _search(settings), settings.apertures_px)
     how = _measuring(ready, seeing, gain_e_adu, settings, ratio)
     how = replace(how, filter_px=settings.filter_fwhm * (seeing or USUAL_FWHM_PX) / FWHM_SIGMA)
     shape = np.column_stack([objects[name] for name in ("cxx", "cyy", "cxy")]).astype(np.float64)
-    place = _places(objects["x"], objects["y"], objects["a"], shape, how, settings, edges)
+    place = places_of(objects["x"], objects["y"], objects["a"], shape, how, settings.apertures_px, edges)
     names = np.arange(1, len(objects) + 1, dtype=np.int32)
     lost = np.zeros(len(objects), np.bool_)
     if detect is not None:
@@ -237,7 +229,7 @@ def measure_at(
     ready = make_ready(data, weight, mask, settings.mesh_px)
     if segmentation is not None and segmentation.shape != data.shape:
         raise Mixture(f"a segmentation map of shape {segmentation.shape} for an image of {data.shape}")
-    seeing = settings.seeing_px or _first_seeing(ready, settings)
+    seeing = settings.seeing_px or first_seeing(ready, _search(settings), settings.apertures_px)
     how = _measuring(ready, seeing, gain_e_adu, settings, 1.0)
     ny, nx = data.shape
     inside = (x >= -0.5) & (y >= -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
@@ -249,7 +241,7 @@ def measure_at(
         segments = np.ascontiguousarray(segmentation, np.int32)
     names = segments[np.floor(at_y + 0.5).astype(np.int64), np.floor(at_x + 0.5).astype(np.int64)]
     shape = np.tile([how.sigma_px**-2, how.sigma_px**-2, 0.0], (len(x), 1))
-    place = _places(at_x, at_y, np.full(len(x), how.sigma_px), shape, how, settings)
+    place = places_of(at_x, at_y, np.full(len(x), how.sigma_px), shape, how, settings.apertures_px)
     columns, stars = _columns(ready, data, segments, place, names, how, settings, seeing)
     columns["a_px"] = columns["b_px"] = np.full(len(x), how.sigma_px)
     columns["theta_deg"] = np.zeros(len(x))
@@ -284,43 +276,6 @@ def _measuring(ready: Ready, seeing: float, gain: float, settings: SourceSetting
     )
 
 
-def _first_seeing(ready: Ready, settings: SourceSettings) -> float:
-    """Full width at half maximum of the bright stars in pixels; 0 where there are too few."""
-    ny = ready.image.shape[0]
-    size = -(-ny // len(_FIRST_STRIPS))
-    how = _guessed(ready, USUAL_FWHM_PX)
-    widths: list[Doubles] = []
-    for strip in _FIRST_STRIPS:
-        rows = slice(strip * size, min((strip + 1) * size, ny))
-        if rows.start >= ny:
-            continue
-        part = ready._replace(
-            image=ready.image[rows],
-            weight=ready.weight[rows],
-            flags=ready.flags[rows],
-        )
-        first = replace(_search(settings), threshold_sigma=_FIRST_SIGMA, contrast=1.0, filter_fwhm=1.0)
-        objects, segments, *_ = extract(part, _FIRST_FILTER_PX * FWHM_SIGMA, replace(first, clean=False))
-        good = (objects["flag"] == 0) & (objects["b"] > 0.6 * objects["a"])
-        number = np.flatnonzero(good)
-        number = number[np.argsort(-objects["cflux"][number], kind="stable")][:_BRIGHTEST]
-        if not number.size:
-            continue
-        some = objects[number]
-        shape = np.column_stack([some[name] for name in ("cxx", "cyy", "cxy")]).astype(np.float64)
-        place = _places(some["x"], some["y"], some["a"], shape, how, settings)
-        field = Field(part.image, part.weight, part.flags, segments)
-        width = _clean_widths(field, place, (number + 1).astype(np.int32), how)
-        # Once more, in windows that fit.
-        typical = typical_width(width)
-        if typical > 0:
-            width = _clean_widths(field, place, (number + 1).astype(np.int32), _guessed(ready, typical))
-        widths.append(width)
-        if sum(map(len, widths)) >= _FIRST_ENOUGH:
-            break
-    return typical_width(np.concatenate(widths) if widths else np.empty(0))
-
-
 def _search(settings: SourceSettings) -> Search:
     return Search(
         settings.threshold_sigma,
@@ -329,56 +284,6 @@ def _search(settings: SourceSettings) -> Search:
         settings.deblend_levels,
         settings.deblend_contrast,
     )
-
-
-def _guessed(ready: Ready, fwhm_px: float) -> Measuring:
-    return Measuring(max(fwhm_px / FWHM_SIGMA, 0.5), fallback_adu2=ready.noise_adu**2)
-
-
-def _clean_widths(field: Field, place: Doubles, names: npt.NDArray[np.int32], how: Measuring) -> Doubles:
-    """Full widths at half maximum of the sources of a first look that nothing disturbs."""
-    raw = measure_places(field, place, names, np.empty(0), how)
-    clean = (raw["found"] == 0) & (raw["burnt"] == 0) & (raw["core_refused"] == 0)
-    clean &= raw["auto_neighbour"] + raw["auto_missing"] == 0
-    width = _width(raw, how)
-    result: Doubles = width[clean & np.isfinite(width)]
-    return result
-
-
-def _places(
-    x: Array,
-    y: Array,
-    a: Array,
-    shape: Doubles,
-    how: Measuring,
-    settings: SourceSettings,
-    edges: Doubles | float = -1.0,
-) -> Doubles:
-    least = max((SMALLEST_PX, *(one + 3 for one in settings.apertures_px), np.ceil(8 * how.sigma_px) + 2))
-    reach = np.clip(np.ceil(_STAMP_AXES * np.asarray(a, np.float64)) + 2, min(least, LARGEST_PX), LARGEST_PX)
-    return np.column_stack([x, y, reach, shape, np.broadcast_to(edges, len(x))]).astype(np.float64)
-
-
-def _width(raw: Mapping[str, Doubles], how: Measuring) -> Doubles:
-    """Full width at half maximum of each source in pixels, from second moments within a narrow window.
-
-    A Gaussian of variance v in a window of variance s^2 has second moments v s^2 / (v + s^2); the
-    pixel's own variance, 1/12, is taken off. With a window of 0.6 of a star's sigma a Moffat
-    profile (beta 3.5) comes out 3% too wide. A source too wide for that window is
-    measured in that of its own half-light radius, one too wide for that too by twice that radius.
-    """
-    with np.errstate(all="ignore"):
-        inner = 0.5 * (raw["inner_xx"] + raw["inner_yy"]) / raw["inner"]
-        outer = 0.5 * (raw["mxx"] + raw["myy"]) / raw["m"]
-        width = np.where(raw["half"] > 0, 2 * raw["half"], np.nan)
-        for second, light, window in (
-            (outer, raw["m"], raw["sigma"] ** 2),
-            (inner, raw["inner"], np.float64(inner_sigma(how) ** 2)),
-        ):
-            variance = second * window / (window - second) - 1 / 12
-            use = (second < 0.8 * window) & (variance > 0) & (light > 0)
-            width = np.where(use, FWHM_SIGMA * np.sqrt(np.where(use, variance, 1)), width)
-    return width
 
 
 def _columns(
@@ -468,7 +373,7 @@ def _shapes(raw: Mapping[str, Doubles], how: Measuring) -> dict[str, Array]:
         "b_win_px": short,
         "theta_win_deg": np.degrees(0.5 * np.arctan2(2 * vxy, vxx - vyy)),
         "ellipticity": ellipticity,
-        "fwhm_px": _width(raw, how),
+        "fwhm_px": width_of(raw, how),
         "half_light_radius_px": np.where(raw["half"] > 0, raw["half"], np.nan),
     }
 

@@ -17,33 +17,73 @@ from ..errors import Unavailable
 Array = npt.NDArray[Any]
 
 
+def free_bytes(folder: str | Path) -> int | None:
+    """The room that this user has on the disk of a folder; None where the system does not tell."""
+    try:
+        about = os.statvfs(folder)
+    except OSError:
+        return None
+    blocks = about.f_bavail if os.geteuid() else about.f_bfree
+    return blocks * about.f_frsize if about.f_blocks else None
+
+
+def unavailable(folder: str | Path, wanted: int, error: OSError, what: str = "scratch room") -> Unavailable:
+    """The error for a disk that does not take what is to be written: what is needed, and what there is."""
+    free = free_bytes(folder)
+    there = "" if free is None else f"; {megabytes(free)} are free there"
+    return Unavailable(
+        f"{folder}: {what} for {megabytes(wanted)}: {error.strerror}{there}",
+        hint=f"df -h {shlex.quote(str(folder))}; make room, then the same command again",
+    )
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes, for a message."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.0f} kB"
+
+
 class Spool:
     """An array on scratch disk, in memory never more of it than the rows that are asked for.
 
     ``shape`` (rows, ...), ``dtype``; what was not written is 0. The file has no name, so that
     nothing is left of it when the program ends, however it ends. Rows may be written and read
     by several threads, and by forked processes. ``folder``: where (None: as TMPDIR says).
-    The room for it is taken at once: Unavailable, with the size and the place, where there is none.
+    ``path``: a file that stays instead, with ``keep`` as it was left before. The room for it is taken
+    at once: Unavailable, with the size and the place, where there is none.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: npt.DTypeLike, folder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: npt.DTypeLike,
+        folder: str | Path | None = None,
+        *,
+        path: Path | None = None,
+        keep: bool = False,
+    ) -> None:
         # Late: the writer of FITS files knows spools, and few programs have one.
         import tempfile
 
         self.shape: tuple[int, ...] = tuple(int(one) for one in shape)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
+        if path is not None:
+            folder = path.parent
         self.folder = str(tempfile.gettempdir() if folder is None else folder)
         self._file = -1
         if not self.shape or min(self.shape) < 0:
             raise ValueError(f"a spool of the shape {self.shape}")
         try:
-            self._file, name = tempfile.mkstemp(prefix="awetools-", dir=self.folder)
-            Path(name).unlink()
+            if path is None:
+                self._file, name = tempfile.mkstemp(prefix="awetools-", dir=self.folder)
+                Path(name).unlink()
+            else:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if keep else os.O_TRUNC)
+                self._file = os.open(path, flags, 0o666)
             if self.nbytes:
                 os.posix_fallocate(self._file, 0, self.nbytes)
         except OSError as error:
             self.close()
-            raise self._unavailable(self.nbytes, error) from error
+            raise unavailable(self.folder, self.nbytes, error) from error
 
     @property
     def ndim(self) -> int:
@@ -92,6 +132,18 @@ class Spool:
         self.shape = (first + len(rows), *self.shape[1:])
         self.write(first, rows)
 
+    def cut(self, rows: int) -> None:
+        """Make the array so long; ValueError where the file is shorter."""
+        kept = (rows, *self.shape[1:])
+        if os.fstat(self._file).st_size < prod(kept) * self.itemsize:
+            raise ValueError(f"a spool of less than {rows} rows")
+        self.shape = kept
+        os.ftruncate(self._file, self.nbytes)
+
+    def sync(self) -> None:
+        """Have what was written on the disk itself; raises OSError."""
+        os.fdatasync(self._file)
+
     def close(self) -> None:
         """Give the room back; a second call does nothing."""
         if self._file >= 0:
@@ -119,11 +171,4 @@ class Spool:
                     raise OSError(0, "the scratch file is shorter than it was made")
                 done += count
         except OSError as error:
-            raise self._unavailable(len(view), error) from error
-
-    def _unavailable(self, wanted: int, error: OSError) -> Unavailable:
-        return Unavailable(
-            f"{self.folder}: scratch room for {wanted / 1e6:.0f} MB of a plane of {self.shape} {self.dtype}:"
-            f" {error.strerror}",
-            hint=f"TMPDIR=... with more room; df -h {shlex.quote(self.folder)}",
-        )
+            raise unavailable(self.folder, len(view), error) from error

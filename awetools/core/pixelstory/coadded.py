@@ -13,6 +13,9 @@ from ..coadd.coadd import How, Member, members
 from ..coadd.inputs import CoaddFrame, MeshSky, frame_of_fits, mesh_sky
 from ..coadd.layers import Level, Placed, Regridding, place
 from ..fits import open_fits
+from ..kinds.coaddgridded import sky_of
+from ..kinds.coaddscale import edges_of
+from ..meta import on_grid
 from ..pixels.coadd import Stacking
 from ..record import Record
 from ..sky.grid import Grid
@@ -21,6 +24,7 @@ from .arithmetic import ROUNDING, Check
 from .gridframes import (
     NEAR_PX,
     RECOMPUTED,
+    TAKEN,
     TOO_FEW,
     FrameThere,
     Gridded,
@@ -28,6 +32,7 @@ from .gridframes import (
     ProductTables,
     Resolve,
     beside_of,
+    factor_of,
     frames_at,
     grid_of_product,
     mask_of,
@@ -101,7 +106,7 @@ def _make_again(
             frame = _coadd_frame(one, fits, values)
             placed = place(one.number, frame, grid, how.regridding)
             if placed is not None:
-                opened[one.number] = one, fits, replace(placed, level=Level(one.row["LEVEL"]))
+                opened[one.number] = one, fits, replace(placed, level=_level(one))
         found = members([placed for _, _, placed in opened.values()], grid, y, x, how)
         made.members.update({one.number: one for one in found})
         for number, (one, fits, placed) in opened.items():
@@ -118,12 +123,29 @@ def _margin(wcs: Wcs, grid: Grid) -> float:
 
 def _coadd_frame(one: FrameThere, fits: FitsFile, values: Mapping[str, Any]) -> CoaddFrame:
     assert one.wcs is not None
-    frame = frame_of_fits(name_of(one.node), fits, one.wcs, scale=one.row["SCALE"])
-    if values["background"] == "leave":
+    gridded, background = on_grid(one.node.meta), values["background"]
+    frame = frame_of_fits(
+        name_of(one.node),
+        fits,
+        one.wcs,
+        scale=one.row["SCALE"],
+        illumination=one.correction,
+        # Coadds of old have whole frames.
+        edges_px=(0, 0, 0, 0) if gridded else edges_of(str(values.get("edges_px", "0"))),
+        gridded=gridded,
+    )
+    if gridded:
+        background = sky_of(one.node.meta, background)
+    if background == "leave":
         return frame
-    if values["background"] == "match":
+    if background in ("match", "match-plane"):
         return replace(frame, sky=one.row["SKY_ADU"])
     return replace(frame, sky=mesh_sky(frame, values["sky_mesh"]))
+
+
+def _level(one: FrameThere) -> Level:
+    # Coadds of old have a constant only.
+    return Level(*(float(one.row.get(name) or 0.0) for name in ("LEVEL", "LEVEL_X", "LEVEL_Y")))
 
 
 def _at_pixel(
@@ -136,6 +158,8 @@ def _at_pixel(
 ) -> OnGrid:
     """What a frame has at a pixel (row, column from 0) of the grid."""
     row, column = at[0] - placed.origin[0], at[1] - placed.origin[1]
+    if placed.map is None:
+        return _as_it_is(one, placed, at, member)
     spans = (row, row + 1), (column, column + 1)
     (top, bottom), (left, right) = placed.map.window
     if not (top <= row < bottom and left <= column < right):
@@ -150,13 +174,34 @@ def _at_pixel(
         sky=sky_at(sky, nearest) if isinstance(sky, MeshSky) else float(sky),
         scale=placed.frame.scale,
         area=float(placed.map.areas(*spans)[0, 0]),
-        level=placed.level.constant,
+        factor=factor_of(one, x, y),
+        level=float(placed.level.values(placed.window, (at[0], at[0] + 1))[0, at[1] - placed.window[1][0]]),
     )
     if member is None:
         return known
     assert known.area is not None
     beside = beside_of(mask_of(fits), (x, y), nearest, member.mask, reach_of(kernel, known.area))
     return replace(known, value=member.value, weight=member.weight, mask=member.mask, beside=beside)
+
+
+def _as_it_is(one: FrameThere, placed: Placed, at: tuple[int, int], member: Member | None) -> OnGrid:
+    """What a regridded frame has at its own pixel there."""
+    (top, bottom), (left, right) = placed.window
+    if not (top <= at[0] < bottom and left <= at[1] < right):
+        return only_placed(one)
+    x, y = at[1] - placed.origin[1] + 1, at[0] - placed.origin[0] + 1
+    sky = placed.frame.sky
+    known = OnGrid(
+        float(x),
+        float(y),
+        sky=sky_at(sky, (x, y)) if isinstance(sky, MeshSky) else float(sky),
+        scale=placed.frame.scale,
+        area=1.0,
+        level=float(placed.level.values(placed.window, (at[0], at[0] + 1), (at[1], at[1] + 1))[0, 0]),
+    )
+    if member is None:
+        return known
+    return replace(known, value=member.value, weight=member.weight, mask=member.mask)
 
 
 def _word(one: FrameThere, made: _Found, product: ProductTables | None) -> tuple[str, str]:
@@ -166,10 +211,11 @@ def _word(one: FrameThere, made: _Found, product: ProductTables | None) -> tuple
     if product is None:
         return "not known", "the file is gone, and its tables"
     member = made.members.get(one.number)
+    recomputed = TAKEN if on_grid(one.node.meta) else RECOMPUTED
     if one.number in product.clipped:
-        return "clipped", RECOMPUTED if member is not None and member.state == "clipped" else LISTED
+        return "clipped", recomputed if member is not None and member.state == "clipped" else LISTED
     if member is not None:
-        return ("entered" if member.state == "clipped" else member.state), RECOMPUTED
+        return ("entered" if member.state == "clipped" else member.state), recomputed
     if one.number in made.placed:
         return "no value", TOO_FEW
     return "not known", f"{name_of(one.node)} is {one.node.state}"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..coadd.inputs import MeshSky
-from ..errors import BadHeader
+from ..errors import BadHeader, NoMatch
 from ..fits import open_fits
+from ..meta import on_grid
 from ..pixels.resample import TAPS
 from ..sky.grid import Grid, grid_of_cards
 from ..sky.readwcs import read_wcs
@@ -20,14 +21,17 @@ from .values import THERE, OnGrid, Pixel
 
 if TYPE_CHECKING:
     from ..fits import FitsFile
+    from ..frame import Table
+    from ..pixels.illumination import Illumination
 
 # The role of what was put on the grid, and of what said where it belongs: how that was found is no
 # matter of a pixel.
-FRAMES, SOLUTIONS = "reduced", ("astrom", "zeropoint")
+FRAMES, SOLUTIONS = "reduced", ("astrom", "zeropoint", "illumination")
 IDENTITY = ("instrument", "detector", "exposure")
 # Frames whose edge is so near take part in the clip of a pixel beside them.
 NEAR_PX = 16
 RECOMPUTED = "made again from the reduced frames"
+TAKEN = "made again from the regridded frames"
 TOO_FEW = "too few of its good pixels are around the place"
 
 Resolve = Callable[[Reference], Node]
@@ -69,7 +73,10 @@ def not_done(why: str) -> Check:
 
 @dataclass(frozen=True, eq=False)
 class FrameThere:
-    """A frame of the product: its row in FRAMES (its number; empty if not known), and where the pixel is in it."""
+    """A frame of the product: its row in FRAMES (its number; empty if not known), and where the pixel is in it.
+
+    correction: what it was multiplied by, where its flat was corrected.
+    """
 
     number: int
     reference: Reference
@@ -78,6 +85,7 @@ class FrameThere:
     solutions: Sequence[tuple[Reference, Node]]
     wcs: Wcs | None
     at: tuple[float, float] | None
+    correction: Illumination | None = None
 
     @property
     def reason(self) -> str:
@@ -86,7 +94,10 @@ class FrameThere:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        ny, nx = self.node.meta.get("ny"), self.node.meta.get("nx")
+        meta = self.node.meta
+        # Of a regridded frame these are in a place of their own.
+        own = meta.get("gridded") or {} if on_grid(meta) else meta
+        ny, nx = own.get("ny"), own.get("nx")
         return (int(ny), int(nx)) if ny and nx else None
 
     def within(self, margin_px: float) -> bool:
@@ -111,6 +122,10 @@ def _name(meta: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(meta.get(one)).strip() for one in IDENTITY)
 
 
+def _name_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return _name({key: row[key.upper()] for key in IDENTITY})
+
+
 def frames_at(
     inputs: Sequence[Reference],
     rows: Sequence[Mapping[str, Any]],
@@ -124,16 +139,20 @@ def frames_at(
     for one in inputs:
         if one.role in SOLUTIONS:
             by_name.setdefault(_name(one.meta), []).append((one, resolve(one)))
-    numbers = {_name({key: row[key.upper()] for key in IDENTITY}): n for n, row in enumerate(rows)}
+    corrections = _corrections(inputs, resolve)
+    numbers = {_name_of(row): n for n, row in enumerate(rows)}
     place = grid.wcs.to_sky(float(x), float(y))
     found: list[FrameThere] = []
     for one in inputs:
         if one.role != FRAMES:
             continue
-        name = _name(one.meta)
-        number = numbers.get(name, len(found) if not rows else -1)
+        name, order = _name(one.meta), len(found)
+        # Of one frame there may be several, and rows are in the order of the inputs.
+        same = order < len(rows) and _name_of(rows[order]) == name
+        number = order if same or not rows else numbers.get(name, -1)
         solutions = by_name.get(name, [])
         node = resolve(one)
+        correction, more = _correction_of(corrections, {**node.meta, **one.meta})
         wcs = _system(node, solutions)
         at = None
         if wcs is not None:
@@ -142,8 +161,38 @@ def frames_at(
             seen = all(math.isfinite(value) for value in there)
             at = (there[0], there[1]) if seen else (math.inf, math.inf)
         row = rows[number] if rows and number >= 0 else {}
-        found.append(FrameThere(number, one, node, row, solutions, wcs, at))
+        found.append(FrameThere(number, one, node, row, [*solutions, *more], wcs, at, correction))
     return sorted(found, key=lambda one: one.number)
+
+
+def _corrections(inputs: Sequence[Reference], resolve: Resolve) -> list[tuple[Reference, Node, Table]]:
+    """The illumination corrections among the inputs; raises NoMatch where one is gone."""
+    from ..frame import Table
+
+    found = []
+    for one in inputs:
+        if one.role != "illumination":
+            continue
+        node = resolve(one)
+        if node.state not in THERE:
+            raise NoMatch(f"the illumination correction {node.path} is {node.state}")
+        with open_fits(node.path) as fits:
+            table = next(hdu.index for hdu in fits.hdus if hdu.is_table)
+            found.append((one, node, Table(dict(fits.table(table)), node.meta)))
+    return found
+
+
+def _correction_of(
+    corrections: Sequence[tuple[Reference, Node, Table]], meta: Mapping[str, Any]
+) -> tuple[Illumination | None, list[tuple[Reference, Node]]]:
+    """The correction of a frame, and the product that has it."""
+    from ..kinds.illumination import choice_for
+
+    found = choice_for([table for _, _, table in corrections], meta) if corrections else None
+    if found is None:
+        return None, []
+    product, correction = found
+    return correction, [(reference, node) for reference, node, table in corrections if table is product]
 
 
 def _system(node: Node, solutions: Sequence[tuple[Reference, Node]]) -> Wcs | None:
@@ -210,6 +259,11 @@ def only_placed(one: FrameThere) -> OnGrid:
     assert one.at is not None
     known = {name: one.row.get(name.upper()) for name in ("scale", "level")}
     return OnGrid(*one.at, scale=known["scale"], level=known["level"])
+
+
+def factor_of(one: FrameThere, x: float, y: float) -> float | None:
+    """What the flat's correction multiplies a frame by at a place of it, if there is one."""
+    return None if one.correction is None else float(one.correction.factor_at(x, y))
 
 
 def sky_at(sky: MeshSky, nearest: tuple[int, int]) -> float:

@@ -8,7 +8,16 @@ from ..coadd.inputs import frame_of_fits, mesh_sky
 from ..errors import NoMatch
 from ..fits import open_fits
 from ..frame import Frame, Table
-from ..kinds.regrid import RegridParams, grid_of, places_of, prepared, scale_of, system_of
+from ..kinds.regrid import (
+    RegridParams,
+    grid_of,
+    places_of,
+    prepared,
+    scale_of,
+    subtract_level,
+    system_of,
+)
+from ..kinds.regridmatch import InCoadd, in_coadd
 from ..kinds.zeropoint import exptime_of
 from ..params import params_of
 from ..pixels.mask import Bit
@@ -22,8 +31,10 @@ from .gridframes import (
     TOO_FEW,
     FrameThere,
     Gridded,
+    Part,
     Resolve,
     beside_of,
+    factor_of,
     frames_at,
     grid_of_product,
     mask_of,
@@ -57,11 +68,12 @@ def regridded(pixel: Pixel, record: Record, resolve: Resolve) -> Gridded:
         why = f"{name_of(one.node)} is {one.node.state}" if missing else "the file is gone"
         parts = tuple(parts_of(one, "not known", why, only_placed(one)))
         return Gridded(parts, not_done(why))
-    placed = _regrid_again(pixel, one, record, product.kernel)
+    placed = _regrid_again(pixel, one, record, product.kernel, resolve)
     word, by = _regrid_word(placed)
     text = "no value" if word == "no value" else "the frame at that place"
     check = Check(text, placed.value, pixel.value, ROUNDING * abs(placed.value or 0.0))
-    return Gridded(tuple(parts_of(one, word, by, placed)), check)
+    matched = [Part(one, resolve(one)) for one in node.inputs if one.role == "coadd"]
+    return Gridded((*parts_of(one, word, by, placed), *matched), check)
 
 
 def _regrid_word(placed: OnGrid) -> tuple[str, str]:
@@ -72,7 +84,7 @@ def _regrid_word(placed: OnGrid) -> tuple[str, str]:
     return "no value", TOO_FEW
 
 
-def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str) -> OnGrid:
+def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str, resolve: Resolve) -> OnGrid:
     """Interpolate the one pixel again, from the whole frame, as the recipe did."""
     at, params = whole(pixel), _params(record)
     with open_fits(one.node.path) as fits:
@@ -83,15 +95,21 @@ def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str) ->
         solved = {reference.role: (reference, other) for reference, other in one.solutions}
         astrom = Table({}, solved["astrom"][1].meta) if "astrom" in solved else None
         wcs, _ = system_of(frame, astrom)
-        grid, name = grid_of(params.grid, wcs, frame)
+        inside = _in_coadd(pixel, frame, resolve) if params.background == "match" else None
+        grid, name = grid_of(params.grid, wcs, frame, inside)
         places = places_of(grid, name, wcs, frame)
         if wcs_as_cards(places.part.wcs, shape=places.part.shape) != pixel.node.meta["wcs"]:
             raise NoMatch(f"{name} gives other pixels now")
-        zero = {**solved["zeropoint"][1].meta, **solved["zeropoint"][0].meta} if "zeropoint" in solved else {}
-        scale = scale_of(zero.get("zeropoint_mag"), zero.get("zeropoint_band"), exptime_of(meta))
+        zero = (
+            {**solved["zeropoint"][1].meta, **solved["zeropoint"][0].meta} if "zeropoint" in solved else meta
+        )
+        if inside is None:
+            scale = scale_of(zero.get("zeropoint_mag"), zero.get("zeropoint_band"), exptime_of(meta))
+        else:
+            scale = inside.scale
         (top, _), (left, _) = places.map.window
         rows, columns = ((start + n - 1, start + n) for start, n in ((top, at[1]), (left, at[0])))
-        ready = prepared(frame, params)
+        ready = prepared(frame, params, one.correction, inside)
         made = resample(
             ready.data,
             places.map,
@@ -103,6 +121,10 @@ def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str) ->
             rows=rows,
             columns=columns,
         )
+        level = 0.0
+        if inside is not None:
+            here = (at[1] - 1, at[1]), (at[0] - 1, at[0])
+            level = subtract_level(made, inside, places.part.part(here), wcs, frame)
         x, y = (float(values[0, 0]) + 1 for values in places.map.at(rows, columns))
         mask, nearest = int(made.mask[0, 0]), one.nearest()
         area = float(places.map.areas(rows, columns)[0, 0])
@@ -113,12 +135,23 @@ def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str) ->
             float(made.weight[0, 0]),
             mask,
             kernel,
-            _regrid_sky(one, fits, params, nearest),
+            _regrid_sky(one, fits, params, nearest) if inside is None else inside.sky_adu,
             scale,
             area,
-            0.0,
+            level,
             beside_of(mask_of(fits), (x, y), nearest, mask, reach_of(kernel, area)),
+            factor_of(one, x, y),
         )
+
+
+def _in_coadd(pixel: Pixel, frame: Frame, resolve: Resolve) -> InCoadd:
+    """The frame as it is in the coadd from which its background was taken; raises NoMatch where that is gone."""
+    nodes = [resolve(one) for one in pixel.node.inputs if one.role == "coadd"]
+    if not nodes or nodes[0].state not in THERE:
+        raise NoMatch("the coadd in which the background was matched is gone")
+    with open_fits(nodes[0].path) as fits:
+        table = next(hdu.index for hdu in fits.hdus if hdu.is_table and hdu.name == "FRAMES")
+        return in_coadd(Table(dict(fits.table(table)), nodes[0].meta), frame.meta)
 
 
 def _regrid_sky(

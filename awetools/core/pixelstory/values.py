@@ -58,6 +58,7 @@ class OnGrid:
     mask: on the grid, scaled and less all that was subtracted; kernel: how they were interpolated.
     sky: what was subtracted from the frame there, in its unit; scale: what the rest was multiplied by,
     area: the size of the grid's pixel in pixels of the frame, too; level: what was subtracted at last.
+    factor: what the flat's correction multiplied the frame less its sky by at the place, None without one.
     beside: of its mask on the grid the bits that its nearest pixel lacks, and the pixel that has them.
     None is what is not known.
     """
@@ -73,12 +74,14 @@ class OnGrid:
     area: float | None = None
     level: float | None = None
     beside: tuple[tuple[int, int, int], ...] = ()
+    factor: float | None = None
 
     def nearest(self, value: float | None) -> float | None:
         """What a value of the frame's nearest pixel is on the grid, by itself."""
         if value is None or self.sky is None or self.scale is None or self.area is None:
             return None
-        return (value - self.sky) * self.scale * self.area - (self.level or 0.0)
+        factor = 1.0 if self.factor is None else self.factor
+        return (value - self.sky) * factor * self.scale * self.area - (self.level or 0.0)
 
 
 @dataclass(frozen=True, eq=False)

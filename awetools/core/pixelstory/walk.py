@@ -183,7 +183,7 @@ class _Walk:
             FRAMES,
             tuple(one.placed for one in found.parts),
             besides,
-            SOLUTIONS,
+            (*SOLUTIONS, "coadd"),
             found.notes,
         )
 

@@ -23,6 +23,7 @@ from ..errors import (
     NoStore,
     NoSuchFile,
     NotFits,
+    OffGrid,
     Truncated,
     Unreadable,
     UsageError,
@@ -35,7 +36,7 @@ from ..workspace import Workspace
 from .graph import Graph, View
 from .nodes import TO_MAKE, UP_TO_DATE, Node, distances
 from .orders import LASTING, forget_failure, in_order, orders_of, read_failures, remember_failure
-from .targets import outdated_targets, product_target, targets_of
+from .targets import on_tiles, outdated_targets, product_target, targets_of
 
 # From so many targets on it pays to share them out among processes.
 MANY = 2000
@@ -44,6 +45,8 @@ KEPT_DAYS, KEPT_RUNS = 14, 10
 # What was registered could be read: that a file cannot be now is nothing that stays with what is made of it.
 PASSING = (NoSuchFile, NotFits, Truncated, Unreadable)
 SERIOUS = ("failed", "timeout", "killed")
+# What is said of products of frames that are not on the sky grid that is asked for.
+ELSEWHERE = "not on the grid"
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,16 @@ class Demand:
     """What was asked for: products of a kind with conditions, or what is outdated.
 
     kind: None for a product by its name, or with `outdated` for every kind. until: the
-    chain is made only so far.
+    chain is made only so far; each: fields, of each of whose values many frames make a product;
+    tiles: the grids of a survey, for each of which they make one.
     """
 
     kind: Kind | None
     words: Sequence[str]
     outdated: bool = False
     until: Kind | None = None
+    each: Sequence[str] = ()
+    tiles: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -73,25 +79,39 @@ class Survey:
         """The targets that cannot be made, or must not be used."""
         return [node for node in self.targets if node.state in ("blocked", "failed", "flagged")]
 
+    @property
+    def elsewhere(self) -> list[Node]:
+        """The targets of which nothing is on the sky grid that is asked for."""
+        return [node for node in self.targets if node.state == "elsewhere"]
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether a target of many frames is to do without one that somebody may miss."""
+        return any(not one.by_design for node in self.targets for one in node.omitted)
+
 
 @dataclass(frozen=True)
 class Campaign:
     """A survey with the plan of what is to be made.
 
-    nodes: that of each order, by the order's id; needed: the orders that targets cannot do without.
+    nodes: that of each order, by the order's id; needed: the orders that targets cannot do without;
+    asked: those, and what is made of frames that were asked for and can be left out.
     """
 
     survey: Survey
     plan: RunPlan
     nodes: Mapping[str, Node]
     needed: frozenset[str]
+    asked: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a campaign: how each node ended, how many came to what, and the logs if they are kept.
 
-    went_without: something optional could not be made, so that another may take its place.
+    went_without: something optional could not be made, so that another may take its place;
+    failures: the exit code of what failed itself, and is not only blocked; frames: that of
+    what failed of frames that are then left out.
     """
 
     by_node: Mapping[Node, NodeState]
@@ -99,6 +119,13 @@ class Outcome:
     exit_code: int
     directory: Path | None
     went_without: bool
+    failures: int
+    frames: int
+
+    def is_blocked(self, targets: Sequence[Node]) -> bool:
+        """Whether one of some targets was blocked."""
+        found = (self.by_node.get(node) for node in targets)
+        return any(state is not None and state.status == "blocked" for state in found)
 
 
 def survey(
@@ -115,6 +142,9 @@ def survey(
     graph, targets = _decided(demand, view, workspace, kinds, whole or demand.until is not None)
     if demand.outdated:
         targets = [node for node in targets if node.state not in UP_TO_DATE]
+    if demand.tiles:
+        # A tile near by that no frame touches was not asked for.
+        targets = [node for node in targets if node.state != "elsewhere"] or targets[:1]
     if demand.until is not None:
         targets = _until(graph, targets, demand.until)
     if view.as_of is None:
@@ -166,7 +196,8 @@ def _targets(graph: Graph, demand: Demand) -> list[Node]:
     if demand.outdated:
         return outdated_targets(graph, [demand.kind] if demand.kind else graph.kinds, demand.words)
     if demand.kind is not None:
-        return targets_of(graph, demand.kind, demand.words)
+        found = targets_of(graph, demand.kind, demand.words, demand.each)
+        return on_tiles(graph, found, demand.tiles) if demand.tiles else found
     return list(dict.fromkeys(product_target(graph, Path(word)) for word in demand.words))
 
 
@@ -239,12 +270,21 @@ def campaign_of(
         tuple(argv),
     )
     nodes = {order.id: node for order, node in zip(orders, found.to_make, strict=True)}
-    return Campaign(found, plan, nodes, _needed(orders, nodes, set(found.targets)))
-
-
-def _needed(orders: Sequence[Order], nodes: Mapping[str, Node], targets: Collection[Node]) -> frozenset[str]:
-    """The orders of some targets, and all that these cannot do without."""
+    targets = set(found.targets)
     needs = {order.id: order.needs for order in orders}
+    asked = {order.id: order.before if nodes[order.id].is_of_products else order.needs for order in orders}
+    return Campaign(
+        found, plan, nodes, _needed(orders, nodes, targets, needs), _needed(orders, nodes, targets, asked)
+    )
+
+
+def _needed(
+    orders: Sequence[Order],
+    nodes: Mapping[str, Node],
+    targets: Collection[Node],
+    needs: Mapping[str, Sequence[str]],
+) -> frozenset[str]:
+    """The orders of some targets, and all that these have among their needs."""
     found = {order.id for order in orders if nodes[order.id] in targets}
     waiting = list(found)
     while waiting:
@@ -284,21 +324,42 @@ def conclude(campaign: Campaign, states: Mapping[str, NodeState], keep: bool) ->
         if state.status == "failed" and state.code in LASTING
     }
     failed = {name: nodes[name] for name, error in errors.items() if not isinstance(error, PASSING)}
-    for name, key in _keys_of(found, failed):
-        remember_failure(store, key, errors[name].message.removeprefix(f"{name}: "))
+    # Of what is made of many the key depends on which of these failed.
+    for is_of_many in (False, True):
+        these = {name: node for name, node in failed.items() if node.is_of_products == is_of_many}
+        for name, key in _keys_of(found, these):
+            remember_failure(store, key, errors[name].message.removeprefix(f"{name}: "))
     if found.graph.view.retry:
         for state in states.values():
             if state.status == "done":
                 forget_failure(store, state.recipe_key)
     directory: Path | None = campaign.plan.directory
-    if not keep and all(state.status == "done" for state in states.values()):
+    if not keep and all(
+        state.status == "done" or is_off_grid(campaign.plan, state) for state in states.values()
+    ):
         _drop(campaign.plan.directory)
         directory = None
     by_node = {nodes[name]: state for name, state in states.items()}
     # What nothing asked for hangs on is gone without.
-    code = worst([exit_code_of(state) for name, state in states.items() if name in campaign.needed])
+    away = frozenset(name for name, state in states.items() if is_off_grid(campaign.plan, state))
+    codes = {
+        name: exit_code_of(state)
+        for name, state in states.items()
+        if name in campaign.needed and name not in away
+    }
+    lost = [
+        exit_code_of(state)
+        for name, state in states.items()
+        if name in campaign.asked - campaign.needed and state.status in SERIOUS
+    ]
+    nowhere = {nodes[name] for name in away}
+    if all(node.state == "elsewhere" or node in nowhere for node in found.targets):
+        codes[""] = OffGrid.exit_code
     went_without = any(name not in campaign.needed for name in failed)
-    return Outcome(by_node, Counter(_word(state) for state in states.values()), code, directory, went_without)
+    failures = worst([code for name, code in codes.items() if name and states[name].status in SERIOUS])
+    words = Counter(ELSEWHERE if name in away else _word(state) for name, state in states.items())
+    code = worst(list(codes.values()))
+    return Outcome(by_node, words, code, directory, went_without, failures, worst(lost))
 
 
 def _drop_old_runs(folder: Path) -> None:
@@ -316,6 +377,11 @@ def _drop(directory: Path) -> None:
         directory.parent.rmdir()
 
 
+def is_off_grid(plan: RunPlan, state: NodeState) -> bool:
+    """Whether a node made nothing because its frame is not on the sky grid that is asked for."""
+    return state.status == "failed" and isinstance(error_of(plan, state), OffGrid)
+
+
 def _word(state: NodeState) -> str:
     if state.status != "done":
         return "failed" if state.status in SERIOUS else state.status
@@ -330,7 +396,9 @@ def _keys_of(found: Survey, failed: Mapping[str, Node]) -> Iterator[tuple[str, s
             yield name, node.key
             continue
         graph = found.graph
-        again = again or Graph(graph.kinds, graph.workspace, graph.view)
+        again = again or Graph(
+            graph.kinds, graph.workspace, graph.view, failures=read_failures(graph.workspace.stores)
+        )
         with suppress(AweError):
             same = again.nodes.same(node)
             if same is not node and again.decide(same).key:

@@ -209,7 +209,7 @@ def _removed(
     match = question["match"]
     stock = Stock(stores)
     try:
-        items = stock.items(kind.name, (match["instrument"], match["detector"], None)) if stores else []
+        items = stock.items(kind.name, (match["instrument"], match.get("detector"), None)) if stores else []
         rows = [
             (one.rank, {**one._asdict(), "meta": stock.meta(one), "verdict": stock.verdict(one)})
             for one in items
@@ -228,7 +228,7 @@ def _is_removed(kind: Kind, question: Mapping[str, Any], one: Candidate) -> NoMa
     match, taken = question["match"], _field(one.row, "night")
     night = [f"night={taken}"] if taken else []
     return NoMatch(
-        f"no {kind.name} for {match['detector']} valid at {question['at']}: {one.path} was removed, "
+        f"no {kind.name} for {_whose(match)} valid at {question['at']}: {one.path} was removed, "
         "only its record is kept",
         hint=f"awe-make {kind.name} {' '.join([*night, conditions_of(kind, match)])}",
     )
@@ -239,7 +239,7 @@ def no_match(
 ) -> NoMatch:
     """The error where none serves, naming the nearest of the candidates, in their order."""
     match = question["match"]
-    what = f"no {kind.name} for {match['detector']} valid at {question['at']}"
+    what = f"no {kind.name} for {_whose(match)} valid at {question['at']}"
     hint = f"awe-query {kind.name} {conditions_of(kind, match)}"
     if "exposure" in match:
         what, hint = f"no {kind.name} of {match['exposure']} and {match['detector']}", kind.command
@@ -249,6 +249,11 @@ def no_match(
         f"{what}{near}" if there_are_stores else f"{what}: there is no store to look in",
         hint=hint,
     )
+
+
+def _whose(match: Mapping[str, Any]) -> Any:
+    """The detector that a calibration is asked for, or the instrument where one serves all its detectors."""
+    return match.get("detector") or match["instrument"]
 
 
 def mismatch(kind: Kind, wanted: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
@@ -305,7 +310,7 @@ def _looked_at(
 
     match = question["match"]
     where = "kind = ? AND instrument IS ? AND detector IS ?"
-    values = (kind.name, match["instrument"], match["detector"])
+    values = (kind.name, match["instrument"], match.get("detector"))
     return [
         candidate_of(kind, row, question, meta, Path(absolute(stores[rank], row["address"])), rank)
         for rank, row in rows_in_force(stores, where, values, as_of)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, TooFew, WouldOverwrite
+from ..errors import AweError, Flagged, NoMatch, NoRecord, NoSuchFile, OffGrid, TooFew, WouldOverwrite
 from ..files import parse_address
 from ..indexing.stock import Item, Place, Stock
 from ..kind import Kind
@@ -24,7 +24,9 @@ from ..quality import unfit_for_use
 from ..record import canonical, input_text, key_of_texts, read_record, sidecar
 from ..store import default_path
 from ..workspace import Workspace
+from .leaving import Leaver
 from .nodes import PENDING, SERVING, TO_MAKE, Node, Nodes, Supply, label
+from .offgrid import HINT
 from .plan import key_meta, refuse_foreign
 from .supply import Supplier, why_not
 
@@ -39,7 +41,8 @@ class View:
     checked; only: kinds that are checked (empty: all); remake: kinds that are made
     again although they are fresh; force: an edited product is made again; retry:
     what failed before is tried again; nearest_nights: how far from its validity a
-    calibration may be used; as_of: an instant, UTC.
+    calibration may be used; as_of: an instant, UTC; complete: a product of many is made of
+    all frames or not at all; without: roles, or KIND.ROLE, that stay empty.
     """
 
     sets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -50,6 +53,8 @@ class View:
     retry: bool = False
     nearest_nights: int = 0
     as_of: str | None = None
+    complete: bool = False
+    without: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -74,14 +79,15 @@ class Graph:
     def __post_init__(self) -> None:
         self.stock = Stock(self.workspace.stores, self.view.as_of)
         self.nodes = Nodes(self.kinds, self.workspace, self.stock, self.view.sets)
-        self._supplier = Supplier(self.nodes, self.decide, self.view.nearest_nights)
+        self._supplier = Supplier(self.nodes, self.decide, self.view.nearest_nights, self.view.without)
+        self._leaver = Leaver(self, self._supplier)
         self._texts: dict[tuple[Any, ...], str] = {}
         self._varying: dict[str, list[str]] = {}
         self._now: dict[str, Item] = {}
         self._copies: dict[tuple[str, Place], dict[str, list[Item]]] = {}
 
     def decide(self, node: Node) -> Node:
-        """The node, with its state: fresh, missing, outdated, removed, flagged, failed, blocked or unchecked."""
+        """The node and its state: fresh, missing, outdated, removed, flagged, failed, blocked, elsewhere, unchecked."""
         if not node.state:
             # Of kinds whose needs run in no circle none comes back here before it is decided.
             node.state = "blocked"
@@ -185,10 +191,17 @@ class Graph:
                 if state in ("unchecked", "removed"):
                     return state
             node.item, node.error = None, None
+        if node.is_of_products and not self.view.complete:
+            self._leaver.leave_out(node)
+            if node.error is not None:
+                return "elsewhere"
         self._take_what_serves(node)
         if node.error is None:
             node.supply = self._supplied(node)
             node.error = _all_missing(node.supply)
+        if node.error is None and (reason := self._leaver.off_grid(node)):
+            node.error = OffGrid(f"{label(node)}: {reason}", hint=HINT)
+            return "elsewhere"
         return "blocked" if node.error else self._compared(node)
 
     def _take_what_serves(self, node: Node) -> None:
@@ -205,8 +218,18 @@ class Graph:
         """The calibrations of a node; what was allowed for a product once stays allowed for it."""
         supply = self._supplier.supply_of(node)
         versions = self.nodes.versions(node) if supply.missing else []
-        allowed = versions and self.stock.setup(versions[-1]).get("calibration_nights_away")
-        return self._supplier.supply_of(node, allowed) if allowed else supply
+        if not versions:
+            return supply
+        allowed = self.stock.setup(versions[-1]).get("calibration_nights_away") or 0
+        without = self._went_without(versions[-1])
+        return self._supplier.supply_of(node, allowed, without) if allowed or without else supply
+
+    def _went_without(self, item: Item) -> frozenset[str]:
+        """The roles that a product was made without."""
+        try:
+            return frozenset(self.stock.record(item)["recipe"].get("without", ()))
+        except NoRecord:
+            return frozenset()
 
     def _look_at_frames(self, node: Node) -> None:
         for number, one in enumerate(node.given):

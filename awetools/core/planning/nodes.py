@@ -7,14 +7,14 @@ with nothing given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..catalogues.refinput import RefcatInput
-from ..errors import AweError, NoMatch
-from ..gridstore import with_grid
+from ..errors import AweError, NoMatch, NoRecord
+from ..gridstore import PARAMETER, with_grid
 from ..indexing.stock import Item, Place, Stock
 from ..kind import REFCAT, SAME_PRODUCT, Kind, Need, kind_named, named
 from ..meta import VARYING, on_grid
@@ -31,6 +31,8 @@ TO_MAKE = PENDING | {"again"}
 # A node in one of these states has a product that others can be made with, or will have one.
 SERVING = TO_MAKE | {"fresh", "unchecked", "removed"}
 UP_TO_DATE = SERVING - TO_MAKE
+# A product of many frames follows one that shares this part of the frames of both; of so many of them.
+ALIKE, MOST_LOOKED_AT = 0.5, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Setting:
     changes: what the parameters change in the meta of the frames. supplies: those made so
     far, each with the start and end of the time in which it is the same. catalogues: by
     role; lacking: why those of other roles are not there. own: what the product has in place
-    of its frames' meta: its sky grid.
+    of its frames' meta: its sky grid. asked: the parameters that a person gave.
     """
 
     kind: Kind
@@ -51,10 +53,22 @@ class Setting:
     params_text: str
     meta: Mapping[str, Any]
     changes: Mapping[str, Any] = field(default_factory=dict)
-    supplies: list[tuple[int, str, str, Supply]] = field(default_factory=list)
+    supplies: list[tuple[tuple[int, frozenset[str]], str, str, Supply]] = field(default_factory=list)
     catalogues: Mapping[str, RefcatInput] = field(default_factory=dict)
     lacking: Mapping[str, NoMatch] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, object] = field(default_factory=dict)
+
+
+class Omitted(NamedTuple):
+    """A frame that a product of many is made without: the raw frame, or the product that stands for it, and why.
+
+    by_design: nobody wants it otherwise: it was judged bad, or is elsewhere on the sky.
+    """
+
+    address: str
+    reason: str
+    by_design: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +80,8 @@ class Node:
     instead: what the same product could be made of besides, in order of preference.
     culprit: of one that is blocked, the node that a person has to see to first.
     lost: why a product that was removed cannot be made again, if it cannot. stand_in: of one
-    that is taken as it is and was removed, the node that makes it again.
+    that is taken as it is and was removed, the node that makes it again. omitted: of a product
+    of many others, the frames that it is made without.
     """
 
     setting: Setting
@@ -83,6 +98,7 @@ class Node:
     lost: AweError | None = None
     stand_in: Node | None = None
     instead: list[Node] = field(default_factory=list)
+    omitted: list[Omitted] = field(default_factory=list)
     standing: Standing | None = None
 
     @property
@@ -94,6 +110,11 @@ class Node:
     def obs_start(self) -> Any:
         """The start of the (first) exposure."""
         return self.get("obs_start")
+
+    @property
+    def is_of_products(self) -> bool:
+        """Whether it is made of many products, of which some may be missing."""
+        return self.kind.primary.many and any(isinstance(one, Node) for one in self.given)
 
     @property
     def raws(self) -> Sequence[Item]:
@@ -171,6 +192,7 @@ class Nodes:
         self._at: dict[tuple[str, Place], dict[tuple[Any, ...], Node]] = {}
         self._of_these: dict[tuple[str, str | tuple[str, ...]], Node] = {}
         self._pinned: dict[tuple[str, Place], list[Node]] = {}
+        self._alike: dict[int, list[Item]] = {}
         self._versions: dict[tuple[str, Place], dict[Any, list[Item]]] = {}
         self._by_key: dict[tuple[str, Place], dict[str | None, Item]] = {}
         self._settings: dict[tuple[Any, ...], Setting] = {}
@@ -194,6 +216,11 @@ class Nodes:
 
     def same(self, node: Node) -> Node:
         """The node here that stands for the same product as one of other nodes; that itself where there is none."""
+        if node.is_of_products:
+            given = [self.same(one) for one in node.given if isinstance(one, Node)]
+            made = self.node_of_products(node.kind, node.kind.need(node.role), given, node.setting.asked)
+            made.omitted = made.omitted or list(node.omitted)
+            return made
         return self.at(node.kind, node.setting.place).get(identity_of(node.kind, node.get), node)
 
     def pinned(self, kind: Kind, place: Place) -> list[Node]:
@@ -217,14 +244,20 @@ class Nodes:
             node = self._of_these[name] = Node(self._setting_of(kind, frames), tuple(frames), need.role)
         return node
 
-    def node_of_products(self, kind: Kind, need: Need, given: Sequence[Node]) -> Node:
-        """The node whose command would be given these products, of many to be or to exist."""
-        name = (kind.name, tuple(sorted(str(id(one)) for one in given)))
+    def node_of_products(
+        self, kind: Kind, need: Need, given: Sequence[Node], asked: Mapping[str, object] | None = None
+    ) -> Node:
+        """The node whose command would be given these products, of many to be or to exist.
+
+        asked: parameters of this product, over all settings but those of `sets`.
+        """
+        asked = {**(asked or {}), **self.sets.get(kind.name, {})}
+        name = (kind.name, (*sorted(str(id(one)) for one in given), repr(sorted(asked.items()))))
         node = self._of_these.get(name)
         if node is None:
             metas = [one.meta() for one in given]
             first = min(metas, key=lambda one: str(one.get("obs_start")))
-            setting = self._resolved(kind, product_meta(kind, metas), first)
+            setting = self._resolved(kind, product_meta(kind, metas), first, asked=asked)
             node = self._of_these[name] = Node(setting, tuple(given), need.role)
         return node
 
@@ -294,10 +327,11 @@ class Nodes:
         meta: Mapping[str, Any] | None,
         first: Mapping[str, Any],
         metas: Sequence[Mapping[str, Any]] = (),
+        asked: Mapping[str, object] | None = None,
     ) -> Setting:
         """The parameters in force for the first of the inputs, and the product's meta where it is not given."""
         workspace = self.workspace
-        given = self.sets.get(kind.name, {})
+        given = self.sets.get(kind.name, {}) if asked is None else asked
         params = resolve_params(kind, first, workspace.camera_settings(first), workspace.settings, given)
         params, changes = with_overscan_mode(params, first)
         params, catalogues, lacking = with_catalogues(kind, params, first, workspace.stores)
@@ -307,10 +341,14 @@ class Nodes:
         one_frame = not kind.primary.many and bool(metas)
         text = canonical(params.as_dict())
         place = place_of(kind, meta.get)
-        return Setting(kind, place, one_frame, params, text, meta, changes, [], catalogues, lacking, own)
+        return Setting(
+            kind, place, one_frame, params, text, meta, changes, [], catalogues, lacking, own, given
+        )
 
     def versions(self, node: Node) -> list[Item]:
         """The versions of a node's product that exist, oldest first."""
+        if node.is_of_products:
+            return self._of_the_same_frames(node)
         name = (node.kind.name, node.setting.place)
         found = self._versions.get(name)
         if found is None:
@@ -319,6 +357,32 @@ class Nodes:
                 get = self.stock.getter(item)
                 found.setdefault(tuple(get(one) for one in SAME_PRODUCT), []).append(item)
         return found.get(tuple(node.get(one) for one in SAME_PRODUCT), [])
+
+    def _of_the_same_frames(self, node: Node) -> list[Item]:
+        """Of a product of many, on its grid, those that share most of their frames with it; the most alike last."""
+        known = self._alike.get(id(node))
+        if known is None:
+            mine = {_frame_of(one.get) for one in node.given if isinstance(one, Node)}
+            grid, found = node.setting.own.get("window"), []
+            for number, item in enumerate(self.newest(node)[-MOST_LOOKED_AT:]):
+                get = self.stock.getter(item)
+                if any(get(name) != node.get(name) for name in node.kind.match) or grid not in (
+                    None,
+                    get("window"),
+                ):
+                    continue
+                theirs = self._frames_in(item, node.kind)
+                if share(mine, theirs) >= ALIKE:
+                    found.append((share(mine, theirs), number, item))
+            known = self._alike[id(node)] = [item for _, _, item in sorted(found, key=lambda one: one[:2])]
+        return known
+
+    def _frames_in(self, item: Item, kind: Kind) -> set[tuple[Any, ...]]:
+        try:
+            inputs = self.stock.record(item)["recipe"]["inputs"]
+        except NoRecord:
+            return set()
+        return {_frame_of(one["meta"].get) for one in inputs if one["role"] == kind.primary.role}
 
     def newest(self, node: Node) -> list[Item]:
         """All products of a node's kind and place, oldest first."""
@@ -333,8 +397,23 @@ class Nodes:
         return found.get(node.key)
 
 
+def share(some: Collection[object], others: Collection[object]) -> float:
+    """The part of the frames of two products that both have."""
+    mine, theirs = set(some), set(others)
+    return len(mine & theirs) / max(1, len(mine | theirs))
+
+
+def _frame_of(get: Callable[[str], Any]) -> tuple[Any, ...]:
+    return get("instrument"), get("detector"), get("exposure")
+
+
 def place_of(kind: Kind, get: Callable[[str], Any]) -> Place:
-    """Where the products of a kind are looked for: a detector; for what has no validity, one night of it."""
+    """Where the products of a kind are looked for: a detector; for what has no validity, one night of it.
+
+    A calibration that serves all detectors of an instrument is at none of them.
+    """
+    if kind.validity is not None and "detector" not in kind.match:
+        return get("instrument"), None, None
     return get("instrument"), get("detector"), get("night") if kind.validity is None else None
 
 
@@ -353,7 +432,18 @@ def label(node: Node) -> str:
         parts.append(node.get("filter"))
     if not node.kind.primary.many:
         parts.append(node.get("exposure"))
+    # Of several grids in one call; a text would be too long.
+    if " " not in (grid := str(node.setting.asked.get(PARAMETER, ""))):
+        parts.append(grid)
     return " ".join(str(part) for part in parts if part)
+
+
+def address_of(node: Node) -> str:
+    """What a person knows a node by: its raw frame, else its product."""
+    while node.given and isinstance(node.given[0], Node):
+        node = node.given[0]
+    first = node.given[0] if node.given else node.item
+    return first.address if isinstance(first, Item) else label(node)
 
 
 def distances(kinds: Sequence[Kind], targets: Iterable[Kind]) -> dict[str, int]:

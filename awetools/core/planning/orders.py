@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.planfile import Node as Order
+from ..engines.planfile import only_if, why_not
 from ..errors import AweError, Unavailable
 from ..files import parse_address, write_whole
-from ..kind import REFCAT, Kind
+from ..kind import REFCAT, Kind, of_frame
 from ..params import params_of
 from ..store import Store, default_path
 from .graph import Graph
-from .nodes import TO_MAKE, Filled, Node
+from .nodes import TO_MAKE, Filled, Node, address_of
 
 # Exit codes of failures that the same inputs and parameters would bring again.
 LASTING = frozenset({3, 4, 6})
@@ -61,6 +62,8 @@ def _order(
     retries: int,
 ) -> Order:
     optional = {filled.need.role for filled in _filled(node) if filled.need.optional}
+    if _may_lack(graph, node):
+        optional |= {role for _, role, _ in each_with(node)}
     waits: dict[bool, list[str]] = {True: [], False: []}
     inputs = [one.address for one in node.raws]
     for role, one in node.needs():
@@ -103,13 +106,14 @@ def _argv(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
     # What is asked to be made again is made although it is up to date.
     if not node.edited and kind.name not in graph.view.remake:
         yield "--update"
-    yield from _parameters(kind, graph.view.sets.get(kind.name, {}))
+    yield from _parameters(kind, node.setting.asked)
     filled: dict[str, list[Filled]] = {}
     for each in _filled(node):
         filled.setdefault(each.need.role, []).append(each)
     farthest = max((one.nights_away for one in _filled(node)), default=0)
     if farthest:
         yield f"--allow-nearest={farthest}"
+    only = _conditions(graph, node, ids)
     for need in kind.needs:
         if need.role == node.role or need.kind == REFCAT:
             continue
@@ -117,8 +121,55 @@ def _argv(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
         if need.role not in filled:
             yield f"--no-{option}"
         for one in filled.get(need.role, ()):
-            yield f"--{option}={_name(one.node, ids)}"
-    yield from (one.address if not isinstance(one, Node) else _name(one, ids) for one in node.given)
+            yield f"--{option}={_name(one.node, ids)}{only.get((need.role, one.node), '')}"
+    for omitted in node.omitted:
+        yield f"--left-out={omitted.address}: {' '.join(omitted.reason.split())}"
+    yield from _reasons(graph, node, ids)
+    for given in node.given:
+        if isinstance(given, Node):
+            yield f"{_name(given, ids)}{only.get((node.role, given), '')}"
+        else:
+            yield given.address
+
+
+# Of a product of many what is yet to be made may fail: the frame is then left out, with all that belongs to it.
+
+
+def _may_lack(graph: Graph, node: Node) -> bool:
+    return node.is_of_products and not graph.view.complete
+
+
+def each_with(node: Node) -> Iterator[tuple[Node, str, Node]]:
+    """Each of the products that a node is given, with the nodes that belong to it and their roles; itself first."""
+    given = [one for one in node.given if isinstance(one, Node)]
+    each: dict[str, list[Node]] = {}
+    for filled in _filled(node):
+        if filled.need.many and filled.need.select == of_frame():
+            each.setdefault(filled.need.role, []).append(filled.node)
+    for number, one in enumerate(given):
+        yield one, node.role, one
+        for role, nodes in each.items():
+            yield one, role, nodes[number]
+
+
+def _awaited(graph: Graph, node: Node, ids: Mapping[int, str]) -> dict[Node, list[str]]:
+    """The orders that each of the products that a node is given waits for, in itself or in what belongs to it."""
+    found: dict[Node, list[str]] = {}
+    for frame, _, one in each_with(node) if _may_lack(graph, node) else ():
+        if id(one) in ids:
+            found.setdefault(frame, []).append(ids[id(one)])
+    return found
+
+
+def _conditions(graph: Graph, node: Node, ids: Mapping[int, str]) -> dict[tuple[str, Node], str]:
+    """By role and node what says of an argument that it is there only if all of its frame was made."""
+    awaited = _awaited(graph, node, ids)
+    return {(role, one): only_if(awaited[frame]) for frame, role, one in each_with(node) if frame in awaited}
+
+
+def _reasons(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:
+    for frame, names in _awaited(graph, node, ids).items():
+        yield f"--left-out={address_of(frame)}: {why_not(names)}"
 
 
 def _name(node: Node, ids: Mapping[int, str]) -> str:

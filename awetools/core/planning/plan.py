@@ -30,6 +30,7 @@ from ..kind import (
     kind_named,
     named,
     needed_last,
+    valid_at,
 )
 from ..params import Resolved
 from ..products import ProductInput, open_product, state_of
@@ -40,6 +41,7 @@ from ..settings import resolve_limits, resolve_params, resolve_validity
 from ..store import Store, store_of
 from ..workspace import Workspace
 from .choose import choose, conditions_of, mismatch, nights_between, question_of
+from .offgrid import leave_out_elsewhere
 
 Source = RawInput | ProductInput
 
@@ -175,12 +177,13 @@ def make_plan(
         roles = {one.role: one.meta for one in inputs}
         if need.kind == REFCAT:
             found = _of_catalogue(need, roles, references, missing, notes)
-        elif reason := need.unless(roles) if need.unless else "":
+        elif reason := need.not_asked(params.values) or (need.unless(roles) if need.unless else ""):
             notes.append(f"without {need.role}: {reason}")
             found = []
         else:
             try:
-                found = _calibrations(need, roles, inputs, meta, wish, workspace, kinds, notes, omitted)
+                asked = meta | on_grid if need.select == holding() else meta
+                found = _calibrations(need, roles, inputs, asked, wish, workspace, kinds, notes, omitted)
             except NoMatch as error:
                 missing[need.role] = error
                 continue
@@ -191,6 +194,7 @@ def make_plan(
         # All that is missing at once, so that nobody learns of one after the other.
         errors = missing.values()
         raise NoMatch("; ".join(one.message for one in errors), hint="; ".join(one.hint for one in errors))
+    omitted += leave_out_elsewhere(kind, lead.role, params, inputs)
     if omitted:
         meta = product_meta(kind, [one.meta for one in inputs if one.role == lead.role])
     meta |= _lesser_level(inputs) | on_grid
@@ -350,6 +354,12 @@ def _check_primary(kind: Kind, primary: Sequence[Source]) -> Need:
                 f"{one.address}: is {one.kind}, but {kind.command} needs {wanted}",
                 hint=_way_to(kind, one),
             )
+    if (other := next((one for one in primary if one.kind != primary[0].kind), None)) and need.only_given:
+        raise Mixture(
+            f"{other.address}: is {other.kind}, but {primary[0].address} is {primary[0].kind}: "
+            f"a {kind.name} is made of the one or of the other",
+            hint=f"awe-query {primary[0].kind}, or awe-query {other.kind}",
+        )
     for one in primary:
         doubts = [section["doubt"] for section in one.meta.get("sections") or [] if section.get("doubt")]
         if doubts:
@@ -439,7 +449,7 @@ def _calibrations(
     if need.role in wish.without or (need.select == named() and not wish.named.get(need.role)):
         return []
     if need.select == holding() and not wish.named.get(need.role):
-        found = _that_holds(need, inputs[0].source, workspace.stores)
+        found = _that_holds(need, inputs[0].source, workspace.stores, kinds, meta)
         way_out = f"--no-{need.role} goes without"
         notes += [f"{need.role}: taken out of {one.source.address} ({way_out})" for one in found]
         return found
@@ -447,6 +457,10 @@ def _calibrations(
     if not need.many:
         chosen = _calibration(need, meta, wish, workspace, kinds, notes)
         return [] if chosen is None else [chosen]
+    if need.select == valid_at():
+        return _of_any(
+            need, [one.meta for one in inputs if one.role == inputs[0].role], wish, workspace, kinds, notes
+        )
     found, lonely = [], {}
     for frame in [one for one in inputs if one.role == inputs[0].role]:
         try:
@@ -462,15 +476,51 @@ def _calibrations(
     return found
 
 
+def _of_any(
+    need: Need,
+    metas: Sequence[Mapping[str, Any]],
+    wish: Wish,
+    workspace: Workspace,
+    kinds: Sequence[Kind],
+    notes: list[str],
+) -> list[Input]:
+    """The calibrations of many frames, each once; those of frames that have none are not missed."""
+    found: dict[str, Input] = {}
+    without: list[str] = []
+    for meta in metas:
+        nearest = sorted(
+            wish.named.get(need.role, ()),
+            key=lambda one: nights_between(one.meta.get("night"), meta.get("night")),
+        )
+        own = replace(wish, named={**wish.named, need.role: nearest})
+        chosen = _calibration(need, meta, own, workspace, kinds, without)
+        if chosen is not None:
+            found.setdefault(chosen.source.content, chosen)
+    notes += without[:1]
+    return list(found.values())
+
+
+def serves_holder(
+    need: Need, kinds: Sequence[Kind], meta: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a product of some meta, which holds a frame, serves what is made of it."""
+    serves = kind_named(kinds, need.kind).serves
+    return lambda own: serves is None or not serves(own, meta)
+
+
 def _that_holds(
-    need: Need, source: Source | ForeignInput | RefcatInput, stores: Sequence[Store]
+    need: Need,
+    source: Source | ForeignInput | RefcatInput,
+    stores: Sequence[Store],
+    kinds: Sequence[Kind],
+    meta: Mapping[str, Any],
 ) -> list[Input]:
     """The newest product that was made with an input and may be used, if there is one."""
     from ..indexing.stock import Stock
 
     stock = Stock(stores)
     try:
-        item = stock.holding(need.kinds, source.content)
+        item = stock.holding(need.kinds, source.content, serves_holder(need, kinds, meta))
     finally:
         stock.close()
     if item is None:
@@ -589,10 +639,21 @@ def product_meta(kind: Kind, metas: Sequence[Mapping[str, Any]]) -> dict[str, An
             meta.pop(name, None)
         if "filter" not in kind.match:
             meta.pop("filter", None)
+        if kind.validity is not None:
+            _as_calibration(kind, meta, metas)
     meta.pop("frame_type", None)
     if meta.get("sections"):
         meta["sections"] = [_trimmed(one) for one in meta["sections"]]
     return meta
+
+
+def _as_calibration(kind: Kind, meta: dict[str, Any], metas: Sequence[Mapping[str, Any]]) -> None:
+    """What tells when and where a calibration of many frames serves: the middle one of their nights, in place."""
+    if "detector" not in kind.match:
+        meta.pop("detector", None)
+    known = sorted(str(one["night"]) for one in metas if one.get("night"))
+    if known and not meta.get("night"):
+        meta["night"] = known[(len(known) - 1) // 2]
 
 
 def _trimmed(section: Mapping[str, Any]) -> dict[str, Any]:

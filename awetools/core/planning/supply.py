@@ -9,11 +9,12 @@ from typing import Any
 
 from ..errors import NoMatch
 from ..indexing.stock import Item, Place
-from ..kind import REFCAT, Kind, Need, holding, kind_named, named, needed_last, of_frame
+from ..kind import REFCAT, Kind, Need, holding, kind_named, named, needed_last, of_frame, valid_at
 from ..settings import resolve_validity
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
+from .demands import does_without
 from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
-from .plan import validity_of
+from .plan import serves_holder, validity_of
 
 # What is yet to be made comes after all that was made.
 NEWEST = 1 << 62
@@ -80,31 +81,48 @@ class Supplier:
     """Chooses the calibrations of nodes.
 
     decide: gives a node its state; nearest_nights: how far from its validity a
-    calibration may be used.
+    calibration may be used; without: roles, or KIND.ROLE, that stay empty by request.
     """
 
     nodes: Nodes
     decide: Callable[[Node], Node]
     nearest_nights: int = 0
+    without: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self._nights: dict[tuple[str, Place, bool], _Nights] = {}
 
-    def supply_of(self, node: Node, allowed_nights: int = 0) -> Supply:
+    def supply_of(
+        self, node: Node, allowed_nights: int = 0, allowed_without: frozenset[str] = frozenset()
+    ) -> Supply:
         """The calibrations of a node; the same for all nodes of a setting between two ends of intervals.
 
-        allowed_nights: how far from its validity one was used for this product before.
+        allowed_nights: how far from its validity one was used for this product before;
+        allowed_without: the roles without which it was made before, and may be where there is none.
         """
-        at, nearest = str(node.obs_start or ""), max(self.nearest_nights, allowed_nights)
-        for nights, start, end, supply in node.setting.supplies:
-            if start <= at < end and nights == nearest:
+        at = str(node.obs_start or "")
+        allowed = max(self.nearest_nights, allowed_nights), allowed_without
+        for before, start, end, supply in node.setting.supplies:
+            if start <= at < end and before == allowed:
                 return supply
-        span = _Span(at, nearest)
-        supply = self._supplied(node, span)
-        node.setting.supplies.insert(0, (nearest, span.start, span.end, supply))
+        span = _Span(at, allowed[0])
+        supply = self._supplied(node, span, allowed_without)
+        node.setting.supplies.insert(0, (allowed, span.start, span.end, supply))
         return supply
 
-    def _supplied(self, node: Node, span: _Span) -> Supply:
+    def of_each(self, need: Need, node: Node, given: Node) -> tuple[Filled | NoMatch | str, list[Node]]:
+        """What fills a role for one of many products that a node is given, and what would and cannot."""
+        unusable: list[Node] = []
+        found = self._choice(
+            need, given.meta(), _Span(str(given.obs_start or ""), self.nearest_nights), unusable
+        )
+        return found, unusable
+
+    def is_unwanted(self, kind: Kind, need: Need) -> bool:
+        """Whether a role stays empty by request."""
+        return not self.without.isdisjoint((need.role, f"{kind.name}.{need.role}"))
+
+    def _supplied(self, node: Node, span: _Span, allowed_without: frozenset[str]) -> Supply:
         kind, meta = node.kind, node.meta()
         setting = node.setting
         roles: dict[str, Mapping[str, Any]] = {node.role: meta, **{role: {} for role in setting.catalogues}}
@@ -115,19 +133,23 @@ class Supplier:
         for need in needed_last(
             need for need in kind.needs if need.role not in (node.role, *setting.catalogues)
         ):
-            reason = need.unless(roles) if need.unless else ""
+            reason = need.not_asked(setting.params.values) or (need.unless(roles) if need.unless else "")
             if need.optional_with:
                 need = replace(need, optional=need.is_optional(roles))
             unusable: list[Node] = []
             found: Filled | list[Filled] | NoMatch | str
-            if need.kind == REFCAT:
+            if self.is_unwanted(kind, need):
+                found = ""
+            elif need.kind == REFCAT:
                 lacking = setting.lacking[need.role]
                 found = lacking.message if need.optional else lacking
             elif need.select == holding():
-                found = self._that_holds(need, node) or f"no {need.kind} was made with it"
+                found = reason or self._that_holds(need, node) or f"no {need.kind} was made with it"
             elif need.select == named():
                 # That nobody named one is nothing to be told of.
                 found = ""
+            elif need.many and need.select == valid_at():
+                found = reason or self._of_any(need, node, span, unusable)
             elif need.many:
                 found = reason or self._of_each(need, node, span, unusable)
             else:
@@ -137,11 +159,13 @@ class Supplier:
             if isinstance(found, list):
                 filled += found
                 roles[need.role] = self._meta_of(found[0].node)
+            elif isinstance(found, NoMatch) and need.role in allowed_without and not need.optional:
+                without[need.role] = f"as it was made before: {found.message}"
             elif isinstance(found, NoMatch):
                 stuck = [one.culprit for one in unusable if one.culprit]
                 # The cause of several is told once.
                 if not stuck or any(one not in culprits for one in stuck):
-                    missing.append(found)
+                    missing.append(_or_without(found, kind, need))
                 culprits.update(dict.fromkeys(stuck))
             else:
                 without[need.role] = found
@@ -160,6 +184,22 @@ class Supplier:
                 return one
             found.append(one)
         return found
+
+    def _of_any(
+        self, need: Need, node: Node, span: _Span, unusable: list[Node]
+    ) -> list[Filled] | NoMatch | str:
+        """The calibrations of the products that a node is given, each once; without any, the first reason why."""
+        found: dict[Node, Filled] = {}
+        reason: NoMatch | str = ""
+        for given in node.given:
+            one = self._choice(need, given.meta(), span, unusable) if isinstance(given, Node) else ""
+            if isinstance(one, Filled):
+                found.setdefault(one.node, one)
+            elif isinstance(one, NoMatch):
+                return one
+            else:
+                reason = reason or one
+        return list(found.values()) or reason
 
     def _choice(
         self, need: Need, meta: Mapping[str, Any], span: _Span, unusable: list[Node]
@@ -196,7 +236,8 @@ class Supplier:
         source = (
             given.item if isinstance(given, Node) and self.decide(given).state in SERVING - PENDING else None
         )
-        item = self.nodes.stock.holding(need.kinds, source.content) if source else None
+        serves = serves_holder(need, self.nodes.kinds, {**node.meta(), **node.setting.own})
+        item = self.nodes.stock.holding(need.kinds, source.content, serves) if source else None
         if item is None:
             return None
         kind = kind_named(self.nodes.kinds, item.kind)
@@ -365,6 +406,13 @@ def _because_of(node: Node, what: str) -> NoMatch:
     if node.state == "blocked" and isinstance(node.error, NoMatch):
         return NoMatch(node.error.message, hint=hint)
     return NoMatch(f"{what}: {label(node)} is {why_not(node)}", hint=hint)
+
+
+def _or_without(error: NoMatch, kind: Kind, need: Need) -> NoMatch:
+    """The error with the way out, where a product can be made without the calibration that there is none of."""
+    if need.select != valid_at() or not does_without(kind, need):
+        return error
+    return NoMatch(error.message, hint=f"{error.hint}; or --no-{need.role}, which goes on record")
 
 
 def _by_order(one: tuple[Candidate, Node]) -> tuple[Any, ...]:

@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import AweError, NoMatch, NoSuchFile, UnknownName, UsageError
+from ..errors import AweError, NoMatch, NoRecord, NoSuchFile, UnknownName, UsageError
 from ..expressions.absent import absent
 from ..expressions.expression import Node as Condition
 from ..expressions.expression import parse_words
 from ..files import parse_address
+from ..gridstore import AUTO, PARAMETER, grid_meant, near_place
 from ..indexing.stock import Item, Place
 from ..kind import Kind, Need, kind_named
 from ..products import is_product
 from ..record import Record, read_record, sidecar
 from .graph import Graph
-from .nodes import Node, identity_of, place_of, raw_kinds
+from .nodes import ALIKE, Node, Omitted, identity_of, label, place_of, raw_kinds, share
 
+# What a frame is known by, and where a parameter came from that a person gave.
+FRAME, BY_HAND = ("instrument", "detector", "exposure"), "command line"
+# How far from where its header says a frame may point.
+POINTING_DEG = 0.25
 # A word with one of these is a file, also if there is none of that name.
 FILE_ENDINGS = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fts.gz")
 
 
-def targets_of(graph: Graph, kind: Kind, words: Sequence[str]) -> list[Node]:
+def targets_of(graph: Graph, kind: Kind, words: Sequence[str], each: Sequence[str] = ()) -> list[Node]:
     """The nodes of a kind that meet all conditions, in the order of their exposures.
 
     A word that names a file stands for what is made of that raw frame, or for that
-    product. Raises NoMatch (with the nearest value), UnknownName, UsageError.
+    product. each: fields, of each of whose values many frames make a product. Raises
+    NoMatch (with the nearest value), UnknownName, UsageError.
     """
     files = [word for word in words if _is_file(word)]
     conditions = [word for word in words if word not in files]
     condition = parse_words(conditions)
     if not files:
-        found = _that_meet(graph, kind, condition)
+        found = _that_meet(graph, kind, condition, each)
     else:
-        found = _of_files(graph, kind, files)
-        if condition is not None:
-            meeting = set(_that_meet(graph, kind, condition))
+        found = _of_files(graph, kind, files, condition, each)
+        if condition is not None and not _is_of_many_products(kind):
+            meeting = set(_that_meet(graph, kind, condition, each))
             found = [node for node in found if node in meeting]
     if not found:
         raise _nothing_to_make_of(graph, kind, words, condition)
@@ -63,7 +69,8 @@ def product_target(graph: Graph, path: Path) -> Node:
         )
     kind = kind_named(graph.kinds, record["recipe"]["kind"])
     get = record["meta"].get
-    node = graph.nodes.at(kind, place_of(kind, get)).get(identity_of(kind, get))
+    node = _of_record(graph, kind, record) if _is_of_many_products(kind) else None
+    node = node or graph.nodes.at(kind, place_of(kind, get)).get(identity_of(kind, get))
     if node is None:
         raise NoMatch(
             f"{path}: the frames that it was made of are not registered here",
@@ -77,12 +84,96 @@ def outdated_targets(graph: Graph, kinds: Iterable[Kind], words: Sequence[str]) 
     condition = parse_words(words)
     found: dict[Node, None] = {}
     for kind in kinds:
-        for item in graph.stock.find([kind.name], condition):
+        items = graph.stock.find([kind.name], condition)
+        if _is_of_many_products(kind):
+            found |= dict.fromkeys(_newest_of_many(graph, kind, items))
+            continue
+        for item in items:
             get = graph.stock.getter(item)
             node = graph.nodes.at(kind, place_of(kind, get)).get(identity_of(kind, get))
             if node is not None and node.given:
                 found[node] = None
     return list(found)
+
+
+def on_tiles(graph: Graph, found: Sequence[Node], tiles: Sequence[str]) -> list[Node]:
+    """For each product of many, one on each of the tiles that its frames may touch, by where they point."""
+    texts = [(name, grid_meant(name, graph.workspace.stores)[0]) for name in tiles]
+    made: dict[Node, None] = {}
+    for node in found:
+        given = [one for one in node.given if isinstance(one, Node)]
+        near: dict[str, None] = {}
+        for ra, dec, reach_deg in {place for one in given if (place := _pointing(one))}:
+            near |= dict.fromkeys(name for name, _ in near_place(texts, ra, dec, reach_deg))
+        if not near:
+            raise NoMatch(
+                f"{label(node)}: no frame points to where one of the {len(tiles)} tiles is",
+                hint="awe-grid which FILE, and then --grid NAME/TILE",
+            )
+        need = node.kind.need(node.role)
+        for name in sorted(near):
+            each = graph.nodes.node_of_products(
+                node.kind, need, given, {**node.setting.asked, PARAMETER: name}
+            )
+            each.omitted = list(node.omitted)
+            made[each] = None
+    return list(made)
+
+
+def _pointing(node: Node) -> tuple[float, float, float] | None:
+    """Where a frame points, in coarse steps, and how far from there its pixels may be."""
+    ra, dec, scale = (node.get(name) for name in ("ra_deg", "dec_deg", "pixel_scale_arcsec"))
+    if ra is None or dec is None:
+        return None
+    half_deg = (scale or 0.0) * ((node.get("nx") or 0) + (node.get("ny") or 0)) / 7200
+    return round(ra * 10) / 10, round(dec * 10) / 10, round(POINTING_DEG + half_deg, 1)
+
+
+def _newest_of_many(graph: Graph, kind: Kind, items: Iterable[Item]) -> Iterator[Node]:
+    """The nodes of products of many; not of one that another followed, asked for alike of most of its frames."""
+    followers: list[tuple[str, set[Node]]] = []
+    for item in sorted(items, key=lambda one: (-one.rank, one.sequence or 0), reverse=True):
+        if item.is_removed or graph.stock.verdict(item) == "bad":
+            continue
+        try:
+            node = _of_record(graph, kind, graph.stock.record(item))
+        except NoRecord:
+            continue
+        if node is None:
+            continue
+        asked = repr(sorted(node.setting.asked.items()))
+        frames = {one for one in node.given if isinstance(one, Node)}
+        if not any(asked == other and share(frames, others) >= ALIKE for other, others in followers):
+            yield node
+        followers.append((asked, frames))
+
+
+def _of_record(graph: Graph, kind: Kind, record: Record) -> Node | None:
+    """The node of a product of many, of the frames that it was made of or would have been, asked for as it was.
+
+    None where not all of them are registered here.
+    """
+    recipe = record["recipe"]
+    given = [one for one in recipe["inputs"] if one["role"] == kind.primary.role]
+    if any(one["kind"] not in kind.primary.kinds for one in given):
+        # What is made of what only a person gives is taken as it is.
+        return None
+    inputs = [one["meta"] for one in given]
+    wanted = {tuple(one.get(name) for name in FRAME) for one in inputs}
+    frames = []
+    for frame in graph.stock.find(list(raw_kinds(kind, graph.kinds)), None):
+        get = graph.stock.getter(frame)
+        if tuple(get(name) for name in FRAME) in wanted:
+            frames.append(frame)
+    left_out = [one for each in recipe.get("left_out", ()) for one in graph.stock.at(each["path"])]
+    asked = {
+        name: one["value"]
+        for name, one in recipe["parameters"].items()
+        if one["origin"] == BY_HAND or (name == PARAMETER and one["value"] != AUTO)
+    }
+    found = _of_many(graph, kind, kind.primary, list(dict.fromkeys([*frames, *left_out])), (), asked)
+    whole = found and len(found[0].given) + len(found[0].omitted) >= len(wanted)
+    return found[0] if len(found) == 1 and whole else None
 
 
 def _is_file(word: str) -> bool:
@@ -93,7 +184,7 @@ def _is_file(word: str) -> bool:
     return os.path.isfile(parse_address(word).path) or word.lower().endswith(FILE_ENDINGS)
 
 
-def _that_meet(graph: Graph, kind: Kind, condition: Condition | None) -> list[Node]:
+def _that_meet(graph: Graph, kind: Kind, condition: Condition | None, each: Sequence[str] = ()) -> list[Node]:
     try:
         frames = graph.stock.find(list(raw_kinds(kind, graph.kinds)), condition)
     except UnknownName as error:
@@ -101,30 +192,45 @@ def _that_meet(graph: Graph, kind: Kind, condition: Condition | None) -> list[No
             f"{error.message}; awe-make asks for what is known of raw frames",
             hint=f"awe-query {next(iter(raw_kinds(kind, graph.kinds)))} --fields",
         ) from None
-    found = _made_of(graph, kind, frames)
+    found = _made_of(graph, kind, frames, each)
     return found or [node for node in _that_exist(graph, kind, condition) if not node.given]
 
 
-def _made_of(graph: Graph, kind: Kind, frames: Sequence[Item]) -> list[Node]:
+def _made_of(graph: Graph, kind: Kind, frames: Sequence[Item], each: Sequence[str] = ()) -> list[Node]:
     """The nodes of a kind that raw frames go into, as what the command is given."""
     need = kind.primary
     if need.kind.startswith("raw_") and not need.many:
         return _one_each(graph, kind, need, frames)
-    if need.many and not need.kind.startswith("raw_"):
-        return _of_many(graph, kind, need, frames)
+    if _is_of_many_products(kind):
+        return _of_many(graph, kind, need, frames, each)
     wanted = {frame.address for frame in frames}
     places = _places(graph, kind, frames)
     nodes = [node for place in places for node in graph.nodes.at(kind, place).values()]
     return [node for node in nodes if any(frame.address in wanted for frame in _frames_of(node))]
 
 
-def _of_many(graph: Graph, kind: Kind, need: Need, frames: Sequence[Item]) -> list[Node]:
+def _of_many(
+    graph: Graph,
+    kind: Kind,
+    need: Need,
+    frames: Sequence[Item],
+    each: Sequence[str],
+    asked: Mapping[str, object] | None = None,
+) -> list[Node]:
     """The nodes made of all products of these frames together: those that agree in the kind's keys make one."""
+    names = dict.fromkeys((*kind.match, *kind.group, *each))
     groups: dict[str, list[Node]] = {}
     for node in _made_of(graph, kind_named(graph.kinds, need.kind), frames):
-        key = repr([node.get(name) for name in (*kind.match, *kind.group)])
-        groups.setdefault(key, []).append(node)
-    return [graph.nodes.node_of_products(kind, need, group) for group in groups.values()]
+        groups.setdefault(repr([node.get(name) for name in names]), []).append(node)
+    found = {key: graph.nodes.node_of_products(kind, need, group, asked) for key, group in groups.items()}
+    for frame in frames:
+        if graph.stock.verdict(frame) == "bad":
+            get = graph.stock.getter(frame)
+            made = found.get(repr([get(name) for name in names]))
+            bad = Omitted(frame.address, "it was judged bad", by_design=True)
+            if made is not None and bad not in made.omitted:
+                made.omitted.append(bad)
+    return list(found.values())
 
 
 def _one_each(graph: Graph, kind: Kind, need: Need, frames: Sequence[Item]) -> list[Node]:
@@ -150,8 +256,16 @@ def _frames_of(node: Node) -> Iterator[Item]:
             yield one
 
 
-def _of_files(graph: Graph, kind: Kind, files: Sequence[str]) -> list[Node]:
+def _is_of_many_products(kind: Kind) -> bool:
+    return kind.primary.many and not kind.primary.kind.startswith("raw_")
+
+
+def _of_files(
+    graph: Graph, kind: Kind, files: Sequence[str], condition: Condition | None, each: Sequence[str]
+) -> list[Node]:
     found: dict[Node, None] = {}
+    # Of many frames together one product is made, not one of each.
+    together: dict[str, Item] = {}
     for name in files:
         address = parse_address(name)
         if is_product(address.path):
@@ -169,11 +283,19 @@ def _of_files(graph: Graph, kind: Kind, files: Sequence[str]) -> list[Node]:
         if not frames:
             raise NoMatch(f"{name}: is not registered", hint=f"awe-ingest {name}")
         nodes = _made_of(graph, kind, frames)
+        if nodes and _is_of_many_products(kind):
+            together |= {frame.address: frame for frame in frames}
+            continue
         if not nodes:
             raise NoMatch(
                 f"{name}: is {frames[0].kind}, of which no {kind.name} is made", hint=f"awe-header {name}"
             )
         found |= dict.fromkeys(nodes)
+    if together and condition is not None:
+        meeting = {frame.address for frame in graph.stock.find(list(raw_kinds(kind, graph.kinds)), condition)}
+        together = {address: frame for address, frame in together.items() if address in meeting}
+    if together:
+        found |= dict.fromkeys(_made_of(graph, kind, list(together.values()), each))
     return list(found)
 
 

@@ -18,6 +18,7 @@ WORDS = {
     "missing": "to be made",
     "removed": "removed, record kept",
     "again": "to be made again",
+    "elsewhere": "not on the grid",
 }
 
 
@@ -49,10 +50,11 @@ def _lines(
     if repeated or depth == 0:
         return
     seen.add(node)
-    count = len(below) + bool(frames)
-    if frames:
-        yield Line(rest + _branch(count == 1), frames)
-    for number, (inner, one) in enumerate(below, 1 + bool(frames)):
+    texts = [*([frames] if frames else []), *_omitted_texts(node)]
+    count = len(below) + len(texts)
+    for number, text in enumerate(texts, 1):
+        yield Line(rest + _branch(number == count), text)
+    for number, (inner, one) in enumerate(below, 1 + len(texts)):
         last = number == count
         more = rest + ("   " if last else "|  ")
         yield from _lines(
@@ -73,6 +75,10 @@ def _frames_text(node: Node) -> str:
     names = sorted(os.path.basename(one.address) for one in raws)
     counts = Counter(one.kind for one in raws)
     return f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}: {names[0]} ... {names[-1]}"
+
+
+def _omitted_texts(node: Node) -> list[str]:
+    return [f"left out {os.path.basename(one.address)}: {one.reason}" for one in node.omitted]
 
 
 def state_text(graph: Graph, node: Node) -> str:
@@ -104,6 +110,8 @@ def as_objects(graph: Graph, nodes: Sequence[Node]) -> Iterator[dict[str, Any]]:
             "needs": [{"role": role, "label": label(one)} for role, one in node.needs()],
             "raw": [one.address for one in node.raws],
         }
+        if node.omitted:
+            about["left_out"] = [{"path": one.address, "reason": one.reason} for one in node.omitted]
         if node.error is not None:
             about |= {"error": node.error.slug, "message": node.error.message, "try": node.error.hint}
         yield about

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..indexing.stock import Stock
 from ..kind import REFCAT, Kind, Need, holding
 from ..settings import resolve_params
 from ..workspace import Workspace
-from .plan import with_catalogues
+from .plan import serves_holder, with_catalogues
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Looked:
 
 
 def looked_at(
-    kind: Kind, need: Need, meta: Mapping[str, Any], content: str, workspace: Workspace
+    kind: Kind, need: Need, meta: Mapping[str, Any], content: str, workspace: Workspace, kinds: Sequence[Kind]
 ) -> list[Looked]:
     """What was looked at for a role, that which serves first; content: of the kind's one input."""
     if need.kind == REFCAT:
         return sorted(_catalogues(kind, need, meta, workspace), key=lambda one: not one.serves)
     if need.select == holding():
-        return [_holder(need, content, workspace)]
+        return [_holder(need, meta, content, workspace, kinds)]
     return [Looked("", "", False, "it is used only where it is named")]
 
 
@@ -57,10 +57,12 @@ def _catalogues(kind: Kind, need: Need, meta: Mapping[str, Any], workspace: Work
             yield Looked(one.content, str(one.path), False, why or "another one serves")
 
 
-def _holder(need: Need, content: str, workspace: Workspace) -> Looked:
+def _holder(
+    need: Need, meta: Mapping[str, Any], content: str, workspace: Workspace, kinds: Sequence[Kind]
+) -> Looked:
     stock = Stock(workspace.stores)
     try:
-        item = stock.holding(need.kinds, content)
+        item = stock.holding(need.kinds, content, serves_holder(need, kinds, meta))
     finally:
         stock.close()
     if item is None:

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..errors import UnknownName, WrongKind, nearest
 from ..kind import Kind, Need, kind_named, needed_last, of_frame
+from ..params import Resolved
 from ..products import ProductInput
 from ..settings import resolve_params
 from ..workspace import Workspace
@@ -125,17 +127,17 @@ def _for_kind(
     source: Source, kind: Kind, workspace: Workspace, kinds: Sequence[Kind], as_of: str | None
 ) -> Iterator[Answer]:
     lead = kind.lead_of(source.kind)
-    meta = _asked_meta(source, kind, workspace)
+    params, meta = _asked(source, kind, workspace)
     filled: dict[str, Mapping[str, Any]] = {lead.role: meta} if lead else {}
     for need in needed_last(kind.chosen):
         if need is lead:
             continue
-        reason = need.unless(filled) if need.unless else ""
+        reason = need.not_asked(params.values) or (need.unless(filled) if need.unless else "")
         if reason:
             yield Answer(need.role, (Line(need.role, need.kind, NOT_NEEDED, reason),), False)
             continue
         if need not in kind.ranked:
-            lines = _otherwise(kind, need, source, source.content, workspace)
+            lines = _otherwise(kind, need, source, source.content, workspace, kinds)
             if lines[0].verdict == CHOSEN:
                 filled[need.role] = {}
             missing = lines[0].verdict != CHOSEN and not need.is_optional(filled)
@@ -147,12 +149,12 @@ def _for_kind(
         yield _answer(need, looked_at)
 
 
-def _asked_meta(source: Source, kind: Kind, workspace: Workspace) -> Mapping[str, Any]:
-    """The meta that calibrations must agree with, as where a product is made of the frame."""
+def _asked(source: Source, kind: Kind, workspace: Workspace) -> tuple[Resolved, Mapping[str, Any]]:
+    """The parameters, and the meta that calibrations must agree with, as where a product is made of the frame."""
     camera = workspace.camera_settings(source.meta)
     params = resolve_params(kind, source.meta, camera, workspace.settings, {})
     _, changes = with_overscan_mode(params, source.meta)
-    return product_meta(kind, [{**source.meta, **changes}])
+    return params, product_meta(kind, [{**source.meta, **changes}])
 
 
 # What a product was made with
@@ -171,13 +173,16 @@ def _of_product(
     for need in kind.chosen:
         if role not in (None, need.role):
             continue
+        if reason := _not_needed(need, recipe):
+            found.append(Answer(need.role, (Line(need.role, need.kind, NOT_NEEDED, reason),), False))
+            continue
         used = [one for one in recipe["inputs"] if one["role"] == need.role]
         if need in kind.ranked:
             lines = _compared(product, need, used, workspace, kinds, as_of)
         else:
             lead = next(str(one["content"]) for one in recipe["inputs"] if one["role"] == kind.primary.role)
             contents = {str(one["content"]) for one in used}
-            lines = _otherwise(kind, need, product, lead, workspace, contents)
+            lines = _otherwise(kind, need, product, lead, workspace, kinds, contents)
             if not any(line.used for line in lines):
                 lines += [_gone(need, one, product) for one in used]
         if not used and need.role in recipe.get("without", ()):
@@ -187,6 +192,15 @@ def _of_product(
             lines.insert(0, Line(need.role, need.kind, WITHOUT, reason, used=True))
         found.append(Answer(need.role, tuple(lines), False))
     return found
+
+
+def _not_needed(need: Need, recipe: Mapping[str, Any]) -> str:
+    """Why a product needed nothing in a role, if so: its parameters do not ask for it, or another input says it all."""
+    given = {name: one["value"] for name, one in recipe.get("parameters", {}).items()}
+    if reason := need.not_asked(SimpleNamespace(**given)):
+        return reason
+    roles = {one["role"]: one.get("meta") or {} for one in recipe["inputs"]}
+    return need.unless(roles) if need.unless and need.role not in roles else ""
 
 
 def _compared(
@@ -205,11 +219,17 @@ def _compared(
 
 
 def _otherwise(
-    kind: Kind, need: Need, source: Source, content: str, workspace: Workspace, used: set[str] | None = None
+    kind: Kind,
+    need: Need,
+    source: Source,
+    content: str,
+    workspace: Workspace,
+    kinds: Sequence[Kind],
+    used: set[str] | None = None,
 ) -> list[Line]:
     """The lines of a role in which nothing is compared; used: the contents that the product was made with."""
     lines = []
-    for one in looked_at(kind, need, source.meta, content, workspace):
+    for one in looked_at(kind, need, source.meta, content, workspace, kinds):
         verdict = CHOSEN if one.serves else UNFIT if one.path else NONE
         is_used = used is not None and one.content in used
         lines.append(Line(need.role, need.kind, verdict, one.reason, None, is_used, one.path))

@@ -33,7 +33,8 @@ The response of a filter has pixel-to-pixel variations of 1%, vignetting, smooth
 shadows of dust, some on the window (in all filters) and some on the filter. Dome flats come in pairs of \
 one exposure time, at levels of about 10,000 to 36,000 ADU (--flat-low-adu, --flat-high-adu); their lamp \
 is stable to 0.2% but for --lamp-drift, and lights the mosaic unevenly. Twilight flats fade exponentially, \
-have small gradients of any direction, and a few stars.
+have small gradients of any direction, and a few stars. With --scattered-light flats and skies are brighter in the \
+middle of the mosaic, by a term of r^2, but stars are not: divided by such flats they are too faint there.
 
 Science frames show one sky of stars and galaxies (exponential discs and Spergel bulges) under a Moffat \
 profile (beta = 3.5) with a seeing and ellipticity of each exposure, dimmed by extinction and \
@@ -71,7 +72,8 @@ Below truth/, all for the trimmed detector: bias_DET.fits (ADU above the oversca
 dark_DET.fits (e-/s), pixmask_DET.fits (bits 1 hot, 2 cold or dead), flat_FILTER_DET.fits (response in \
 electrons), flat_adu_FILTER_DET.fits (response / gain, as a reduction in ADU measures it; card EFFGAIN is \
 the one gain in e-/ADU of frames divided by it), both with mean 1 over the good pixels, \
-fringe_FILTER_DET.fits (relative to the sky, amplitude 1; multiply by fringe_amplitude of run.json). \
+fringe_FILTER_DET.fits (relative to the sky, amplitude 1; multiply by fringe_amplitude of run.json), \
+scattered_DET.fits (what flats have too much of, of mean 1; only with --scattered-light). \
 science/sim_NNNN_DET.fits is the light of sky, sources, fringes and trail in ADU, without noise: what a \
 perfect reduction with flat_adu finds, but for noise, cosmic rays and saturation. mask/sim_NNNN_DET.fits, \
 for science frames and darks, has the bits 4 saturated or bled into, 8 cosmic ray and 16 trail (8 and 16 \

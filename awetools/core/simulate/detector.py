@@ -149,6 +149,18 @@ def flat_adu(detector: Detector, response: np.ndarray, mask: np.ndarray) -> tupl
     return flat, 1 / mean
 
 
+def scattered_map(spec: NightSpec, detector: Detector) -> np.ndarray:
+    """What flats and skies are brighter by for scattered light, which stars have none of: 1 in the corners.
+
+    It falls with the square of the distance from the optical axis.
+    """
+    x, y = mosaic_grid(spec, detector)
+    half_width, half_height = spec.half_size_px
+    r2 = ((x * half_width) ** 2 + (y * half_height) ** 2) / np.float32(spec.corner_px**2)
+    light: np.ndarray = 1 + np.float32(spec.scattered_light) * (1 - r2)
+    return light
+
+
 def fringe_map(spec: NightSpec, detector: Detector, name: str) -> np.ndarray:
     """Fringes of the night sky, relative, mean 0 and amplitude 1: interference in an uneven layer."""
     shape = (detector.ny, detector.nx)

@@ -75,6 +75,9 @@ def make_maps(directory: Path, spec: NightSpec, index: int) -> Made:
     written = write("pixmask", mask, "")
     written += write("bias", maps.bias_map(spec, detector, defects), "adu")
     written += write("dark", maps.dark_map(spec, detector, defects), "electron/s")
+    if spec.scattered_light:
+        scattered = maps.scattered_map(spec, detector)
+        written += write("scattered", scattered / scattered.mean(dtype=np.float64).astype(np.float32), "")
     for name in spec.filters:
         response = maps.response_map(spec, detector, defects, name)
         flat, gain = maps.flat_adu(detector, response, mask)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from .camera import Detector
-from .detector import mosaic_grid
+from .detector import mosaic_grid, scattered_map
 from .plan import Conditions, Exposure, Trail, stream
 from .sky import Tpv
 from .spec import FILTERS, NightSpec
@@ -133,7 +133,8 @@ def night_sky(spec: NightSpec, detector: Detector, shot: Exposure, conditions: C
     """Sky with a gradient over the mosaic, electrons."""
     x, y = mosaic_grid(spec, detector)
     gx, gy = (np.float32(slope) for slope in conditions.sky_gradient)
-    return np.asarray(np.float32(sky_level_e(spec, detector, shot, conditions)) * (1 + gx * x + gy * y))
+    light = np.float32(sky_level_e(spec, detector, shot, conditions)) * (1 + gx * x + gy * y)
+    return np.asarray(light * scattered_map(spec, detector) if spec.scattered_light else light)
 
 
 def lamp_light(spec: NightSpec, detector: Detector, shot: Exposure) -> np.ndarray:
@@ -145,6 +146,8 @@ def lamp_light(spec: NightSpec, detector: Detector, shot: Exposure) -> np.ndarra
     gx, gy, bowl = (np.float32(value) for value in (*lamp.gradient, lamp.bowl))
     level = np.float32(lamp.level_adu * spec.gain_e_adu * detector.efficiency)
     light: np.ndarray = level * (1 + gx * x + gy * y + bowl * (x * x + y * y))
+    if spec.scattered_light:
+        light *= scattered_map(spec, detector)
     if lamp.stars:
         rng = stream(spec.seed, "twilight stars", shot.filter, shot.index, detector.index)
         where = rng.uniform(0, 1, (2, lamp.stars)) * np.array([[detector.nx], [detector.ny]])

@@ -112,6 +112,12 @@ class NightSpec:
     brighter_fatter: float = param(
         0.0, "Fraction of the variance of a flat of 50,000 e- that neighbours share.", low=0, high=0.3
     )
+    scattered_light: float = param(
+        0.0,
+        "By what fraction scattered light makes flats and skies brighter in the middle of the mosaic.",
+        low=0,
+        high=0.3,
+    )
 
     def __post_init__(self) -> None:
         for one in params_of(NightSpec):

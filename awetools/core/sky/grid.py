@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadHeader, BadValue, EmptyInput, NoSolution
+from ..errors import BadHeader, BadValue, EmptyInput, Mixture, NoSolution
+from .outlines import POINTS, bulge, parts_of, points
 from .polynomial import Doubles, Pair
 from .projection import Projection
+from .projections import EQUATOR, PARALLEL, PROJECTIONS, STANDARD, read_word
 from .readwcs import read_wcs
 from .sphere import ARCSEC_PER_DEG, angles, separation_arcsec, to_tangent
 from .wcs import Wcs
@@ -25,9 +27,11 @@ Window = tuple[Span, Span]
 Shape = tuple[int, int]
 
 NOWHERE: Window = ((0, 0), (0, 0))
-# Points along each side of an image, and each way within it, that tell where it is.
-POINTS = 33
 ROUNDING_PX = 1e-6
+# Points each way over an image of which only a part is on the sky.
+FINE = 600
+# Points each way that tell whether pixels are the same; they are if they are so near.
+WITHIN, SAME_PX = 5, 1e-3
 # Pixels an axis beyond which a grid is taken for a mistake.
 LARGEST = 1 << 20
 
@@ -94,9 +98,12 @@ def window_of(grid: Grid, wcs: Wcs, shape: Shape) -> Window:
     """Rows and columns of a grid outside of which no pixel of an image is; NOWHERE if there are none.
 
     From points along its borders and within it, with what it may bulge between them. Where
-    a part of the image is not on the projection of the grid: all of the grid.
+    a part of the image is not on the projection of the grid: all of the grid. On a map of all of the sky
+    what is on both sides of its edge is in the window with all between.
     """
-    x, y = _points(shape)
+    if not grid.wcs.projection.smooth:
+        return _window_of_parts(grid, wcs, shape)
+    x, y = points(shape)
     ra, dec = wcs.to_sky(x, y)
     gx, gy = grid.wcs.to_pixel(ra, dec)
     known = np.isfinite(gx) & np.isfinite(gy)
@@ -107,12 +114,63 @@ def window_of(grid: Grid, wcs: Wcs, shape: Shape) -> Window:
         return whole
     spans: list[Span] = []
     for found, length in ((gy, grid.shape[0]), (gx, grid.shape[1])):
-        bulge = _bulge(found) + 2
-        begin, end = math.floor(found.min() - bulge), math.ceil(found.max() + bulge)
+        beyond = bulge(found) + 2
+        begin, end = math.floor(found.min() - beyond), math.ceil(found.max() + beyond)
         spans.append((max(0, begin - 1), min(length, end)))
     if any(begin >= end for begin, end in spans):
         return NOWHERE
     return spans[0], spans[1]
+
+
+def _window_of_parts(grid: Grid, wcs: Wcs, shape: Shape) -> Window:
+    """As `window_of`, where the plane has edges that the image may cross."""
+    parts = parts_of(grid.wcs, wcs, shape)
+    if parts is None:
+        return (0, grid.shape[0]), (0, grid.shape[1])
+    windows = []
+    for part in parts:
+        spans = [
+            (max(0, math.floor(least - 2) - 1), min(length, math.ceil(most + 2)))
+            for (least, most), length in zip(part, grid.shape, strict=True)
+        ]
+        if all(begin < end for begin, end in spans):
+            windows.append(spans)
+    if not windows:
+        return NOWHERE
+    begins, ends = np.min(windows, axis=0)[:, 0], np.max(windows, axis=0)[:, 1]
+    return (int(begins[0]), int(ends[0])), (int(begins[1]), int(ends[1]))
+
+
+def whole_pixels(grid: Grid, wcs: Wcs, shape: Shape) -> tuple[int, int]:
+    """Row and column of a grid (0-based, it may be beside it) at which the first pixel of an image is.
+
+    All pixels of the image are pixels of the grid: whatever its header says, they are at the same places of
+    the sky. Raises Mixture where they are not.
+    """
+    ny, nx = shape
+    x, y = np.meshgrid(np.linspace(1, nx, WITHIN), np.linspace(1, ny, WITHIN))
+    if replace(wcs, crpix=grid.wcs.crpix) == grid.wcs:
+        # The same plane, also where the sky leads back to another part of it, or not exactly back.
+        gx, gy = (one + at - own for one, at, own in zip((x, y), grid.wcs.crpix, wcs.crpix, strict=True))
+    else:
+        gx, gy = grid.wcs.to_pixel(*wcs.to_sky(x, y))
+    away = np.stack([gy - y, gx - x])
+    # On a map of all of the sky a corner may be no place.
+    known = np.isfinite(away).all(axis=0)
+    if not known.any():
+        raise Mixture("it is not on the grid")
+    away = away[:, known]
+    mean = away.mean(axis=1)
+    spread = np.abs(away - mean[:, None]).max()
+    if not spread <= SAME_PX:
+        raise Mixture(
+            f"it is on another grid: its pixels are up to {spread:.2g} pixels from where those of the grid are"
+        )
+    offset = np.round(mean)
+    off = np.abs(mean - offset).max()
+    if off > SAME_PX:
+        raise Mixture(f"it is not on whole pixels of the grid, but {off:.2g} of a pixel beside them")
+    return int(offset[0]), int(offset[1])
 
 
 def touching(windows: Sequence[Window], rows: Span) -> list[int]:
@@ -122,18 +180,6 @@ def touching(windows: Sequence[Window], rows: Span) -> list[int]:
         for number, ((begin, end), (left, right)) in enumerate(windows)
         if begin < rows[1] and end > rows[0] and left < right
     ]
-
-
-def _points(shape: Shape) -> Pair:
-    """1-based places over an image, its outer edges included, (POINTS, POINTS)."""
-    x, y = np.meshgrid(*(np.linspace(0.5, length + 0.5, POINTS) for length in (shape[1], shape[0])))
-    return x, y
-
-
-def _bulge(found: Doubles) -> float:
-    """How far a smooth line may be from straight ones between its points."""
-    bends = [np.abs(np.diff(found, 2, axis=axis)).max(initial=0.0) for axis in (0, 1)]
-    return 0.25 * float(max(bends))
 
 
 # A grid around frames
@@ -148,9 +194,11 @@ def fit_grid(
     """The smallest grid, north up and east to the left, that holds all of the frames.
 
     ``frames``: coordinate systems and (rows, columns). ``scale_arcsec``: None for the median of
-    the frames. The reference point is near the middle (of CAR: on the equator). RA 0 and
-    the poles are no special places. EmptyInput without a frame, BadValue for numbers that make
-    no sense, NoSolution where a projection cannot show the frames.
+    the frames. ``projection``: a word as `projections.read_word` takes it. The reference point is near the
+    middle; of cylinders and maps of all of the sky it is on the equator, of cones on the standard parallel,
+    which is that of the middle where PV2_1 does not say it. RA 0 and the poles are no special places.
+    EmptyInput without a frame, BadValue for numbers that make no sense, NoSolution where a projection cannot
+    show the frames.
     """
     if not frames:
         raise EmptyInput("a grid around no frames")
@@ -161,24 +209,32 @@ def fit_grid(
     )
     if not (math.isfinite(scale) and scale > 0 and margin_px >= 0):
         raise BadValue(f"a grid with a scale of {scale} arcsec and a margin of {margin_px} pixels")
-    places = [_sky_of(wcs, shape) for wcs, shape in frames]
+    code, _ = read_word(projection, dict.fromkeys(PARALLEL, 45.0))
+    partly = code not in ("TAN", "SIN", "STG", "ARC", "ZEA", "ZPN")
+    places = [_sky_of(wcs, shape, partly) for wcs, shape in frames]
     ra, dec = (np.concatenate([one[axis] for one in places]) for axis in (0, 1))
     system = frames[0][0]
-    wcs = _north_up(_middle(ra, dec), scale, projection, system)
+    centre = _middle(ra, dec, system if partly else None)
+    # A parallel near the equator makes no cone; those who want one say which.
+    fill = dict.fromkeys(PARALLEL, round(centre[1], 2)) if abs(centre[1]) >= 1 else {}
+    how = Projection(*read_word(projection, fill))
+    wcs = _north_up(centre, scale, how, system)
     for _ in range(2):
         x, y = wcs.to_pixel(ra, dec)
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise NoSolution(
                 f"the {projection} projection around RA {wcs.crval_deg[0]:.4f} Dec {wcs.crval_deg[1]:.4f}"
                 f" cannot show all of the {len(frames)} frames",
-                hint="a grid for fewer frames, or another projection",
+                hint=f"a grid for fewer frames, or another projection: {' '.join(PROJECTIONS)}",
             )
-        if projection == "CAR":
+        if not how.smooth:
             break
         # Once more around the middle of what is shown.
         ra0, dec0 = wcs.to_sky(0.5 * (x.min() + x.max()), 0.5 * (y.min() + y.max()))
-        wcs = _north_up((float(ra0), float(dec0)), scale, projection, system)
+        wcs = _north_up((float(ra0), float(dec0)), scale, how, system)
     x, y = wcs.to_pixel(ra, dec)
+    if not how.smooth:
+        x, y = _with_edges(wcs, frames, x, y)
     # The first pixel begins half a pixel before its middle; what is within rounding needs no further one.
     reach = [math.floor(one.min() - 0.5 + ROUNDING_PX) - margin_px for one in (x, y)]
     lasts = [math.ceil(one.max() - 0.5 - ROUNDING_PX) + margin_px for one in (x, y)]
@@ -186,39 +242,64 @@ def fit_grid(
     return Grid(replace(wcs, crpix=(1.0 - reach[0], 1.0 - reach[1])), (ny, nx))
 
 
-def _sky_of(wcs: Wcs, shape: Shape) -> Pair:
-    ra, dec = (one.reshape(-1) for one in wcs.to_sky(*_points(shape)))
+def _with_edges(wcs: Wcs, frames: Sequence[tuple[Wcs, Shape]], x: Doubles, y: Doubles) -> Pair:
+    """With what frames have beyond the points that are known, up to the edges of the plane."""
+    for one, shape in frames:
+        cut = parts_of(wcs, one, shape) or []
+        for down, along in cut if len(cut) > 1 else ():
+            x, y = np.append(x, along), np.append(y, down)
+    return x, y
+
+
+def _sky_of(wcs: Wcs, shape: Shape, partly: bool = False) -> Pair:
+    """Places of an image on the sky; of an image that is only partly there, those that are."""
+    ra, dec = (one.reshape(-1) for one in wcs.to_sky(*points(shape)))
     known = np.isfinite(ra) & np.isfinite(dec)
+    if partly and not known.all():
+        # The outline of what is on the sky is within the image.
+        ra, dec = (one.reshape(-1) for one in wcs.to_sky(*points(shape, FINE)))
+        known = np.isfinite(ra) & np.isfinite(dec)
+    if partly and known.any():
+        return ra[known], dec[known]
     if not known.all():
         raise NoSolution(
             f"a frame of {shape[1]} x {shape[0]} pixels around RA {wcs.crval_deg[0]:.4f} Dec {wcs.crval_deg[1]:.4f}"
-            " is not all on the sky: its coordinates have no place for a part of it"
+            " is not all on the sky: its coordinates have no place for a part of it",
+            hint="a grid of all of the sky: --projection AIT",
         )
     return ra, dec
 
 
-def _middle(ra: Doubles, dec: Doubles) -> tuple[float, float]:
-    """The direction of the mean of positions."""
+def _middle(ra: Doubles, dec: Doubles, otherwise: Wcs | None = None) -> tuple[float, float]:
+    """The direction of the mean of positions; that of a system's reference point where they have none."""
     ra, dec = np.radians(ra), np.radians(dec)
     vector = [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
     x, y, z = (np.asarray(one.mean()) for one in vector)
     if math.sqrt(float(x * x + y * y + z * z)) < 1e-3:
-        raise NoSolution("frames all over the sky do not fit one grid", hint="tiles of a survey")
+        if otherwise is not None:
+            return otherwise.crval_deg
+        raise NoSolution(
+            "frames all over the sky do not fit one grid", hint="tiles of a survey, or --projection AIT"
+        )
     found_ra, found_dec = angles(x, y, z)
     return float(found_ra), float(found_dec)
 
 
-def _north_up(centre: tuple[float, float], scale_arcsec: float, projection: str, system: Wcs) -> Wcs:
+def _north_up(centre: tuple[float, float], scale_arcsec: float, projection: Projection, system: Wcs) -> Wcs:
     """Around a position rounded to 1e-6 degree, the reference pixel being (1, 1)."""
     ra, dec = round(centre[0], 6) % 360, round(centre[1], 6)
+    native = PROJECTIONS[projection.code].native
+    if native in (EQUATOR, STANDARD):
+        dec = projection.native_dec_deg
+    elif not projection.smooth:
+        dec = 90.0 if dec >= 0 else -90.0
     step = scale_arcsec / ARCSEC_PER_DEG
-    equator = projection == "CAR"
     return Wcs(
-        (ra, 0.0 if equator else dec),
+        (ra, dec),
         (1.0, 1.0),
         (-step, 0.0, 0.0, step),
-        projection=Projection(projection),
-        lonpole_deg=0.0 if equator else 180.0,
+        projection=projection,
+        lonpole_deg=180.0 if projection.zenithal else 0.0,
         radesys=system.radesys,
         equinox=system.equinox,
     )

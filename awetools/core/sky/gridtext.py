@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadHeader, BadValue
 from ..units import angle_deg
+from .projections import read_word, word_of
 
 if TYPE_CHECKING:
     from .grid import Grid, Window
+    from .projection import Projection
     from .wcs import Wcs
 
 EXAMPLE = "TAN 202.469600 47.195200 0.25 4096x4096 2048.5,2048.5 0"
 FORM = "PROJECTION RA DEC SCALE COLUMNSxROWS X,Y ROTATION"
 ARCSEC_PER_DEG = 3600.0
-# Projections whose shape is more than a code.
-WITH_PARAMETERS = ("ZPN",)
 ROUNDING = 1e-12
 # Of degrees: microarcseconds, and what hours, minutes and seconds give is what degrees do.
 DECIMALS = 9
@@ -30,9 +30,11 @@ _SIZE = re.compile(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?")
 class GridText:
     """What the text of a grid says, ICRS.
 
-    ra_deg, dec_deg: the reference point, which is at pixel crpix (1-based, of any part of it); scale_arcsec:
-    of a pixel there; columns, rows; rotation_deg: the direction of +y from north through east. East is
-    90 degrees from north to the left, as on the sky.
+    projection: its code and, behind a colon, its parameters, as `projections.read_word` reads them. ra_deg,
+    dec_deg: the reference point, which is at pixel crpix (1-based, of any part of it); scale_arcsec: of a
+    pixel in the plane, and there on the sky (some projections of all of the sky have other scales even
+    there); columns, rows; rotation_deg: the direction of +y from north through east. East is 90 degrees from
+    north to the left, as on the sky.
     """
 
     projection: str
@@ -59,33 +61,32 @@ class GridText:
 
         step, angle = self.scale_arcsec / ARCSEC_PER_DEG, math.radians(self.rotation_deg % 360)
         sine, cosine = (0.0 if abs(one) < ROUNDING else one for one in (math.sin(angle), math.cos(angle)))
-        projection = Projection(self.projection)
-        # That of the native equator has north up only with the pole of the sky above it.
-        pole = 180.0 if projection.zenithal or self.dec_deg < 0 else 0.0
         matrix = -step * cosine, step * sine, step * sine, step * cosine
         try:
+            projection = Projection(*read_word(self.projection))
+            pole = _pole(projection, self.dec_deg)
             wcs = Wcs((self.ra_deg, self.dec_deg), self.crpix, matrix, projection, lonpole_deg=pole)
         except BadHeader as error:
             raise BadValue(f"the grid {self}: {error.message}") from None
         return Grid(wcs, (self.rows, self.columns))
 
 
+def _pole(projection: Projection, dec_deg: float) -> float:
+    """The native longitude of the celestial pole with which north is up."""
+    return 180.0 if projection.zenithal or dec_deg < projection.native_dec_deg else 0.0
+
+
 def parse_grid(text: str) -> GridText:
     """What a text of a grid says. RA and Dec in degrees, or as 13:29:53 (RA in hours); at the end X,Y and
     ROTATION may be left out: the middle, 0. Raises BadValue, saying which word is wrong.
     """
-    from .projection import CODES
-
     words = text.split()
     if not 5 <= len(words) <= 7:
         raise _wrong(text, f"it has {len(words)} words")
-    code = words[0].upper()
-    known = [one for one in CODES if one not in WITH_PARAMETERS]
-    if code not in known:
-        raise BadValue(
-            f"the grid {text!r:.120}: no grid has the projection {words[0]!r:.20}; there are: {', '.join(known)}",
-            hint="for others: reproject, on what awe-export writes",
-        )
+    try:
+        projection = word_of(*read_word(words[0]))
+    except BadValue as error:
+        raise BadValue(f"the grid {text!r:.120}: {error.message}", hint=error.hint) from None
     ra, dec = angle_deg(words[1], "ra"), angle_deg(words[2])
     scale = _number(words[3])
     if ra is None or dec is None or not abs(dec) <= 90 or not math.isfinite(ra):
@@ -99,7 +100,7 @@ def parse_grid(text: str) -> GridText:
     if rotation is None:
         raise _wrong(text, f"{words[6]!r:.30} is no rotation in degrees")
     ra, dec = round(ra % 360, DECIMALS) % 360, round(dec, DECIMALS)
-    made = GridText(code, ra, dec, scale, columns, rows, crpix, rotation % 360)
+    made = GridText(projection, ra, dec, scale, columns, rows, crpix, rotation % 360)
     made.grid()
     return made
 
@@ -110,7 +111,8 @@ def text_of_grid(grid: Grid) -> GridText:
     a, b, c, d = wcs.matrix
     step = math.hypot(b, d)
     same = abs(a + d) <= 1e-9 * step and abs(b - c) <= 1e-9 * step
-    if not same or wcs.distortion is not None or wcs.projection.code in WITH_PARAMETERS:
+    turned = wcs.lonpole_deg != _pole(wcs.projection, wcs.crval_deg[1]) or wcs.latpole_deg != 90
+    if not same or turned or wcs.distortion is not None:
         raise BadValue(
             f"a grid around RA {wcs.crval_deg[0]:.4f} Dec {wcs.crval_deg[1]:.4f} that no text can say"
         )
@@ -119,7 +121,8 @@ def text_of_grid(grid: Grid) -> GridText:
     rotation = float(f"{math.degrees(math.atan2(b, d)) % 360:.10g}") % 360
     rows, columns = grid.shape
     ra, dec = wcs.crval_deg
-    return GridText(wcs.projection.code, ra, dec, scale, columns, rows, wcs.crpix, rotation)
+    projection = word_of(wcs.projection.code, wcs.projection.parameters)
+    return GridText(projection, ra, dec, scale, columns, rows, wcs.crpix, rotation)
 
 
 def part_of(text: GridText, window: Window) -> GridText:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadValue
 from ..pixels.kernels import kernel
+from .maptears import Bools, apart, jumps, seeds, shortest, torn
 from .polynomial import Doubles, Pair
 from .wcs import Wcs
 
 Span = tuple[int, int]
 Shape = tuple[int, int]
-Bools = npt.NDArray[np.bool_]
 
 TOLERANCE_PX = 0.001
 # Pixels between the nodes of the first, the coarsest grid, and of the finest.
@@ -32,6 +32,10 @@ FINER = 8
 OVERSHOOT = 1.5625
 # Computed rows of cells that are kept for the next strip.
 KEPT_BANDS = 4
+# Columns without a place on the image that are a gap between others.
+GAP_PX = 256
+# Places within a cell where the error is measured if a system has edges.
+WITHIN = np.array([0.25, 0.5, 0.75])
 # Spans of pixels that are kept: those of the columns are the same for each strip.
 KEPT_STRETCHES = 16
 
@@ -41,6 +45,7 @@ class Grid(NamedTuple):
 
     x, y, area: at the nodes. Cells: live, those that may be on the image; exact, those of
     them that are not interpolated; void, others where interpolation might lead onto the image.
+    jump_px: more than places of neighbouring pixels differ by, where the map does not jump.
     """
 
     step: int
@@ -51,6 +56,7 @@ class Grid(NamedTuple):
     live: Bools
     exact: Bools
     void: Bools
+    jump_px: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +89,63 @@ class PixelMap:
 
     def corners(self, rows: Span, columns: Span) -> Pair:
         """x and y of the lower left corners, one row and one column more."""
-        x, y = self._planes((rows[0], rows[1] + 1), (columns[0], columns[1] + 1), -0.5, (0, 1))
-        return x, y
+        down, along = (rows[0], rows[1] + 1), (columns[0], columns[1] + 1)
+        if not np.isfinite(self.grid.jump_px):
+            x, y = self._planes(down, along, -0.5, (0, 1))
+            return x, y
+        # With the neighbours, so that what jumps is the same whichever pixels are asked for.
+        wide = [
+            (max(first - 1, begin), min(last + 1, end + 1))
+            for (first, last), (begin, end) in zip((down, along), self.window, strict=True)
+        ]
+        x, y = self._planes(wide[0], wide[1], -0.5, (0, 1))
+        jumped = jumps(x, y, self.grid.jump_px)
+        x, y = np.where(jumped, np.nan, x), np.where(jumped, np.nan, y)
+        inner = tuple(
+            slice(first - begin, last - begin)
+            for (first, last), (begin, _) in zip((down, along), wide, strict=True)
+        )
+        return x[inner], y[inner]
 
     def areas(self, rows: Span, columns: Span) -> Doubles:
         """The area of pixels of the grid in pixels of the image."""
         return self._planes(rows, columns, 0.0, (2,))[0]
+
+    @property
+    def smooth(self) -> bool:
+        """Whether neither system has edges beyond which the sky goes on elsewhere."""
+        return self.output.projection.smooth and self.input.projection.smooth
+
+    def spans(self, rows: Span) -> list[Span]:
+        """Columns that may be on the image in some rows, without wide gaps."""
+        cells = np.flatnonzero(self._bands(self.grid.live, rows).any(axis=0))
+        if not cells.size:
+            return []
+        step = self.grid.step
+        ends = np.flatnonzero(np.diff(cells) > max(1, GAP_PX // step))
+        firsts, lasts = cells[np.append(0, ends + 1)], cells[np.append(ends, -1)]
+        begins, most = self.grid.origin[1] + firsts * step, self.shape[1]
+        return [
+            (int(begin), min(most, int(begin + (last + 1 - first) * step)))
+            for begin, first, last in zip(begins, firsts, lasts, strict=True)
+        ]
+
+    def input_reach(self, rows: Span) -> tuple[float, float]:
+        """The least and greatest y, about, of places on the image in some rows; (inf, -inf) for none."""
+        y = self.grid.y[1:-1, 1:-1]
+        corners = [self._bands(one, rows) for one in (y[:-1, :-1], y[:-1, 1:], y[1:, :-1], y[1:, 1:])]
+        live = self._bands(self.grid.live, rows)
+        found = np.stack(corners)[:, live]
+        found = found[np.isfinite(found)]
+        if not found.size:
+            return (np.inf, -np.inf) if not live.any() else (-np.inf, np.inf)
+        beyond = float(np.abs(np.diff(y, axis=0)).max(initial=0.0, where=np.isfinite(np.diff(y, axis=0))))
+        beyond = min(beyond, self.grid.jump_px * self.grid.step)
+        return float(found.min()) - beyond, float(found.max()) + beyond
+
+    def _bands(self, cells: npt.NDArray[Any], rows: Span) -> npt.NDArray[Any]:
+        first, last = ((one - self.grid.origin[0]) // self.grid.step for one in (rows[0], rows[1] - 1))
+        return cells[max(0, first) : max(0, last + 1)]
 
     def _planes(self, rows: Span, columns: Span, shift: float, which: tuple[int, ...]) -> tuple[Doubles, ...]:
         grid = self.grid
@@ -152,7 +209,8 @@ def pixel_map(
     of each cell that may be on the image the error is measured; the grid is made finer, and
     confined to the image, until few cells have an error above half of ``tolerance_px``. Those few,
     and cells that are partly without places (the edge of a projection), are computed pixel
-    by pixel. So poles and RA 0 are no special places, and the cost is that of the pixels.
+    by pixel. So poles and RA 0 are no special places, and the cost is that of the pixels. On maps of
+    all of the sky cells in which the map may jump are among those computed.
     BadValue for a tolerance that is not above 0 and for shapes without pixels.
     """
     if not tolerance_px > 0:
@@ -164,7 +222,11 @@ def pixel_map(
     while True:
         grid, error = _grid(output, input_, window, step, input_shape, tolerance_px)
         window = _window(grid, output_shape)
-        few = grid.exact.sum() * step**2 <= FINER * grid.live.sum()
+        alone = int(grid.exact.sum()) * step**2
+        few = alone <= FINER * grid.live.sum()
+        if not (output.projection.smooth and input_.projection.smooth):
+            # Over a window from edge to edge of a map a finer grid may cost more than those pixels.
+            few |= alone <= 4 * (len(WITHIN) ** 2 + 1) * grid.live.size
         if few or step // 2 < STEPS_PX[1]:
             break
         step //= 2
@@ -198,24 +260,49 @@ def _grid(
         for o, n in zip(origin, counts, strict=True)
     )
     x, y = _places(output, input_, *np.meshgrid(xs, ys))
-    half = 0.5 * step
-    middle = _places(
-        output, input_, *np.meshgrid(xs[MARGIN : -MARGIN - 1] + half, ys[MARGIN : -MARGIN - 1] + half)
+    rough = not (output.projection.smooth and input_.projection.smooth)
+    inner_x, inner_y = (one[MARGIN : -MARGIN - 1] for one in (xs, ys))
+    within = [0.5 * step] if not rough else (WITHIN * step).tolist()
+    test = _places(
+        output, input_, *np.meshgrid(*((one[:, None] + within).ravel() for one in (inner_x, inner_y)))
     )
     with np.errstate(invalid="ignore", over="ignore"):
         area = _areas(x, y, step)
-        live = _live(x, y, middle, input_shape)
-        at_middle = [_middles(one) for one in (x, y)]
-        error = np.hypot(at_middle[0] - middle[0], at_middle[1] - middle[1])
-        known = np.isfinite(_middles(area))
-        exact = live & ~((error <= MIDDLE * tolerance_px) & known)
+        if rough:
+            at_test = [_tested(one) for one in (x, y)]
+        else:
+            at_test = [_middles(one) for one in (x, y)]
+        error = _worst(np.hypot(at_test[0] - test[0], at_test[1] - test[1]), len(within))
+        good = (error <= MIDDLE * tolerance_px) & np.isfinite(_middles(area))
+        missing, near, hit = np.zeros_like(good), None, None
+        if rough:
+            missing, near = torn(output, input_, input_shape, xs, ys)
+            hit = seeds(output, input_, input_shape, origin, step, good.shape)
+            good &= ~missing
+        live = _live(x, y, test, input_shape, missing, near, hit)
+        exact = live & ~good
         void = ~live & _reached(x, y, input_shape)
+        jump_px = apart(x, y, good & live, MARGIN, step) if rough else np.inf
     used = error[live & ~exact]
     # The outermost nodes were there for the areas of the next ones.
     inner = slice(2, -2)
     x, y, area = (np.ascontiguousarray(one[inner, inner]) for one in (x, y, area))
-    made = Grid(step, origin, x, y, area, live, exact, void)
+    made = Grid(step, origin, x, y, area, live, exact, void, jump_px)
     return made, float(used.max()) if used.size else 0.0
+
+
+def _tested(nodes: Doubles) -> Doubles:
+    """What the cubics give at several places of each cell."""
+    weights = _cubic(WITHIN)
+    windows = np.lib.stride_tricks.sliding_window_view(nodes[2:-2, 2:-2], (4, 4))
+    made = np.einsum("yxij,ai,bj->yaxb", windows, weights, weights)
+    return np.asarray(made.reshape(len(WITHIN) * len(windows), -1), np.float64)
+
+
+def _worst(error: Doubles, within: int) -> Doubles:
+    """The largest error of each cell; nan where one is."""
+    shape = error.shape[0] // within, within, error.shape[1] // within, within
+    return np.asarray(error.reshape(shape).max(axis=(1, 3)), np.float64)
 
 
 def _areas(x: Doubles, y: Doubles, step: int) -> Doubles:
@@ -238,21 +325,34 @@ def _middles(nodes: Doubles) -> Doubles:
     return np.asarray(inner, np.float64)
 
 
-def _live(x: Doubles, y: Doubles, middle: Pair, input_shape: Shape) -> Bools:
-    """Cells that may have pixels on the image: their corners and middle, and as far again around them.
+def _live(
+    x: Doubles,
+    y: Doubles,
+    test: Pair,
+    input_shape: Shape,
+    missing: Bools,
+    near: Bools | None,
+    hit: Bools | None,
+) -> Bools:
+    """Cells that may have pixels on the image: their corners and places within, and as far again around them.
 
-    Where some of these have no place the cell counts if another may be on the image, or a
-    neighbour counts: the edge of a projection is then within it.
+    Where some of these have no place, or the map may jump (``missing``), the cell counts if another may be on
+    the image, or a neighbour counts: the edge of a projection is then within it. ``near``: cells that may
+    count at all, by their place on the sky; ``hit``: those that count anyway.
     """
-    live = np.ones(middle[0].shape, np.bool_)
-    missing = np.zeros(middle[0].shape, np.bool_)
-    for plane, centre, length in ((x, middle[0], input_shape[1]), (y, middle[1], input_shape[0])):
+    live = np.ones(missing.shape, np.bool_)
+    missing = missing.copy()
+    within = len(test[0]) // len(live)
+    for plane, inside, length in ((x, test[0], input_shape[1]), (y, test[1], input_shape[0])):
         inner = plane[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        points = [inner[:-1, :-1], inner[:-1, 1:], inner[1:, :-1], inner[1:, 1:], centre]
+        points = [inner[:-1, :-1], inner[:-1, 1:], inner[1:, :-1], inner[1:, 1:]]
+        points += [inside[i::within, j::within] for i in range(within) for j in range(within)]
         least, most = np.fmin.reduce(points), np.fmax.reduce(points)
         reach = 0.5 * (most - least) + 1
         live &= (most + reach >= -0.5) & (least - reach < length - 0.5)
         missing |= ~np.isfinite(points).all(axis=0)
+    if near is not None and hit is not None:
+        live = (live & near) | hit
     wide = np.pad(live, 1)
     beside = wide[:-2] | wide[1:-1] | wide[2:]
     beside = beside[:, :-2] | beside[:, 1:-1] | beside[:, 2:]
@@ -339,6 +439,10 @@ def _band(of: PixelMap, band: int, shift: float, which: tuple[int, ...]) -> tupl
 def _exact_areas(of: PixelMap, x: Doubles, y: Doubles) -> Doubles:
     right, left = (_places(of.output, of.input, x + shift, y) for shift in (0.5, -0.5))
     above, below = (_places(of.output, of.input, x, y + shift) for shift in (0.5, -0.5))
-    dx, dy = (one - other for one, other in zip(right, left, strict=True))
-    ex, ey = (one - other for one, other in zip(above, below, strict=True))
+    if of.smooth:
+        dx, dy = (one - other for one, other in zip(right, left, strict=True))
+        ex, ey = (one - other for one, other in zip(above, below, strict=True))
+    else:
+        middle = _places(of.output, of.input, x, y)
+        (dx, dy), (ex, ey) = shortest(right, middle, left), shortest(above, middle, below)
     return np.asarray(np.abs(dx * ey - ex * dy), np.float64)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..distortion import Matrix, has_sip, sip_offsets, tpv_number
-from ..errors import BadHeader
+from ..errors import BadHeader, BadValue
 from ..wcscards import matrix
 from .polynomial import Distortion, Polynomial
-from .projection import CODES, Projection
+from .projection import Projection
+from .projections import CODES, OWN, PROJECTIONS, parameters_of
 from .wcs import Wcs
 
 HIGHEST_SIP_DEGREE, HIGHEST_TPV_DEGREE = 9, 7
@@ -60,11 +61,10 @@ Cards = Mapping[str, Any]
 def read_wcs(cards: Cards) -> Wcs:
     """The coordinate system that cards give: of a file's header, or as `meta["wcs"]` keeps them.
 
-    TAN, SIN, NCP, STG, ARC, ZEA, ZPN and CAR of RA and Dec with CD, PC and CDELT or CROTA2;
-    SIP; TPV, and TAN with PV terms on the second axis or beyond 4, as old SCAMPs wrote
-    it; where there is no CTYPE, the plate keywords of the Digitized Sky Survey. A missing
-    linear term of TPV is 1, as its registration says. SIP terms count with or without
-    the suffix of CTYPE; where there are PV terms as well, the suffix decides.
+    Any projection of RA and Dec, and NCP, with CD, PC and CDELT or CROTA2; SIP; TPV, and TAN with
+    PV terms on the second axis or beyond 4, as old SCAMPs wrote it; where there is no CTYPE, the plate
+    keywords of the Digitized Sky Survey. A missing linear term of TPV is 1, as its registration says. SIP
+    terms count with or without the suffix of CTYPE; where there are PV terms as well, the suffix decides.
     Raises BadHeader, naming CTYPE, for all else.
     """
     given = {str(key).upper(): _canonical(value) for key, value in cards.items()}
@@ -81,13 +81,14 @@ def read_wcs(cards: Cards) -> Wcs:
     distortion, code, parameters = _distortion(given, types, code, lon + 1, lat + 1)
     if code == "NCP":
         code, parameters = "SIN", (0.0, 0.0, _slant_of_ncp(crval[1]))
-    lonpole, latpole = _poles(given, code, lon + 1, lat + 1, crval[1])
+    projection = Projection(code, parameters)
+    lonpole, latpole = _poles(given, projection, lon + 1, lat + 1, crval[1])
     radesys, equinox = _system(given)
     return Wcs(
         crval_deg=crval,
         crpix=(_number(given, "CRPIX1"), _number(given, "CRPIX2")),
         matrix=(rows[lon][0], rows[lon][1], rows[lat][0], rows[lat][1]),
-        projection=Projection(code, parameters),
+        projection=projection,
         distortion=distortion,
         lonpole_deg=lonpole,
         latpole_deg=latpole,
@@ -208,6 +209,11 @@ def _tpv_polynomial(terms: Mapping[int, float], prefix: str, swapped: bool) -> P
 
 
 def _projection(code: str, terms: Mapping[int, float]) -> tuple[float, ...]:
+    if code in PROJECTIONS and code not in OWN:
+        try:
+            return parameters_of(code, {number: value for number, value in terms.items() if number})
+        except BadValue as error:
+            raise BadHeader(f"CTYPE {code}: {error.message}") from None
     if code not in ("ZPN", "SIN"):
         return ()
     last = max((number for number, value in terms.items() if value), default=-1)
@@ -223,14 +229,14 @@ def _slant_of_ncp(dec_deg: float) -> float:
     return 1 / math.tan(math.radians(dec_deg))
 
 
-def _poles(cards: Cards, code: str, lon: int, lat: int, dec_deg: float) -> tuple[float, float]:
+def _poles(cards: Cards, projection: Projection, lon: int, lat: int, dec_deg: float) -> tuple[float, float]:
     """LONPOLE and LATPOLE, which PVi_3 and PVi_4 of the longitude override where they are not terms of TPV."""
+    code, native = projection.code, projection.native_dec_deg
     own = (
         {}
         if code == "TAN" and _is_tpv(_parameters(cards, lon), _parameters(cards, lat))
         else _parameters(cards, lon)
     )
-    native = 0.0 if code == "CAR" else 90.0
     if own.get(0) or own.get(1) or own.get(2, native) != native:
         raise BadHeader(
             f"CTYPE {code} with a reference point of its own (PV{lon}_1, PV{lon}_2) cannot be read", hint=HINT

@@ -11,7 +11,7 @@ import numpy as np
 from ..distortion import Matrix
 from ..errors import BadHeader
 from .polynomial import Distortion, Doubles, Numbers, Pair, in_blocks
-from .projection import Projection
+from .projection import Projection, Sheets
 from .sphere import ARCSEC_PER_DEG, along, angles, combined, components, local_axes
 
 # How well the inverse of a distortion is found.
@@ -70,6 +70,10 @@ class Wcs:
 
         return in_blocks(inwards, ra_deg, dec_deg)
 
+    def sheets(self, ra_deg: Doubles, dec_deg: Doubles) -> Sheets:
+        """The parts of a map of all of the sky that positions are in: see `Projection.sheets`."""
+        return self.projection.sheets(*along(*components(ra_deg, dec_deg), self._frame))
+
     def to_plane(self, x: Numbers, y: Numbers) -> Pair:
         """Intermediate world coordinates of pixels in degrees: of the tangent plane, where it is one."""
         return in_blocks(self._to_plane_deg, x, y)
@@ -118,25 +122,50 @@ class Wcs:
         if self.projection.zenithal:
             sine, cosine = math.sin(pole), math.cos(pole)
             return np.stack([north * sine - east * cosine, -north * cosine - east * sine, centre])
-        return np.stack([*self._cylinder(east, north, pole), centre])
+        first, second = self._towards_pole()
+        return np.stack([north * first + east * second, north * second - east * first, centre])
 
-    def _cylinder(self, east: Doubles, north: Doubles, pole: float) -> tuple[Doubles, Doubles]:
-        """Axes where the reference point is on the native equator, the celestial pole at its native longitude."""
-        dec = math.radians(self.crval_deg[1])
-        cosine = math.tan(dec) * math.tan(pole)
-        impossible = abs(self.crval_deg[1]) == 90 or math.sin(dec) * math.cos(pole) < -1e-9
-        if impossible or abs(cosine) > 1 + 1e-9:
-            raise BadHeader(
-                f"no coordinate system has LONPOLE {self.lonpole_deg:g} at declination {self.crval_deg[1]:g}"
-                f" in projection {self.projection.code}"
-            )
-        cosine = min(1.0, max(-1.0, cosine))
-        sine = math.sqrt(1 - cosine * cosine)
-        pole_dec = math.degrees(math.asin(min(1.0, math.cos(dec) * sine)))
-        # Of the two poles the one nearer to LATPOLE, the northern one if they are equal.
-        if abs(-pole_dec - self.latpole_deg) < abs(pole_dec - self.latpole_deg):
-            sine = -sine
-        return north * cosine + east * sine, north * sine - east * cosine
+    def _towards_pole(self) -> tuple[float, float]:
+        """The direction to the celestial pole at the reference point, along the plane's axes.
+
+        Paper II, section 2.4, where the reference point is at longitude 0 of the native sphere, at some latitude.
+        """
+        sin_dec, cos_dec = _sine_cosine(self.crval_deg[1])
+        sin_pole, cos_pole = _sine_cosine(self.lonpole_deg)
+        sin_native, cos_native = _sine_cosine(self.projection.native_dec_deg)
+        along = cos_native * cos_pole
+        if cos_native == 0:
+            return sin_pole, -cos_pole * sin_native
+        if cos_dec == 0:
+            # The pole itself: there is no direction to it, but one in which the meridian of its RA goes.
+            if sin_dec * cos_pole <= 0 or sin_pole:
+                raise self._no_pole()
+            return 0.0, -sin_dec
+        rest = (cos_dec - cos_native * sin_pole) * (cos_dec + cos_native * sin_pole)
+        if rest < -1e-9:
+            raise self._no_pole()
+        if abs(along) < 1e-15 and sin_native == 0:
+            # The standard leaves it to LATPOLE; what is taken is the pole next to it, as WCSLIB does.
+            found = [math.pi / 2, -math.pi / 2]
+        else:
+            middle, away = math.atan2(sin_native, along), math.atan2(math.sqrt(max(0.0, rest)), sin_dec)
+            turns = (_half_turn(middle + away), _half_turn(middle - away))
+            found = [one for one in turns if abs(one) <= math.pi / 2 + 1e-9]
+        if not found:
+            raise self._no_pole()
+        # Of two the one nearer to LATPOLE, the northern one if they are equally near.
+        latpole = math.radians(self.latpole_deg)
+        latitude = min(found, key=lambda one: (round(abs(one - latpole), 12), -one))
+        first = math.cos(latitude) * sin_pole
+        second = cos_native * math.sin(latitude) - sin_native * math.cos(latitude) * cos_pole
+        size = math.hypot(first, second)
+        return first / size, second / size
+
+    def _no_pole(self) -> BadHeader:
+        return BadHeader(
+            f"no coordinate system has LONPOLE {self.lonpole_deg:g} at declination {self.crval_deg[1]:g}"
+            f" in projection {self.projection.code}"
+        )
 
     # What it is like
 
@@ -184,6 +213,19 @@ class Wcs:
         made = self.jacobian(x, y)
         area = made[..., 0, 0] * made[..., 1, 1] - made[..., 0, 1] * made[..., 1, 0]
         return np.asarray(np.abs(area) * ARCSEC_PER_DEG**2, np.float64)
+
+
+def _sine_cosine(angle_deg: float) -> tuple[float, float]:
+    """Exact at multiples of a quarter of a turn."""
+    quarters, rest = divmod(angle_deg, 90)
+    if rest:
+        return math.sin(math.radians(angle_deg)), math.cos(math.radians(angle_deg))
+    return ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[int(quarters) % 4]
+
+
+def _half_turn(angle: float) -> float:
+    """The same angle between -pi and pi."""
+    return math.remainder(angle, 2 * math.pi)
 
 
 def _determinant(matrix: Matrix) -> float:

@@ -12,6 +12,7 @@ from ..errors import BadHeader, TooFew
 from ..fitsheader import HeaderValue
 from .leastsquares import design_matrix, least_squares, powers_of
 from .polynomial import Distortion, Doubles, Polynomial
+from .projections import PROJECTIONS
 from .readwcs import HIGHEST_SIP_DEGREE
 from .wcs import Wcs, product
 
@@ -55,9 +56,13 @@ def _linear_cards(wcs: Wcs, kind: str) -> dict[str, HeaderValue]:
         made[f"CRPIX{axis + 1}"] = float(wcs.crpix[axis])
     for place, value in enumerate(wcs.matrix):
         made[f"CD{place // 2 + 1}_{place % 2 + 1}"] = float(value)
-    made |= {f"PV2_{number}": value for number, value in enumerate(wcs.projection.parameters) if value}
-    native = 90.0 if wcs.projection.zenithal else 0.0
-    if wcs.lonpole_deg != (0.0 if wcs.crval_deg[1] >= native else 180.0):
+    usual = PROJECTIONS[wcs.projection.code].parameters
+    made |= {
+        f"PV2_{number}": value
+        for number, value in enumerate(wcs.projection.parameters)
+        if value or usual.get(number)
+    }
+    if wcs.lonpole_deg != (0.0 if wcs.crval_deg[1] >= wcs.projection.native_dec_deg else 180.0):
         made["LONPOLE"] = wcs.lonpole_deg
     if wcs.latpole_deg != 90.0:
         made["LATPOLE"] = wcs.latpole_deg

@@ -19,7 +19,7 @@ setup(
         Extension(
             f"awetools.core.pixels.{name}",
             [str(FOLDER / f"{name}.c")],
-            depends=[str(FOLDER / "kernel.h")],
+            depends=sorted(str(one) for one in FOLDER.glob("*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             py_limited_api=True,
             extra_compile_args=FLAGS,

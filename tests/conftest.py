@@ -169,6 +169,11 @@ def _sky(_sky_sources: Path, sky_night: Path, tmp_path_factory: pytest.TempPathF
         *((kind, "sources") for kind in ("gastrom", "gphot", "sourcelist")),
         ("regrid", "reduced"),
         ("coadd", "reduced"),
+    )
+    (coadd,) = awe_here("query", "coadd", cwd=root)
+    awe_here("diff", "-q", "--reference", coadd, coadd, cwd=root)
+    _make_each(
+        root,
         # Flagged, for there is none to be found, and so not used.
         ("illumination", "sources"),
     )

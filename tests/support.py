@@ -18,7 +18,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("AWETOOLS_TEST_DATA", ROOT.parent / "shared" / "data"))
 # Kinds that the small night has not enough stars for: they are in the store `sky_store`.
-ON_SKY = {"gastrom", "astrom", "gphot", "zeropoint", "sourcelist", "regrid", "coadd", "illumination"}
+ON_SKY = {
+    "gastrom",
+    "astrom",
+    "gphot",
+    "zeropoint",
+    "sourcelist",
+    "regrid",
+    "coadd",
+    "difference",
+    "illumination",
+}
 
 
 def data_path(name: str) -> Path:

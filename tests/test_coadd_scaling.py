@@ -18,6 +18,7 @@ from awetools.core.frame import FrameRows, ImageSet, Table
 from awetools.core.kinds.coadd import CoaddParams, make_coadd
 from awetools.core.kinds.coaddscale import edges_of, scale_error
 from awetools.core.pixels.coadd import Stacking
+from awetools.core.pixels.mask import Bit
 from awetools.core.sky.grid import Grid
 from awetools.core.sky.wcs import Wcs
 from awetools.core.sky.writewcs import wcs_as_cards
@@ -273,6 +274,18 @@ def test_edges_that_are_not_used() -> None:
     columns = np.flatnonzero(count.any(axis=0))
     assert (columns[0], columns[-1]) == (x + 2, x + SIDE - 31)
     assert (rows[0], rows[-1]) == (y, y + SIDE - 6)
+
+
+def test_bad_columns_of_edges_do_not_show_beside_the_frame() -> None:
+    frames, _ = exposures(count=1)
+    data, weight, _ = frames[0].read(0, SIDE)
+    mask = np.zeros(data.shape, np.int16)
+    mask[:, -10:-4] = Bit.HOT
+    one = frame_of_arrays("hot", frames[0].wcs, data, weight * (mask == 0), mask, edges_px=(0, 30, 0, 0))
+    made = coadd([one], GRID).planes
+    outside = made["COUNT"][:] == 0
+    assert not made["SCI"][:][outside].any()
+    assert (made["MASK"][:][outside] == Bit.OUTSIDE).all()
 
 
 def test_edges_are_one_number_or_four() -> None:

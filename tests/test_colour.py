@@ -244,3 +244,14 @@ def test_the_noise_is_right_where_an_object_fills_the_picture() -> None:
     assert abs(noise - 2) < 0.05 and abs(level - 20) < 0.1
     flat = Sheet("flat", (50, 4), values=np.full((50, 4), 7, np.float32))
     assert level_and_noise(flat, flat.whole, 1) == (7, 0)
+
+
+def test_a_part_of_a_few_columns_has_a_level(bands: list[Path], run: InProcess) -> None:
+    made = run("colour", *bands, "--region", "[1:8,1:9]", "-o", "small.png")
+    assert made.code == 0, made.err
+    assert picture_of("small.png").shape[:2] == (9, 8)
+
+
+def test_values_beyond_single_precision_are_no_noise_on_the_terminal() -> None:
+    made = lupton(np.full((2, 2, 3), 3e38), Mix((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1e-3, 8.0))
+    assert made.shape == (2, 2, 3)

@@ -224,3 +224,11 @@ def test_texts_and_rows_without_a_position(tmp_path: Path) -> None:
         read_positions(str(path), size_of("1"))
     with pytest.raises(UsageError, match="--size"):
         read_positions(str(path), None)
+
+
+def test_rows_that_are_nowhere_are_named(coadd: Path, run: InProcess, tmp_path: Path) -> None:
+    here = place(*STARS[0][:2])
+    (tmp_path / "p.csv").write_text(f"name,ra,dec\na,{here}\nb,nan,{here.split(',')[1]}\nc,10,95\n")
+    made = run("cutout", coadd, "--positions", tmp_path / "p.csv", "--size", "9px", "--out-dir", "cuts")
+    assert made.code == 0 and len(made.lines) == 1
+    assert "row 2 (b), row 3 (c)" in made.err

@@ -376,3 +376,10 @@ def test_without_a_store_there_are_no_names(
     monkeypatch.chdir(tmp_path)
     ran = run("grid", "make", "x", "--centre", "1,2", "--scale", "1", "--size", "10")
     assert ran.code == 4 and "no-store" in ran.err
+
+
+def test_far_too_many_tiles_are_refused_at_once() -> None:
+    how = Tiles(0.1, 100, 99)
+    region = region_of_box(150.0, 20.0, 10.0, 10.0, how.scale_arcsec)
+    with pytest.raises(BadValue, match="200000 at most"):
+        tiles_each_tangent("s", how, [(region.grid().wcs, region.grid().shape)], "")

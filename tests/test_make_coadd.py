@@ -14,6 +14,7 @@ from awetools.core.kinds import KINDS
 from awetools.core.planning.campaign import Demand, survey
 from awetools.core.planning.graph import View
 from awetools.core.planning.orders import remember_failure
+from awetools.core.products import open_product
 from awetools.core.record import read_record, sidecar
 from awetools.core.store import Store
 from awetools.core.workspace import here
@@ -225,3 +226,64 @@ def test_what_the_recipe_leaves_out_is_said_and_no_failure(coadd: str, run: InPr
         assert 0 < len(left_out) < 4 and given(ran.lines[0]) == 4
         assert f"{4 - len(left_out)} of 4 frames, {len(left_out)} left out: " in line_of(ran)
         assert "mag below the median of all" in line_of(ran)
+
+
+# Zero points of some
+
+
+def without_magnitudes(sky_night: Path, run: InProcess, path: Path) -> None:
+    """The reference with positions of all stars, but no magnitudes of those on the frames of a detector, sim2."""
+    from astropy.table import Table
+
+    from awetools.core.sky.readwcs import read_wcs
+
+    table = Table.read(sky_night / "reference.fits")
+    for name in run("query", "reduced", "detector=sim2").lines:
+        meta = open_product(Path(name)).meta
+        x, y = read_wcs(meta["wcs"]).to_pixel(np.asarray(table["RA"]), np.asarray(table["DEC"]))
+        within = (x > -60) & (x < meta["nx"] + 60) & (y > -60) & (y < meta["ny"] + 60)
+        table["MAG_R"][within] = np.nan
+    table.write(path)
+
+
+def test_with_scales_from_overlaps_a_frame_needs_no_zero_point(
+    source_store: Store, sky_night: Path, tmp_path: Path, run: InProcess
+) -> None:
+    without_magnitudes(sky_night, run, tmp_path / "some.fits")
+    assert run("refcat", "import", "-q", "truth", tmp_path / "some.fits").code == 0
+    # What fails in this run is said; the coadd is given what there is, and all frames.
+    first = run("make", "coadd", "--set", "coadd.flux_scale=match")
+    assert first.code == 0 and "no zero point" in first.err
+    (path,) = first.lines
+    assert (given(path), given(path, "zeropoint"), given(path, "astrom")) == (4, 2, 4), first.err
+    again = run("make", "coadd", "--set", "coadd.flux_scale=match")
+    assert again.lines == [path] and " made" not in again.err, "nothing is made for ever"
+    assert not any("zeropoint" in line for line in again.err.splitlines() if " frames, " in line)
+    by_hand = run("coadd", "--check", "--flux-scale", "match", "-o", path, *run("query", "reduced").lines)
+    assert by_hand.code == 0, by_hand.err
+    # Without it the frames that have none are left out, and named.
+    less = make(run, "coadd", code=5)
+    assert given(less.lines[0]) == 2 and "2 of 4 frames, 2 left out" in line_of(less)
+
+
+def test_a_frame_whose_zero_point_failed_is_scaled_by_the_others(
+    source_store: Store, sky_night: Path, run: InProcess
+) -> None:
+    assert run("refcat", "import", "-q", "truth", sky_night / "reference.fits").code == 0
+    make(run, "astrom", "-q")
+    asked = survey(Demand(kind_named(KINDS, "zeropoint"), ()), View(), here(), KINDS)
+    remember_failure(source_store, asked.targets[0].key, "no star of it has a magnitude")
+    matched = make(run, "coadd", "--set", "coadd.flux_scale=match")
+    (path,) = matched.lines
+    assert (given(path), given(path, "zeropoint")) == (4, 3), (
+        "so few stars may not tell its scale: that is said"
+    )
+    assert all("from the overlaps" in one["reason"] for one in recipe(path)["left_out"])
+    assert make(run, "coadd", "--set", "coadd.flux_scale=match").lines == [path]
+    less = make(run, "coadd", code=5)
+    assert given(less.lines[0]) == 3 and "no star of it has a magnitude" in line_of(less)
+    # Named ones are of some frames, too.
+    zeros = [f"--zeropoint={one}" for one in run("query", "zeropoint").lines[:2]]
+    frames = run("query", "reduced").lines
+    assert run("coadd", "-q", "--flux-scale", "match", *zeros, "-o", "some.fits", *frames).code == 0
+    assert (given("some.fits"), given("some.fits", "zeropoint")) == (4, 2)

@@ -89,8 +89,8 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, as_json
     is kept (Lupton and others 2004), so that bright stars and the cores of galaxies
     have a colour, too. An object of equal magnitudes in all three is grey; images
     without a zero point get equal noise. With -v the numbers are said, to give them
-    again for another field. Images on other grids are refused (5): awe-regrid
-    puts them on one. Cut-outs and other FITS images are taken as well.
+    again for another field. Images on other grids are refused (5): make them with one
+    --grid (awe-coadd, awe-regrid). Cut-outs and other FITS images are taken as well.
 
     \b
     Examples:

@@ -107,6 +107,7 @@ def command(
     listed = options.read_names(names, null)
     _check(given)
     positions, stores = _positions(given), here().stores
+    _say_nowhere(given["table"], positions, messenger)
     codes, images = _opened(listed, stores, messenger)
     work = _work(images, positions, given, jobs)
     _refuse_same_names(work, positions, given)
@@ -256,6 +257,14 @@ def _write(image: Cuttable, cut: Cut, target: Path, name: str, given: dict[str, 
     weight = cut.planes.get("WEIGHT")
     part = Image(f"{image.path}{cut.section}", plane, data, None if weight is None else weight > 0)
     write_picture(target, encode_png(grey(part, given, 1)[::-1]))
+
+
+def _say_nowhere(table: str, positions: Positions, messenger: Messenger) -> None:
+    lost = positions.nowhere
+    if lost:
+        listed = ", ".join(lost if messenger.verbose else lost[:NAMED])
+        more = f" and {len(lost) - NAMED} more" * (len(lost) > NAMED and not messenger.verbose)
+        messenger.warning(f"{table}: no position on the sky, or no size a cut-out can have: {listed}{more}")
 
 
 def _say_missing(

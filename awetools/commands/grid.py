@@ -126,7 +126,7 @@ def command(messenger: Messenger, /, action: str, words: tuple[str, ...], **give
 
     \b
     Examples:
-      awe-query reduced object~M51 | awe-grid make m51 --fit --scale 0.25
+      awe-query reduced object=M51 | awe-grid make m51 --fit --scale 0.25
       awe-grid make deep --centre 10:00:28.6,+02:12:21 --scale 0.2 --size 20000
       awe-grid make sky --projection AIT --centre 0,0 --scale 60 --size 19460x9730
       awe-grid make kids --tile-size 4096 --overlap 200 --scale 0.2 --box 180,0,20,4

@@ -16,7 +16,7 @@ from ..core.engines.states import NodeState, error_of, is_passing, reason_of
 from ..core.errors import AweError, NoMatch, worst
 from ..core.planning.campaign import ELSEWHERE, Campaign, Outcome, Survey, is_off_grid, states_of
 from ..core.planning.nodes import SERVING, Node, address_of, label
-from ..core.planning.orders import each_with
+from ..core.planning.orders import each_with, spared
 from ..core.record import read_record, sidecar
 from . import options
 from .messages import Messenger
@@ -234,9 +234,9 @@ def _lost_now(node: Node, made: Mapping[Node, NodeState]) -> dict[str, str]:
     """The frames of a product of many for which something failed in this run, and what."""
     states = {state.id: state for state in made.values()}
     found: dict[str, str] = {}
-    for frame, _, one in each_with(node):
+    for frame, role, one in each_with(node):
         state = made.get(one)
-        if state is not None and not state.usable:
+        if state is not None and not state.usable and role not in spared(node):
             found.setdefault(address_of(frame), reason_of(state, states))
     return found
 

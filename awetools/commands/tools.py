@@ -59,6 +59,7 @@ GROUPS: tuple[tuple[str, tuple[Tool, ...]], ...] = (
             "sourcelist",
             "regrid",
             "coadd",
+            "diff",
         ),
     ),
     ("Ask for products", _tools("make", "node")),

@@ -35,12 +35,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Frame:
-    """A trimmed detector image: pixels (ny, nx) float32, weight (unit^-2), mask (int16 bits), meta."""
+    """A trimmed detector image: pixels (ny, nx) float32, weight (unit^-2), mask (int16 bits), meta, unit."""
 
     data: np.ndarray
     weight: np.ndarray | None = None
     mask: np.ndarray | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "adu"
 
 
 ReadPlanes = Callable[[int, int], tuple[np.ndarray, np.ndarray, np.ndarray | None]]

@@ -163,6 +163,10 @@ def tiles_each_tangent(
     check_name(name)
     tiling = Tiling(TILE_NAMES, how.scale_arcsec, how.size_px, how.overlap_px)
     if regions:
+        step = how.scale_arcsec * (how.size_px - how.overlap_px)
+        # On a tangent plane a region is larger than on the sky: three times, for the widest box.
+        areas = [wcs.pixel_scale_arcsec**2 * shape[0] * shape[1] / 4 for wcs, shape in regions]
+        _refuse_many(math.floor(max(areas) / step**2))
         found = tiling.of_frames(regions)
     else:
         count = (

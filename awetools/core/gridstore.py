@@ -64,7 +64,7 @@ class NamedGrid:
         if not tile:
             raise UsageError(
                 f"{self.name} has {len(self.tiles)} tiles: which one?",
-                hint=f"awe-grid which FILE..., and then {self.name}/TILE",
+                hint=f"awe-grid which FILE..., and then {self.name}/TILE; awe-make coadd --grid {self.name} makes each",
             )
         if tile not in self.tiles:
             raise NoSuchFile(

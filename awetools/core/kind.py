@@ -7,7 +7,7 @@ the choice of calibrations, the reasons to rebuild, the quality flags and the li
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class Need:
     optional_with: a role; where it is filled this one is optional.
     only_given: further kinds that fill the role where a person gives them; none is made or chosen for it.
     asked_by: a parameter and its value; with any other the role stays empty. table: of a product with planes, the
-    table that the recipe gets in their place.
+    table that the recipe gets in their place. some_with: a parameter and its value; with it some of many frames
+    may lack what fills the role. some: that they may.
     """
 
     role: str
@@ -118,6 +119,8 @@ class Need:
     only_given: tuple[str, ...] = ()
     asked_by: tuple[str, str] | None = None
     table: str = ""
+    some_with: tuple[str, str] | None = None
+    some: bool = False
 
     def not_asked(self, params: object) -> str:
         """Why the role stays empty with these parameters, if so."""
@@ -126,6 +129,11 @@ class Need:
         name, wanted = self.asked_by
         value = getattr(params, name, wanted)
         return "" if value == wanted else f"{name} is {value}, not {wanted}"
+
+    def with_params(self, params: object) -> Need:
+        """The need as it is with these parameters."""
+        name, wanted = self.some_with or ("", "")
+        return replace(self, some=True) if name and getattr(params, name, None) == wanted else self
 
     def is_optional(self, roles: Collection[str]) -> bool:
         """Whether the role may stay empty where these are filled."""

@@ -165,4 +165,5 @@ def load_product(product: ProductInput) -> Frame | Table:
             weight=fits.image(images["WEIGHT"]) if "WEIGHT" in images else None,
             mask=fits.image(images["MASK"]) if "MASK" in images else None,
             meta=product.meta,
+            unit=str(fits.hdu(first).header.get("BUNIT") or "adu").strip().lower(),
         )

@@ -18,6 +18,7 @@ from ..sky.grid import Grid, Span
 from ..unfinished import Unfinished
 from .inputs import CoaddFrame
 from .layers import NO_LEVEL, Level, Placed, Regridding, layers_of, place
+from .light import Light, contradictions
 from .matching import Differences, Form, Gauge, Matched, match
 from .noise import noise_ratio
 from .scaling import BlockPairs, Scale, match_scales
@@ -47,8 +48,9 @@ class How:
     than MOST_SCALE_ERROR then is left out. Left out are frames whose zero point is
     ``most_extinction_mag`` or more below the median of all (None: none is), and those of which
     more than ``most_disagreeing`` of the pixels, in a sample of the grid, are far from those of
-    two or more others (0: none is): a wrong coordinate system does that, a cloud, a background
-    that was not subtracted. What follows does not change a bit of the result: ``memory_bytes``,
+    two or more others (0: none is), or whose stars are not those of the others there (see `light`): a wrong
+    coordinate system does that, a cloud, a background that was not subtracted.
+    What follows does not change a bit of the result: ``memory_bytes``,
     the cap of the process, ``threads``, ``folder`` of the scratch disk, ``unfinished``, where the work of a large
     coadd is kept if it is interrupted.
     """
@@ -312,7 +314,7 @@ def _sampled(
         return matched, {}
     levels = matched.levels if matched else {}
     lowered = [replace(one, level=levels.get(one.number, NO_LEVEL)) for one in placed]
-    disagreeing = _disagreeing(lowered, grid, len(frames), probes, how)
+    disagreeing, light = _disagreeing(lowered, grid, len(frames), probes, how)
     usual = float(np.median(list(disagreeing.values()))) if disagreeing else 0.0
     wrong = {
         number: part
@@ -323,6 +325,9 @@ def _sampled(
         reasons[number] = (
             f"{part:.1%} of its pixels disagree with those of the others: its coordinates, zero point or sky"
         )
+    for number, reason in contradictions(light, how.most_extinction_mag).items():
+        wrong[number] = disagreeing[number]
+        reasons.setdefault(number, reason)
     if wrong and how.matching != "none":
         rest = [one for one in placed if one.number not in wrong]
         matched = _matched(rest, probes, how) if rest else None
@@ -369,22 +374,28 @@ def _by_number(placed: Sequence[Placed]) -> list[Placed]:
 
 def _disagreeing(
     placed: Sequence[Placed], grid: Grid, frames: int, probes: Sequence[Span], how: How
-) -> dict[int, float]:
-    """The part of each frame's values that is clipped where three or more are known."""
+) -> tuple[dict[int, float], list[Light]]:
+    """The part of each frame's values that is clipped where three or more are known; the light of its stars."""
+    by_number = _by_number(placed)
 
-    def work(rows: Span) -> np.ndarray:
-        made = stack_layers(_layers(placed, rows, how), rows, grid.shape[1], frames, how.stacking)
+    def work(rows: Span) -> tuple[np.ndarray, Light]:
+        layers, light = _layers(placed, rows, how), Light()
+        middle = stack_layers(layers, rows, grid.shape[1], frames, replace(how.stacking, method="median"))
+        light.add(layers, by_number, middle.sci, middle.entered)
+        made = stack_layers(layers, rows, grid.shape[1], frames, how.stacking)
         clipped = made.clipped[:, 0] - rows[0], made.clipped[:, 1]
         at_place = np.zeros(made.entered.shape, np.int16)
         np.add.at(at_place, clipped, 1)
         three = (made.entered + at_place)[clipped] >= 3
         found = np.bincount(made.clipped[three, 2], minlength=frames)
-        return np.stack([found, made.tally.sum(axis=1)], axis=1)
+        return np.stack([found, made.tally.sum(axis=1)], axis=1), light
 
-    total = np.zeros((frames, 2))
-    for one in in_order(work, probes, how.threads):
+    total, lights = np.zeros((frames, 2)), []
+    for one, light in in_order(work, probes, how.threads):
         total += one
-    return {one.number: float(total[one.number, 0] / max(1.0, total[one.number, 1])) for one in placed}
+        lights.append(light)
+    parts = {one.number: float(total[one.number, 0] / max(1.0, total[one.number, 1])) for one in placed}
+    return parts, lights
 
 
 # One pixel

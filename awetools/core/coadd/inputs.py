@@ -93,9 +93,9 @@ class CoaddFrame:
         inside = (rows >= bottom) & (rows < self.shape[0] - top)
         outside[inside, left : max(left, self.shape[1] - right)] = False
         marks = np.zeros(weight.shape, np.int16) if mask is None else mask
-        return np.where(outside, np.float32(0), weight), np.where(outside, marks | Bit.OUTSIDE, marks).astype(
-            np.int16
-        )
+        # Whatever else a pixel there is, it is not of the frame: else hot ones would show where no frame is.
+        marks = np.where(outside, np.int16(Bit.OUTSIDE), marks).astype(np.int16)
+        return np.where(outside, np.float32(0), weight), marks
 
 
 def frame_of_arrays(

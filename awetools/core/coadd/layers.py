@@ -9,18 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import Mixture
 from ..pixels.coadd import Layer
 from ..pixels.fillsmall import fill_small
 from ..pixels.mask import bad
 from ..pixels.resample import TAPS, Conserved, Resampled, input_rows, resample
 from ..sky.grid import NOWHERE, Grid, Span, Window, whole_pixels, window_of
+from ..sky.outlines import points
 from ..sky.pixelmap import TOLERANCE_PX, PixelMap, pixel_map
+from ..sky.wcs import Wcs
 from .inputs import CoaddFrame
 
 Doubles = npt.NDArray[np.float64]
 
 # Rows beyond those needed, so that small defects at their edge are filled as elsewhere.
 FILL_HALO = 4
+# Distortions may go wrong in so much of a frame: in its corners.
+MOST_TURNED = 0.02
 # Every so many rows tell which input rows a strip needs.
 EVERY = 64
 # Bytes of a pixel: of a layer; of an input row on its way, without and with filling; of places.
@@ -89,7 +94,8 @@ class Placed:
             width = sum(last - first for first, last in self.spans(rows))
             least, most = self.map.input_reach(self._of_map(rows))
             reach = max(0.0, min(most, self.frame.shape[0]) - max(least, 0.0))
-        needed = min(self.frame.shape[0], math.ceil(reach + 4 * FILL_HALO))
+        # The reach is infinite where coordinates have singular places.
+        needed = math.ceil(min(self.frame.shape[0], reach + 4 * FILL_HALO))
         own = self.frame.shape[1] * (FILLED_BYTES if fill else INPUT_BYTES)
         return height * width * LAYER_BYTES, needed * own + width * PLACE_BYTES
 
@@ -118,6 +124,8 @@ def place(number: int, frame: CoaddFrame, grid: Grid, how: Regridding) -> Placed
     """Where a frame is on the grid; None where it does not touch it. Mixture for one of another grid."""
     if frame.gridded:
         return _placed_as_it_is(number, frame, grid)
+    if folded(frame.wcs, frame.shape):
+        raise Mixture("its coordinates fold: places of the sky are in it more than once")
     window = window_of(grid, frame.wcs, frame.shape)
     if window == NOWHERE:
         return None
@@ -129,6 +137,15 @@ def place(number: int, frame: CoaddFrame, grid: Grid, how: Regridding) -> Placed
     (top, _), (left, _) = window
     window = (top + y0, top + y1), (left + x0, left + x1)
     return Placed(number, frame, window, (top, left), found, _tilt(found))
+
+
+def folded(wcs: Wcs, shape: tuple[int, int]) -> bool:
+    """Whether parts of an image are mirrored against the rest: a distortion that is none."""
+    made = wcs.jacobian(*points(shape))
+    area = made[..., 0, 0] * made[..., 1, 1] - made[..., 0, 1] * made[..., 1, 0]
+    known = np.count_nonzero(np.isfinite(area))
+    turned = min(np.count_nonzero(area > 0), np.count_nonzero(area < 0))
+    return bool(turned > MOST_TURNED * known)
 
 
 def _placed_as_it_is(number: int, frame: CoaddFrame, grid: Grid) -> Placed | None:

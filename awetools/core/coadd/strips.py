@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 # Rows of a strip, where the memory allows it; and every how many rows it is looked at before the work.
 STRIP_ROWS, LOOK_ROWS = 512, 64
-# Bytes of a pixel of a strip: planes of the result, medians and contrasts.
-RESULT_BYTES, MEDIAN_BYTES = 14, 12
+# Bytes of a pixel of a strip: planes of the result; medians, of how many values, and contrasts.
+RESULT_BYTES, MEDIAN_BYTES = 14, 14
 # Of what is left of the cap, the part that strips are counted on: the rest is for what is not counted.
 USABLE = 0.9
 # What a hint adds a thread: each keeps some of what it frees.

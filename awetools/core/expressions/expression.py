@@ -355,6 +355,8 @@ class _Parser:
                 self.fail("a quote is not closed", at)
             if rest.lstrip()[0] == ":":
                 self.fail("a text such as '13:29:52.7' is written in quotes", at)
+            if rest.lstrip()[0] == "~":
+                self.fail("there is no ~: a part of a text is asked for as object like '*M51*'", at)
             self.fail(f"cannot read {shown(rest.lstrip()[:10])!r}", at)
         kind = str(found.lastgroup)
         value = found.group(kind)
@@ -576,6 +578,7 @@ def _constant_number(node: Node) -> float | None:
 
 
 def _number_literal(text: str) -> int | float:
-    if INTEGER.fullmatch(text) and len(text) < 19:
+    # What a database holds as a whole number.
+    if INTEGER.fullmatch(text) and len(text) < 20 and int(text) < 1 << 63:
         return int(text)
     return float(text)

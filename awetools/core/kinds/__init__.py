@@ -8,6 +8,7 @@ from .bias import BIAS
 from .coadd import COADD
 from .coldpix import COLDPIX
 from .dark import DARK
+from .difference import DIFFERENCE
 from .domeflat import DOMEFLAT
 from .flat import FLAT
 from .fringe import FRINGE
@@ -47,4 +48,5 @@ KINDS: tuple[Kind, ...] = (
     SOURCELIST,
     REGRID,
     COADD,
+    DIFFERENCE,
 )

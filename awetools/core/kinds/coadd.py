@@ -107,6 +107,8 @@ def make_coadd(
     grid, window = _grid(params.grid, frames, reduced.frames)
     if gridded:
         frames = of_grid_once(frames, grid)
+    elif params.kernel == "auto":
+        how = _coarse(how, grid, frames)
     check_room(grid, how.folder, how.unfinished)
     # What a regridded frame was made of may be less than its own grid.
     frames = [
@@ -192,6 +194,19 @@ def _kernel(frames: Sequence[FrameRows], name: str) -> str:
     return kernel_for(min((one for one in found if one == one), default=math.nan))
 
 
+def _coarse(how: How, grid: Grid, frames: Sequence[CoaddFrame]) -> How:
+    """On a grid much coarser than the frames: means over its pixels."""
+    from dataclasses import replace
+    from statistics import median
+
+    from ..pixels.resample import kernel_for
+
+    ratio = grid.wcs.pixel_scale_arcsec / median(one.wcs.pixel_scale_arcsec for one in frames)
+    if kernel_for(0.0, ratio) != "area":
+        return how
+    return replace(how, regridding=replace(how.regridding, kernel_name="area"))
+
+
 def _frames(
     reduced: Sequence[FrameRows],
     astrom: Sequence[Table],
@@ -250,7 +265,7 @@ def _refuse_some(names: Sequence[str], cards: Mapping[str, Any], zeros: Mapping[
         raise NoMatch(
             f"{len(without)} of {len(names)} frames have no zero point: {'; '.join(without[:3])}",
             hint="--flux-scale match takes theirs from the overlaps; or awe-zeropoint or awe-gphot, then again; "
-            "--no-zeropoint takes all as they are",
+            "of imported frames awe-import --zero-point MAG; --no-zeropoint takes all as they are",
         )
 
 
@@ -295,10 +310,14 @@ def _less_sky(frame: CoaddFrame, background: str, sky_mesh: int) -> CoaddFrame:
     import numpy as np
 
     from ..coadd.inputs import mesh_sky
+    from ..errors import BadPixels
 
     if background == "leave" or frame.unfit:
         return frame
-    sky = mesh_sky(frame, sky_mesh)
+    try:
+        sky = mesh_sky(frame, sky_mesh)
+    except BadPixels as error:
+        return replace(frame, unfit=f"its sky cannot be measured: {error.message}")
     return replace(frame, sky=float(np.median(sky.coarse)) if background in MATCHING else sky)
 
 
@@ -460,6 +479,7 @@ theirs. Their background is what awe-regrid left of it.""",
             many=True,
             optional=True,
             unless=of_grid,
+            some_with=("flux_scale", "match"),
             help="Zero point of each frame.",
         ),
         illumination_need("reduced", "regrid", many=True),

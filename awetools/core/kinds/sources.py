@@ -321,7 +321,7 @@ than what is measured), 2048 SHARP (narrower than a star), 4096 NOT_DEBLENDED (t
             "reduced",
             "reduced",
             of_frame(),
-            only_given=("regrid", "coadd"),
+            only_given=("regrid", "coadd", "difference"),
             help="Reduced frames, or images on a sky grid.",
         ),
         Need(

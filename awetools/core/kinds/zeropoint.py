@@ -197,7 +197,7 @@ def zero_point_of(zeropoint: Table | None, meta: Mapping[str, Any]) -> tuple[flo
 
 
 def choice_of(refcat: Catalogue, meta: Mapping[str, Any], band: str) -> Choice:
-    """The magnitudes of a catalogue that serve a frame's filter; raises UnknownName, NoMatch."""
+    """The magnitudes of a catalogue that serve a frame's filter; raises UnknownName, NoSolution."""
     from ..photometry.bands import choose_band, family_of
 
     header = refcat.header

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadValue, NoMatch, UnknownName, nearest
+from ..errors import BadValue, NoSolution, UnknownName, nearest
 from ..sky.polynomial import Doubles
 from ..sky.refcat import CLOSE, SUSPECT
 from .transformations import (
@@ -161,8 +161,8 @@ def choose_band(
     bands: those of the catalogue; family: as `family_of` tells. band: what a person says it is
     (a band of the catalogue, or a standard one such as V or "SDSS r"). In order: a band of
     the catalogue in the system that is meant, the transformation to it of least scatter, the
-    band of another system (noted). Raises UnknownName for a filter or band that is not known,
-    NoMatch where the catalogue does not lead to it.
+    band of another system (noted). Raises UnknownName for a band that is not known,
+    NoSolution for such a filter, and where the catalogue does not lead to the band.
     """
     systems = FAMILIES.get(family, {})
     if band and band in bands:
@@ -183,7 +183,7 @@ def choose_band(
     release = ""
     if not family and {"G", "BP", "RP"} <= set(bands):
         release = "; which release of Gaia it is, is not known: its epoch is neither 2015.5 nor 2016.0"
-    raise NoMatch(
+    raise NoSolution(
         f"{band or filter_name}: the catalogue has no magnitudes for {wanted}; it has "
         f"{_reach(bands, family)}{release}",
         hint="another catalogue, or --band BAND",
@@ -197,7 +197,7 @@ def _wanted(filter_name: str, band: str, bands: Sequence[str], family: str) -> B
     reach = _reach(bands, family)
     if band:
         raise UnknownName(f"no band {band!r}{nearest(band, list(bands))}; the catalogue has {reach}")
-    raise UnknownName(
+    raise NoSolution(
         f"filter {filter_name!r}: which band it is, is not known; the catalogue has {reach}",
         hint=f'--band BAND, or in the settings [filter."{filter_name}".zeropoint] band = "BAND"',
     )

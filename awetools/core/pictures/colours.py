@@ -41,7 +41,7 @@ def check_one_grid(sheets: Sequence[Sheet]) -> None:
         if what:
             raise NoMatch(
                 f"{other.name} is not on the grid of {first.name}: {what}",
-                hint="awe-regrid --grid puts them on one grid",
+                hint="make them on one: awe-grid make NAME, then awe-coadd or awe-regrid --grid NAME of each",
             )
 
 

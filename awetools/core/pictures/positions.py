@@ -42,13 +42,17 @@ class Size:
 
 @dataclass(frozen=True)
 class Positions:
-    """Positions (n,) in degrees with a name each, fit for a file, and the sides of their squares; see `Size`."""
+    """Positions (n,) in degrees with a name each, fit for a file, and the sides of their squares; see `Size`.
+
+    ``nowhere``: rows of the table, as it calls them, that have no position on the sky or no size.
+    """
 
     names: tuple[str, ...]
     ra_deg: Doubles
     dec_deg: Doubles
     size_arcsec: Doubles
     size_px: Doubles
+    nowhere: tuple[str, ...] = ()
 
 
 def size_of(text: str) -> Size:
@@ -85,7 +89,8 @@ def read_positions(name: str, size: Size | None) -> Positions:
 
     RA and Dec are columns as they are usually called, in degrees, or as texts such as 13:29:52.7. A column
     `name` (or id, object, ...) names them; `size` (arcmin; or size_arcsec, size_px, or a unit) goes before
-    `size`. Rows without a position or size are left out. Raises Unreadable, EmptyInput, UsageError without a size.
+    `size`. Rows without a position or size are left out, and named in `nowhere`.
+    Raises Unreadable, EmptyInput, UsageError without a size.
     """
     address = parse_address(name)
     extension = address.detector
@@ -127,7 +132,11 @@ def _positions(
         raise Unreadable(f"{where}: no row has a position on the sky and a size")
     rows = np.flatnonzero(there)
     chosen = _distinct([_as_file_name(names[row]) for row in rows.tolist()])
-    return Positions(tuple(chosen), ra[rows] % 360, dec[rows], arcsec[rows], px[rows])
+    lost = tuple(
+        f"row {row + 1}" + f" ({names[row].strip()})" * bool(names[row].strip())
+        for row in np.flatnonzero(~there).tolist()
+    )
+    return Positions(tuple(chosen), ra[rows] % 360, dec[rows], arcsec[rows], px[rows], lost)
 
 
 def _column(table: RawTable, names: Sequence[str]) -> str | None:
@@ -144,7 +153,7 @@ def _degrees(values: npt.NDArray[Any], unit: str, is_ra: bool, where: str) -> Do
     made = [angle_deg(text, form) if text.strip() else math.nan for text in values.tolist()]
     if None in made:
         row = made.index(None)
-        raise Unreadable(f"{where}: row {row + 1}: {values[row]!r} is no {'RA' if is_ra else 'Dec'}")
+        raise Unreadable(f"{where}: row {row + 1}: {str(values[row])!r} is no {'RA' if is_ra else 'Dec'}")
     return np.array(made, np.float64)
 
 

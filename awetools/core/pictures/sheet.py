@@ -192,8 +192,10 @@ def level_and_noise(sheet: Sheet, box: Box, factor: int) -> tuple[float, float]:
     rows = _sampled_rows(sheet, box, factor)
     all_of_it = clipped(rows)
     lag = APART_PX
+    if rows.shape[1] <= 2 * lag:
+        return all_of_it.median, all_of_it.stdev
     bends = rows[:, 2 * lag :] - 2 * rows[:, lag : rows.shape[1] - lag] + rows[:, : rows.shape[1] - 2 * lag]
-    noise = clipped(bends).stdev / math.sqrt(6) if rows.shape[1] > 2 * lag else 0.0
+    noise = clipped(bends).stdev / math.sqrt(6)
     if not noise > 0:
         return all_of_it.median, all_of_it.stdev
     darkest = float(np.nanpercentile(rows, 100 * DARKEST))

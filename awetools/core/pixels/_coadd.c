@@ -1,21 +1,15 @@
 /* Layers of resampled frames become one image; coadd.py says what is computed. */
 #include "kernel.h"
+#include "outliers.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 /* Pixels that are worked on at once. */
 #define LANES 64
-#define INLINE static inline __attribute__((always_inline))
 /* Bits of a mask, as in mask.py. */
 #define OUTSIDE 32
 #define INTERPOLATED 64
 #define CLIPPED 1024
-
-/* What noise alone makes of the contrast, in sigma of a value. */
-#define NOISE_RANGE 2.0f
-/* Times the fraction of the contrast where there are two values, of which the sharper one is not to be lost. */
-#define OF_TWO 2.0f
 
 enum { MEAN, CLIP, MEDIAN };
 
@@ -71,7 +65,7 @@ INLINE void load_lanes(float *restrict to, int32_t *restrict good, const float *
 
 CLONES
 static void centre_lanes(const Layers *layers, Network network, Py_ssize_t row, Py_ssize_t at, int width, int fainter,
-                         float *block, float *out)
+                         float *block, float *out, int16_t *number)
 {
     int32_t good[LANES] = {0};
     for (Py_ssize_t i = 0; i < layers->count; i++)
@@ -80,6 +74,7 @@ static void centre_lanes(const Layers *layers, Network network, Py_ssize_t row, 
     sort_lanes(block, network.steps, network.count);
     for (int j = 0; j < width; j++) {
         int n = good[j];
+        number[j] = (int16_t)n;
         if (n == 0)
             out[j] = NAN;
         else if (n == 2 && fainter)
@@ -148,9 +143,11 @@ static void contrast_row(const float *plane, Py_ssize_t ny, Py_ssize_t nx, Py_ss
 
 typedef struct {
     int mode;
-    float fraction;
-    const float *reach, *factor;
-    const float *centre, *contrast; /* of this row of the rectangle, or NULL */
+    const Field *field;
+    const Part *parts; /* of the layers */
+    const float *factor;
+    const float *centre; /* of this row of the rectangle, or NULL */
+    const int16_t *number;
     float *sci, *weight;
     int16_t *count, *mask;
     int64_t *tally;
@@ -165,34 +162,39 @@ enum { ABSENT, USED, LEFT_OUT };
 
 typedef struct {
     double sums[LANES], weights[LANES];
-    float reach[LANES], share[LANES];
+    float least[LANES];
     int32_t kept[LANES], every[LANES], clipped[LANES];
 } Sums;
 
-INLINE void find_limits(const Layers *layers, Py_ssize_t row, Py_ssize_t at, const Row *out, Sums *restrict to, int width)
+/* The square of what is far, in sigma, whatever light is there. */
+INLINE void find_limits(const Row *out, Py_ssize_t at, Sums *restrict to, int width)
 {
-    int32_t good[LANES] = {0};
-    for (Py_ssize_t i = 0; i < layers->count; i++) {
-        const float *weight = row_of(layers->weights, layers, i, row) + at;
-        for (int j = 0; j < width; j++)
-            good[j] += weight[j] > 0.0f;
-    }
     for (int j = 0; j < width; j++) {
-        to->reach[j] = out->reach[good[j]];
-        to->share[j] = good[j] == 2 ? OF_TWO * out->fraction : out->fraction;
+        float reach = GROWN * reach_of(out->field, out->number[at + j]);
+        to->least[j] = reach * reach;
     }
 }
 
-/* Which lanes of a layer are within the limit. */
-INLINE void judge_lanes(const float *value, const float *weight, const float *centre, const float *contrast,
-                        const float *reach, const float *share, int32_t *restrict state, int width)
+/* Which lanes of a layer are far from the median; how many. */
+INLINE int32_t suspect_lanes(const float *value, const float *weight, const float *centre, const float *least,
+                             int32_t *restrict state, int width)
 {
+    int32_t suspects = 0;
     for (int j = 0; j < width; j++) {
-        float noise = 1.0f / sqrtf(weight[j]), light = contrast[j] - NOISE_RANGE * noise;
-        float limit = reach[j] * noise + share[j] * (light > 0.0f ? light : 0.0f);
-        int32_t far = fabsf(value[j] - centre[j]) > limit;
+        float away = value[j] - centre[j];
+        int32_t far = away * away * weight[j] > least[j];
         state[j] = weight[j] > 0.0f ? USED + far : ABSENT;
+        suspects += state[j] == LEFT_OUT;
     }
+    return suspects;
+}
+
+/* Those that are no outliers after all. */
+static void judge(const Row *out, Py_ssize_t layer, Py_ssize_t at, int width, int32_t *state)
+{
+    for (int j = 0; j < width; j++)
+        if (state[j] == LEFT_OUT && !is_left_out(out->field, &out->parts[layer], out->y, out->x + at + j))
+            state[j] = USED;
 }
 
 INLINE void use_lanes(const float *weight, int32_t *restrict state, int width)
@@ -300,14 +302,14 @@ INLINE void combine_some(const Layers *layers, Row *out, Py_ssize_t row, Py_ssiz
     for (int j = 0; j < LANES; j++)
         sums.every[j] = INTERPOLATED;
     if (out->mode == CLIP)
-        find_limits(layers, row, at, out, &sums, width);
+        find_limits(out, at, &sums, width);
     for (Py_ssize_t i = 0; i < layers->count; i++) {
         const float *weight = row_of(layers->weights, layers, i, row) + at;
-        if (out->mode == CLIP)
-            judge_lanes(row_of(layers->values, layers, i, row) + at, weight, out->centre + at, out->contrast + at,
-                        sums.reach, sums.share, states + i * LANES, width);
-        else
-            use_lanes(weight, states + i * LANES, width);
+        int32_t *state = states + i * LANES;
+        if (out->mode != CLIP)
+            use_lanes(weight, state, width);
+        else if (suspect_lanes(row_of(layers->values, layers, i, row) + at, weight, out->centre + at, sums.least, state, width))
+            judge(out, i, at, width, state);
     }
     if (out->mode == CLIP)
         keep_all(layers, states, width);
@@ -387,20 +389,21 @@ static void release_all(Array *planes, Py_ssize_t count)
     free(planes);
 }
 
-PyDoc_STRVAR(centres_doc, "centres(values, weights, layout, steps, fainter, out, y, x, rows, columns): fill a rectangle of out.");
+PyDoc_STRVAR(centres_doc, "centres(values, weights, layout, steps, fainter, out, number, y, x, rows, columns): fill a "
+                          "rectangle of out and number.");
 
 static PyObject *centres(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
-    PyObject *values, *weights, *given[3], *result = NULL;
-    Array layout = {.held = 0}, steps = {.held = 0}, out = {.held = 0}, *planes = NULL;
+    PyObject *values, *weights, *given[4], *result = NULL;
+    Array layout = {.held = 0}, steps = {.held = 0}, out = {.held = 0}, number = {.held = 0}, *planes = NULL;
     Py_ssize_t y, x, rows, columns, count = 0;
     int fainter;
     float *block = NULL;
-    if (!PyArg_ParseTuple(arguments, "OOOOpOnnnn", &values, &weights, &given[0], &given[1], &fainter, &given[2], &y, &x,
-                          &rows, &columns))
+    if (!PyArg_ParseTuple(arguments, "OOOOpOOnnnn", &values, &weights, &given[0], &given[1], &fainter, &given[2],
+                          &given[3], &y, &x, &rows, &columns))
         return NULL;
     if (take(&layout, given[0], 'q', 2, 0) < 0 || take(&steps, given[1], 'h', 2, 0) < 0 ||
-        take(&out, given[2], 'f', 2, 1) < 0)
+        take(&out, given[2], 'f', 2, 1) < 0 || take(&number, given[3], 'h', 2, 1) < 0)
         goto done;
     count = axis(&layout, 0);
     planes = planes_for(count, 2);
@@ -409,7 +412,8 @@ static PyObject *centres(PyObject *Py_UNUSED(module), PyObject *arguments)
     Layers layers = {count, planes, planes + count, NULL, layout.view.buf};
     Network network = {steps.view.buf, axis(&steps, 0)};
     int fits = rows > 0 && columns > 0 && axis(&layout, 1) == 2 && axis(&steps, 1) == 2 &&
-               rectangle_in(&out, y, x, rows, columns) && inside(&layers, layers.values, rows, columns) &&
+               rectangle_in(&out, y, x, rows, columns) && axis(&number, 0) == axis(&out, 0) &&
+               axis(&number, 1) == axis(&out, 1) && inside(&layers, layers.values, rows, columns) &&
                inside(&layers, layers.weights, rows, columns);
     for (Py_ssize_t i = 0; fits && i < 2 * network.count; i++)
         fits = network.steps[i] >= 0 && network.steps[i] < count;
@@ -424,10 +428,12 @@ static PyObject *centres(PyObject *Py_UNUSED(module), PyObject *arguments)
     }
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t row = 0; row < rows; row++) {
-        float *to = (float *)out.view.buf + (y + row) * axis(&out, 1) + x;
+        Py_ssize_t first = (y + row) * axis(&out, 1) + x;
+        float *to = (float *)out.view.buf + first;
+        int16_t *counts = (int16_t *)number.view.buf + first;
         for (Py_ssize_t at = 0; at < columns; at += LANES) {
             int width = columns - at < LANES ? (int)(columns - at) : LANES;
-            centre_lanes(&layers, network, row, at, width, fainter, block, to + at);
+            centre_lanes(&layers, network, row, at, width, fainter, block, to + at, counts + at);
         }
     }
     Py_END_ALLOW_THREADS
@@ -438,6 +444,7 @@ done:
     release(&layout);
     release(&steps);
     release(&out);
+    release(&number);
     return result;
 }
 
@@ -474,9 +481,9 @@ done:
     return result;
 }
 
-enum { LAYOUT, NUMBERS, REACH, FACTOR, CENTRE, CONTRAST, SCI, WEIGHT, COUNT, MASK, TALLY, FOUND, ARRAYS };
-static const char CODES[] = "qiffffffhhqi";
-static const int AXES[] = {2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2};
+enum { LAYOUT, NUMBERS, REACH, FACTOR, CENTRE, CONTRAST, GOOD, SCI, WEIGHT, COUNT, MASK, TALLY, FOUND, ARRAYS };
+static const char CODES[] = "qiffffhffhhqi";
+static const int AXES[] = {2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2};
 
 static int take_arrays(Array *arrays, PyObject *given)
 {
@@ -484,7 +491,7 @@ static int take_arrays(Array *arrays, PyObject *given)
         PyObject *object = PyTuple_GetItem(given, i);
         if (object == NULL)
             return -1;
-        if ((i == CENTRE || i == CONTRAST) && object == Py_None)
+        if (i >= CENTRE && i <= GOOD && object == Py_None)
             continue;
         if (take(&arrays[i], object, CODES[i], AXES[i], i >= SCI) < 0)
             return -1;
@@ -492,29 +499,67 @@ static int take_arrays(Array *arrays, PyObject *given)
     return 0;
 }
 
+/* Rows of a plane above those of the result, as many as below; -1 if it is no such plane. */
+static Py_ssize_t rows_above(const Array *arrays, int which)
+{
+    Py_ssize_t more = axis(&arrays[which], 0) - axis(&arrays[SCI], 0);
+    return more < 0 || more % 2 || axis(&arrays[which], 1) != axis(&arrays[SCI], 1) ? -1 : more / 2;
+}
+
 static int all_fit(const Array *arrays, const Layers *layers, int mode, Py_ssize_t y, Py_ssize_t x, Py_ssize_t rows,
                    Py_ssize_t columns)
 {
     Py_ssize_t n = layers->count;
     int fits = rows > 0 && columns > 0 && axis(&arrays[LAYOUT], 1) == 2 && axis(&arrays[NUMBERS], 0) == n &&
-               axis(&arrays[REACH], 0) == n + 1 && axis(&arrays[FACTOR], 0) == n + 1 && axis(&arrays[TALLY], 0) == n &&
-               axis(&arrays[TALLY], 1) == 2 && axis(&arrays[FOUND], 1) == 3;
-    fits = fits && (mode == MEAN || arrays[CENTRE].held) && (mode != CLIP || arrays[CONTRAST].held);
-    for (int i = CENTRE; fits && i <= MASK; i++)
-        fits = !arrays[i].held || rectangle_in(&arrays[i], y, x, rows, columns);
+               axis(&arrays[FACTOR], 0) > n && axis(&arrays[TALLY], 0) == n && axis(&arrays[TALLY], 1) == 2 &&
+               axis(&arrays[FOUND], 1) == 3;
+    fits = fits && (mode == MEAN || (arrays[CENTRE].held && rows_above(arrays, CENTRE) >= 0));
+    if (fits && mode == CLIP)
+        fits = arrays[CONTRAST].held && arrays[GOOD].held && rows_above(arrays, CENTRE) >= 1 &&
+               rows_above(arrays, CONTRAST) >= 1 && rows_above(arrays, GOOD) == rows_above(arrays, CENTRE);
+    for (int i = SCI; fits && i <= MASK; i++)
+        fits = rectangle_in(&arrays[i], y, x, rows, columns);
     return fits && inside(layers, layers->values, rows, columns) && inside(layers, layers->weights, rows, columns) &&
            inside(layers, layers->bits, rows, columns);
 }
 
-static Row row_at(const Array *arrays, int mode, float fraction, Py_ssize_t y, Py_ssize_t x)
+static Field field_of(const Array *arrays, float fraction)
 {
-#define AT(which, type) (arrays[which].held ? (type *)arrays[which].view.buf + y * axis(&arrays[which], 1) + x : NULL)
+    Field field = {.reach = arrays[REACH].view.buf, .reaches = axis(&arrays[REACH], 0), .fraction = fraction};
+    if (!arrays[CENTRE].held)
+        return field;
+    field.centre = arrays[CENTRE].view.buf;
+    field.rows = axis(&arrays[CENTRE], 0);
+    field.columns = axis(&arrays[CENTRE], 1);
+    field.above = rows_above(arrays, CENTRE);
+    if (!arrays[CONTRAST].held || !arrays[GOOD].held)
+        return field;
+    field.contrast = arrays[CONTRAST].view.buf;
+    field.contrast_above = rows_above(arrays, CONTRAST);
+    field.number = arrays[GOOD].view.buf;
+    return field;
+}
+
+static void place_parts(const Layers *layers, Part *parts, Py_ssize_t y, Py_ssize_t x)
+{
+    for (Py_ssize_t i = 0; i < layers->count; i++) {
+        int64_t first = layers->layout[2 * i], stride = layers->layout[2 * i + 1];
+        Py_ssize_t rows = axis(&layers->values[i], 0), weighted = axis(&layers->weights[i], 0);
+        parts[i] = (Part){layers->values[i].view.buf, layers->weights[i].view.buf, rows < weighted ? rows : weighted, stride,
+                          y - first / stride, x - first % stride};
+    }
+}
+
+static Row row_at(const Array *arrays, int mode, const Field *field, const Part *parts, Py_ssize_t y, Py_ssize_t x)
+{
+#define AT(which, type) ((type *)arrays[which].view.buf + y * axis(&arrays[which], 1) + x)
+    Py_ssize_t wide = (y + field->above) * field->columns + x;
     Row row = {.mode = mode,
-               .fraction = fraction,
-               .reach = arrays[REACH].view.buf,
+               .field = field,
+               .parts = parts,
                .factor = arrays[FACTOR].view.buf,
-               .centre = AT(CENTRE, float),
-               .contrast = AT(CONTRAST, float),
+               .centre = field->centre ? field->centre + wide : NULL,
+               .number = field->number ? field->number + wide : NULL,
                .sci = AT(SCI, float),
                .weight = AT(WEIGHT, float),
                .count = AT(COUNT, int16_t),
@@ -540,6 +585,7 @@ static PyObject *combine(PyObject *Py_UNUSED(module), PyObject *arguments)
     int mode;
     float fraction;
     int32_t *states = NULL;
+    Part *parts = NULL;
     memset(arrays, 0, sizeof arrays);
     if (!PyArg_ParseTuple(arguments, "OOOO!ifnnnn", &values, &weights, &bits, &PyTuple_Type, &given, &mode, &fraction,
                           &y, &x, &rows, &columns))
@@ -557,14 +603,17 @@ static PyObject *combine(PyObject *Py_UNUSED(module), PyObject *arguments)
         goto done;
     }
     states = malloc((size_t)(count + 1) * LANES * sizeof *states);
-    if (states == NULL) {
+    parts = malloc((size_t)(count + 1) * sizeof *parts);
+    if (states == NULL || parts == NULL) {
         PyErr_NoMemory();
         goto done;
     }
+    Field field = field_of(arrays, fraction);
+    place_parts(&layers, parts, y, x);
     int64_t clipped = 0;
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t row = 0; row < rows; row++) {
-        Row out = row_at(arrays, mode, fraction, y + row, x);
+        Row out = row_at(arrays, mode, &field, parts, y + row, x);
         out.clipped = clipped;
         for (Py_ssize_t at = 0; at < columns; at += LANES) {
             int width = columns - at < LANES ? (int)(columns - at) : LANES;
@@ -576,6 +625,7 @@ static PyObject *combine(PyObject *Py_UNUSED(module), PyObject *arguments)
     result = PyLong_FromLongLong(clipped);
 done:
     free(states);
+    free(parts);
     release_all(planes, 3 * count);
     for (int i = 0; i < ARRAYS; i++)
         release(&arrays[i]);

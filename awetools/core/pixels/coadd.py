@@ -16,6 +16,7 @@ from ..errors import BadValue
 from .coaddnumpy import centres, combine, contrast
 from .kernels import kernel
 from .mask import Bit
+from .outliersnumpy import MARGIN
 from .stack import median_equivalent
 
 Array = npt.NDArray[Any]
@@ -66,7 +67,7 @@ class Stacking:
     @property
     def halo_px(self) -> int:
         """Rows above and below its own ones that a strip needs."""
-        return self.reach_px if self.method == "clip" else 0
+        return max(self.reach_px + 1, MARGIN) if self.method == "clip" else 0
 
 
 class Strip(NamedTuple):
@@ -92,43 +93,43 @@ def stack_layers(layers: Sequence[Layer], rows: Span, width: int, frames: int, h
     for a median of as many values as its efficiency is worth; ``entered``: how many values did. The
     bits do not depend on how a grid is cut into strips.
 
-    'clip': a value is left out if it is farther from the median of its pixel than
+    'clip': a value is an outlier if it is farther from the median of its pixel than
 
-        clip_sigma * sigma * sqrt(1 + pi / 2n) + clip_fraction * max(contrast - 2 sigma, 0)
+        clip_sigma * sigma * sqrt(1 + pi / 2n) + clip_fraction * contrast
 
     with sigma = sqrt(1 / weight), somewhat more than the scatter of an interpolated value. The
-    contrast is the range of medians within ``reach_px`` pixels (noise alone makes it some 2
-    sigma): near a star it is the star's light, on a smooth galaxy or a sky that was left it is
+    contrast is the range of medians within ``reach_px`` pixels, less the 2 sigma that noise alone
+    makes of it: near a star it is the star's light, on a smooth galaxy or a sky that was left it is
     next to nothing. So where the seeing changes, cores and wings of stars are kept, and outliers
     beside them are not. (Gruen, Seitz and Bernstein 2014, PASP 126, 158, allow a fraction of
-    the median itself.) Of two values the median says nothing: the fainter one is taken to be
-    right, since what hits detectors adds light; the square root is then that of 2, and the
-    fraction twice as large, lest the sharper of two stars be lost. One value is kept. Where all
-    values would be left out, all are kept: they do not tell which is right.
+    the median itself.)
+
+    Above the median, the frame's other values there tell more. Those of a sharper star differ from
+    the medians as these are curved (a median less the mean of the 3 x 3 about it), those of a cosmic
+    ray do not. So the differences within 2 pixels each way are fitted by a slope times the curvature,
+    the slope being the median of their ratios, weighted by the curvatures. With r the residual that
+    three of five are below, clip_fraction * contrast becomes
+
+        clip_fraction * min(contrast, 3 r + curvature / 2 + 0.25 contrast) + slope * curvature
+
+    the last at most 2 clip_fraction * contrast. With fewer than 9 values there is no fit.
+
+    An outlier is left out, and so is a value beside one of the same frame (diagonally too) that is
+    farther away than 0.6 of its limit: what hits a detector leaves a track, and interpolation blurs it.
+
+    Of two values the median says nothing: the fainter one is taken to be right, since what hits
+    detectors adds light; the square root is then that of 2, and the fraction of the contrast twice
+    as large, lest the sharper of two stars be lost. One value is kept. Where all values would be
+    left out, all are kept: they do not tell which is right.
 
     ``mask``: CLIPPED where a value was left out, INTERPOLATED where all that entered were. Where
     no value enters: the bits of all layers (OUTSIDE if there are none), weight 0, and as value the mean
     of what is masked there, else 0.
     """
     made = _empty(rows, width, frames)
-    halo = how.halo_px
-    wide = rows[0] - halo, rows[1] + halo
-    centre = bright = None
-    if how.method != "mean":
-        centre = np.full((wide[1] - wide[0], width), np.nan, np.float32)
-        for place, some in _rectangles(layers, wide, width):
-            _centres(some, place, wide[0], how.method == "clip", centre)
-    if how.method == "clip":
-        assert centre is not None
-        bright = np.empty((rows[1] - rows[0], width), np.float32)
-        compiled = kernel("coadd")
-        do = contrast if compiled is None else compiled.contrast
-        do(centre, halo, how.reach_px, bright)
-    if centre is not None:
-        centre = centre[halo : halo + rows[1] - rows[0]]
+    about = _about(layers, rows, width, how)
     parts = [
-        _combine(some, place, rows[0], how, centre, bright, made)
-        for place, some in _rectangles(layers, rows, width)
+        _combine(some, place, rows[0], how, about, made) for place, some in _rectangles(layers, rows, width)
     ]
     found = np.concatenate(parts) if parts else made.clipped
     found[:, 0] += rows[0]
@@ -142,6 +143,40 @@ def _empty(rows: Span, width: int, frames: int) -> Strip:
     mask = np.full(shape, int(Bit.OUTSIDE), np.int16)
     found, tally = np.empty((0, 3), np.int32), np.zeros((frames, 2), np.int64)
     return Strip(sci, weight, np.zeros(shape, np.int16), mask, found, tally)
+
+
+class _About(NamedTuple):
+    """What values are judged by.
+
+    ``centre``, ``number``: medians and how many values are good, for the rows of a strip and of its halo.
+    ``contrast``: ranges of medians, for one row more each way. ``reach``, ``factor``: by the number of
+    good values, the limit of one in sigma, and what part of the sum of weights a median's weight is.
+    """
+
+    centre: Floats | None
+    contrast: Floats | None
+    number: Masks | None
+    reach: Floats
+    factor: Floats
+
+
+def _about(layers: Sequence[Layer], rows: Span, width: int, how: Stacking) -> _About:
+    limits = _limits(len(layers), how.clip_sigma)
+    if how.method == "mean":
+        return _About(None, None, None, *limits)
+    halo, clip = how.halo_px, how.method == "clip"
+    wide = rows[0] - halo, rows[1] + halo
+    centre = np.full((wide[1] - wide[0], width), np.nan, np.float32)
+    number = np.zeros(centre.shape, np.int16)
+    for place, some in _rectangles(layers, wide, width):
+        _centres(some, place, wide[0], clip, centre, number)
+    if not clip:
+        return _About(centre, None, None, *limits)
+    bright = np.empty((rows[1] - rows[0] + 2, width), np.float32)
+    compiled = kernel("coadd")
+    do = contrast if compiled is None else compiled.contrast
+    do(centre, halo - 1, how.reach_px, bright)
+    return _About(centre, bright, number, *limits)
 
 
 class Place(NamedTuple):
@@ -179,7 +214,9 @@ def _size(place: Place) -> tuple[int, int]:
     return place.rows[1] - place.rows[0], place.columns[1] - place.columns[0]
 
 
-def _centres(layers: Sequence[Layer], place: Place, first: int, fainter: bool, out: Floats) -> None:
+def _centres(
+    layers: Sequence[Layer], place: Place, first: int, fainter: bool, out: Floats, number: Masks
+) -> None:
     compiled = kernel("coadd")
     do = centres if compiled is None else compiled.centres
     values, weights = (tuple(getattr(one, name) for one in layers) for name in ("data", "weight"))
@@ -191,19 +228,14 @@ def _centres(layers: Sequence[Layer], place: Place, first: int, fainter: bool, o
         sorting_network(len(layers)),
         fainter,
         out,
+        number,
         *at,
         *_size(place),
     )
 
 
 def _combine(
-    layers: Sequence[Layer],
-    place: Place,
-    first: int,
-    how: Stacking,
-    centre: Floats | None,
-    bright: Floats | None,
-    made: Strip,
+    layers: Sequence[Layer], place: Place, first: int, how: Stacking, about: _About, made: Strip
 ) -> npt.NDArray[np.int32]:
     """Fill a rectangle; what was clipped, its rows counted from ``first``."""
     compiled = kernel("coadd")
@@ -212,12 +244,12 @@ def _combine(
         tuple(getattr(one, name) for one in layers) for name in ("data", "weight", "mask")
     )
     numbers = np.array([one.number for one in layers], np.int32)
-    layout, limits = _layout(layers, place), _limits(len(layers), how.clip_sigma)
+    layout = _layout(layers, place)
     room = 1024
     while True:
         tally, found = np.zeros((len(layers), 2), np.int64), np.empty((room, 3), np.int32)
-        planes = centre, bright, made.sci, made.weight, made.entered, made.mask
-        arrays = layout, numbers, *limits, *planes, tally, found
+        planes = about.centre, about.contrast, about.number, made.sci, made.weight, made.entered, made.mask
+        arrays = layout, numbers, about.reach, about.factor, *planes, tally, found
         at = place.rows[0] - first, place.columns[0]
         needed = do(
             values, weights, bits, arrays, METHODS.index(how.method), how.clip_fraction, *at, *_size(place)

@@ -8,13 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .mask import Bit
+from .outliersnumpy import Field, left_out
 
 Array = npt.NDArray[Any]
 CLIP, MEDIAN = 1, 2
-# What noise alone makes of the contrast, in sigma of a value.
-NOISE_RANGE = np.float32(2)
-# Times the fraction of the contrast where there are two values.
-OF_TWO = np.float32(2)
 
 
 def _taken(planes: tuple[Array, ...], layout: Array, rows: int, columns: int) -> Array:
@@ -33,12 +30,13 @@ def centres(
     steps: Array,
     fainter: bool,
     out: Array,
+    number: Array,
     y: int,
     x: int,
     rows: int,
     columns: int,
 ) -> None:
-    """Fill a rectangle with the medians of values whose weight is above 0; nan without one."""
+    """Fill a rectangle with the medians of values whose weight is above 0, nan without one; and their number."""
     good = _taken(weights, layout, rows, columns) > 0
     ordered = np.sort(np.where(good, _taken(values, layout, rows, columns), np.float32(np.inf)), axis=0)
     count = good.sum(axis=0)
@@ -51,6 +49,7 @@ def centres(
         middle = half * low + half * high + none
     if fainter:
         middle = np.where(count == 2, low + none, middle)
+    number[y : y + rows, x : x + columns] = count
     out[y : y + rows, x : x + columns] = np.where(count > 0, middle, np.float32(np.nan))
 
 
@@ -61,7 +60,7 @@ def contrast(plane: Array, first: int, reach: int, out: Array) -> None:
     for axis in (0, 1):
         low, high = _filtered(low, reach, axis, np.minimum), _filtered(high, reach, axis, np.maximum)
     rows = slice(first, first + len(out))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out[...] = np.where(high >= low, high - low + np.float32(0), np.float32(0))[rows]
 
 
@@ -87,29 +86,28 @@ def combine(
     columns: int,
 ) -> int:
     """Fill a rectangle of the planes; how many values were clipped."""
-    layout, numbers, reach, factor, centre, bright, sci, weight, count, mask, tally, found = arrays
+    layout, numbers, reach, factor, centre, bright, there, sci, weight, count, mask, tally, found = arrays
     at = np.s_[y : y + rows, x : x + columns]
     value, own, bit = (_taken(one, layout, rows, columns) for one in (values, weights, bits))
     good = own > 0
     keep = good
     if mode == CLIP:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            number = good.sum(axis=0)
-            noise = np.float32(1) / np.sqrt(own)
-            light = bright[at] - NOISE_RANGE * noise
-            share = np.where(number == 2, OF_TWO * np.float32(fraction), np.float32(fraction))
-            limit = reach[number] * noise + share * np.where(light > 0, light, np.float32(0))
-            keep = good & ~(np.abs(value - centre[at]) > limit)
+        field = Field(centre, bright, there, reach, np.float32(fraction))
+        keep = good & ~left_out(field, values, weights, layout, (y, x, rows, columns), len(sci))
         keep = keep | (good & ~keep.any(axis=0))
     sums, total = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for k in range(len(values)):
-        w = np.where(keep[k], own[k].astype(np.float64), 0.0)
-        total += w
-        sums += w * np.where(keep[k], value[k].astype(np.float64), 0.0)
+    with np.errstate(invalid="ignore"):
+        for k in range(len(values)):
+            w = np.where(keep[k], own[k].astype(np.float64), 0.0)
+            total += w
+            sums += w * np.where(keep[k], value[k].astype(np.float64), 0.0)
     number = keep.sum(axis=0)
     clipped = good & ~keep
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = centre[at] if mode == MEDIAN else (sums / total).astype(np.float32)
+        mean = (sums / total).astype(np.float32)
+    if mode == MEDIAN:
+        first = y + (len(centre) - len(sci)) // 2
+        mean = centre[first : first + rows, x : x + columns]
     every = np.bitwise_and.reduce(np.where(keep, bit, np.int16(Bit.INTERPOLATED)), axis=0) & np.int16(
         Bit.INTERPOLATED
     )

@@ -43,22 +43,24 @@ def lupton(bands: npt.NDArray[Any], mix: Mix) -> npt.NDArray[np.uint8]:
     A pixel where a band is not a number is black. Where a colour would be brighter than
     white, all three are divided alike: its hue stays. Method: Lupton and others 2004, PASP 116, 133.
     """
-    # Band by band: sums along an axis of three cost ten times as much.
-    given = zip(mix.background, mix.scale, strict=True)
-    red, green, blue = (
-        (np.asarray(bands[..., band], np.float32) - np.float32(at)) * np.float32(by)
-        + np.float32(mix.pedestal)
-        for band, (at, by) in enumerate(given)
-    )
-    mean = (red + green + blue) / np.float32(3)
-    lit = (mean > 0) & np.isfinite(mean)
-    mean = np.where(lit, mean, np.float32(1))
-    factor = np.arcsinh(np.float32(mix.q / mix.stretch) * mean) / (np.float32(mix.q) * mean)
-    # The brightest colour is white at most; what is not a number is not lit.
-    brightest = np.maximum(np.maximum(red, green), blue) * factor
-    factor *= np.float32(255) / np.maximum(brightest, 1)
-    factor[~lit] = 0
-    made = np.empty(bands.shape, np.uint8)
-    for band, values in enumerate((red, green, blue)):
-        made[..., band] = np.rint(np.maximum(np.where(lit, values, 0) * factor, 0))
+    # Values beyond what float32 holds are not lit.
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Band by band: sums along an axis of three cost ten times as much.
+        given = zip(mix.background, mix.scale, strict=True)
+        red, green, blue = (
+            (np.asarray(bands[..., band], np.float32) - np.float32(at)) * np.float32(by)
+            + np.float32(mix.pedestal)
+            for band, (at, by) in enumerate(given)
+        )
+        mean = (red + green + blue) / np.float32(3)
+        lit = (mean > 0) & np.isfinite(mean)
+        mean = np.where(lit, mean, np.float32(1))
+        factor = np.arcsinh(np.float32(mix.q / mix.stretch) * mean) / (np.float32(mix.q) * mean)
+        # The brightest colour is white at most; what is not a number is not lit.
+        brightest = np.maximum(np.maximum(red, green), blue) * factor
+        factor *= np.float32(255) / np.maximum(brightest, 1)
+        factor[~lit] = 0
+        made = np.empty(bands.shape, np.uint8)
+        for band, values in enumerate((red, green, blue)):
+            made[..., band] = np.rint(np.maximum(np.where(lit, values, 0) * factor, 0))
     return made

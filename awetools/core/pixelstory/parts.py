@@ -289,6 +289,19 @@ def _words(made: Made, known: Mapping[tuple[Any, ...], str], by: str) -> Words:
     return tuple(said)
 
 
+def _difference(made: Made) -> Made:
+    missing = _missing(made, ("image", "reference"))
+    image, reference = made.part("image"), made.part("reference")
+    if missing or image is None or reference is None:
+        return _not_done(made, missing or "there is no reference")
+    assert image.value is not None and reference.value is not None
+    scale = float(made.parameter("scale") or 1.0)
+    value = float(np.float32(image.value) - np.float32(scale) * np.float32(reference.value))
+    text = f"{image.value:.6g} - {scale:.6g} x {reference.value:.6g}"
+    largest = max(abs(image.value), abs(scale * reference.value))
+    return replace(made, check=Check(text, value, made.pixel.value, ROUNDING * largest))
+
+
 WORK: Mapping[str, Callable[[Made], Made]] = {
     "reduced": _reduced,
     "bias": _bias,
@@ -298,4 +311,5 @@ WORK: Mapping[str, Callable[[Made], Made]] = {
     "nightflat": _of_night_sky,
     "fringe": _of_night_sky,
     "flat": _flat,
+    "difference": _difference,
 }

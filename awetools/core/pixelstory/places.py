@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BadHeader
+from ..kinds.difference import shift_of
 from ..record import Record
 from ..sections import Amplifier, amplifiers_from_meta
 from ..tracing.lineage import Reference
@@ -53,7 +54,19 @@ def whole_amplifier(_record: Record, inputs: Sequence[Reference], _x: float, _y:
     return (Entered(one, None, None) for one in inputs)
 
 
-SOURCES: Mapping[str, Source] = {"readnoise": whole_amplifier, "gain": whole_amplifier}
+def beside(record: Record, inputs: Sequence[Reference], x: float, y: float) -> Iterator[Entered]:
+    """The pixel of an image, and that of its reference, which covers another part of the same grid."""
+    shift_x, shift_y = shift_of(record["quality"]["measures"])
+    for one in inputs:
+        moved = one.role == "reference"
+        yield Entered(one, x - shift_x if moved else x, y - shift_y if moved else y)
+
+
+SOURCES: Mapping[str, Source] = {
+    "readnoise": whole_amplifier,
+    "gain": whole_amplifier,
+    "difference": beside,
+}
 
 
 def entered(

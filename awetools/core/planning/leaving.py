@@ -69,6 +69,8 @@ class Leaver:
 
     def _lacking(self, need: Need, node: Node, kept: Sequence[Node]) -> dict[Node, Omitted]:
         """The frames for which a role cannot be filled; none, if it can be for none and need not be."""
+        if need.with_params(node.setting.params.values).some:
+            return {}
         text = grid_asked(node.kind, node.setting.params) if need.kind == SOLUTION else ""
         lacking: dict[Node, Omitted] = {}
         for one in kept:

@@ -153,11 +153,15 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True)
 class Filled:
-    """A calibration that was chosen: nights_away is above 0 only if it is used outside its validity."""
+    """A calibration that was chosen: nights_away is above 0 only if it is used outside its validity.
+
+    frame: which of the products that a node is given it belongs to, where it belongs to one.
+    """
 
     need: Need
     node: Node
     nights_away: int = 0
+    frame: Node | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..engines.planfile import Node as Order
 from ..engines.planfile import only_if, why_not
 from ..errors import AweError, Unavailable
 from ..files import parse_address, write_whole
-from ..kind import REFCAT, Kind, of_frame
+from ..kind import REFCAT, Kind
 from ..params import params_of
 from ..store import Store, default_path
 from .graph import Graph
@@ -141,22 +141,26 @@ def _may_lack(graph: Graph, node: Node) -> bool:
 
 def each_with(node: Node) -> Iterator[tuple[Node, str, Node]]:
     """Each of the products that a node is given, with the nodes that belong to it and their roles; itself first."""
-    given = [one for one in node.given if isinstance(one, Node)]
-    each: dict[str, list[Node]] = {}
+    each: dict[Node, list[Filled]] = {}
     for filled in _filled(node):
-        if filled.need.many and filled.need.select == of_frame():
-            each.setdefault(filled.need.role, []).append(filled.node)
-    for number, one in enumerate(given):
-        yield one, node.role, one
-        for role, nodes in each.items():
-            yield one, role, nodes[number]
+        if filled.frame is not None:
+            each.setdefault(filled.frame, []).append(filled)
+    for one in node.given:
+        if isinstance(one, Node):
+            yield one, node.role, one
+            yield from ((one, filled.need.role, filled.node) for filled in each.get(one, ()))
+
+
+def spared(node: Node) -> set[str]:
+    """The roles that may be empty for some of the products that a node is given: these are not left out for it."""
+    return {filled.need.role for filled in _filled(node) if filled.need.some}
 
 
 def _awaited(graph: Graph, node: Node, ids: Mapping[int, str]) -> dict[Node, list[str]]:
     """The orders that each of the products that a node is given waits for, in itself or in what belongs to it."""
     found: dict[Node, list[str]] = {}
-    for frame, _, one in each_with(node) if _may_lack(graph, node) else ():
-        if id(one) in ids:
+    for frame, role, one in each_with(node) if _may_lack(graph, node) else ():
+        if id(one) in ids and role not in spared(node):
             found.setdefault(frame, []).append(ids[id(one)])
     return found
 
@@ -164,7 +168,14 @@ def _awaited(graph: Graph, node: Node, ids: Mapping[int, str]) -> dict[Node, lis
 def _conditions(graph: Graph, node: Node, ids: Mapping[int, str]) -> dict[tuple[str, Node], str]:
     """By role and node what says of an argument that it is there only if all of its frame was made."""
     awaited = _awaited(graph, node, ids)
-    return {(role, one): only_if(awaited[frame]) for frame, role, one in each_with(node) if frame in awaited}
+    found = {}
+    for frame, role, one in each_with(node) if _may_lack(graph, node) else ():
+        names = list(awaited.get(frame, ()))
+        if role in spared(node) and id(one) in ids:
+            names.append(ids[id(one)])
+        if names:
+            found[role, one] = only_if(names)
+    return found
 
 
 def _reasons(graph: Graph, node: Node, ids: Mapping[int, str]) -> Iterator[str]:

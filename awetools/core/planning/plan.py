@@ -183,6 +183,7 @@ def make_plan(
         else:
             try:
                 asked = meta | on_grid if need.select == holding() else meta
+                need = need.with_params(params.values)
                 found = _calibrations(need, roles, inputs, asked, wish, workspace, kinds, notes, omitted)
             except NoMatch as error:
                 missing[need.role] = error
@@ -446,7 +447,11 @@ def _calibrations(
 
     Of many frames those that lack what they need are taken out of the inputs and put to `omitted`.
     """
-    if need.role in wish.without or (need.select == named() and not wish.named.get(need.role)):
+    if need.role in wish.without:
+        return []
+    if need.select == named() and not wish.named.get(need.role):
+        if not need.optional:
+            raise not_named(need)
         return []
     if need.select == holding() and not wish.named.get(need.role):
         found = _that_holds(need, inputs[0].source, workspace.stores, kinds, meta)
@@ -471,9 +476,16 @@ def _calibrations(
         found += [] if chosen is None else [chosen]
     if lonely and not found:
         raise next(iter(lonely.values()))
+    if need.some:
+        return found
     omitted += [(one, lonely[id(one)].message) for one in inputs if id(one) in lonely]
     inputs[:] = [one for one in inputs if id(one) not in lonely]
     return found
+
+
+def not_named(need: Need) -> NoMatch:
+    """That a role is empty which only a person can fill."""
+    return NoMatch(f"no {need.role} is named, and none is chosen", hint=f"--{need.role} FILE")
 
 
 def _of_any(

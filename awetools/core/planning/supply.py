@@ -14,7 +14,7 @@ from ..settings import resolve_validity
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
 from .demands import does_without
 from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
-from .plan import serves_holder, validity_of
+from .plan import not_named, serves_holder, validity_of
 
 # What is yet to be made comes after all that was made.
 NEWEST = 1 << 62
@@ -146,12 +146,13 @@ class Supplier:
             elif need.select == holding():
                 found = reason or self._that_holds(need, node) or f"no {need.kind} was made with it"
             elif need.select == named():
-                # That nobody named one is nothing to be told of.
-                found = ""
+                # That nobody named one is nothing to be told of, unless there must be one.
+                found = "" if need.optional else not_named(need)
             elif need.many and need.select == valid_at():
                 found = reason or self._of_any(need, node, span, unusable)
             elif need.many:
-                found = reason or self._of_each(need, node, span, unusable)
+                asked = need.with_params(setting.params.values)
+                found = reason or self._of_each(asked, node, span, unusable)
             else:
                 found = reason or self._choice(need, meta, span, unusable)
             if isinstance(found, Filled):
@@ -175,15 +176,22 @@ class Supplier:
     def _of_each(
         self, need: Need, node: Node, span: _Span, unusable: list[Node]
     ) -> list[Filled] | NoMatch | str:
-        """What belongs to each of the products that a node is given; of all of them, or the first reason why not."""
+        """What belongs to each of the products that a node is given; of all of them, or the first reason why not.
+
+        Where some may lack it: of those that have it, if there is one.
+        """
         found = []
+        reason: NoMatch | str = ""
         for given in node.given:
             assert isinstance(given, Node)
             one = self._choice(need, given.meta(), span, unusable)
-            if not isinstance(one, Filled):
+            if isinstance(one, Filled):
+                found.append(replace(one, frame=given))
+            elif not need.some:
                 return one
-            found.append(one)
-        return found
+            else:
+                reason = reason or one
+        return found or reason
 
     def _of_any(
         self, need: Need, node: Node, span: _Span, unusable: list[Node]

@@ -21,9 +21,10 @@ from awetools.core.journal import append_verdict
 from awetools.core.kind import Kind, Need, kind_named
 from awetools.core.kinds import BIAS, FLAT, KINDS, REDUCED
 from awetools.core.planning.campaign import Demand, Survey, check_kinds, everything_below, survey
+from awetools.core.planning.filling import Wish
 from awetools.core.planning.graph import View
 from awetools.core.planning.nodes import Node, distances, label
-from awetools.core.planning.plan import Wish, make_plan
+from awetools.core.planning.plan import make_plan
 from awetools.core.planning.reasons import reasons_of
 from awetools.core.planning.tree import lines_of
 from awetools.core.products import open_product

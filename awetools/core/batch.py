@@ -17,11 +17,10 @@ from .files import Address, allow_open_files, parse_address, unpack_to_disk
 from .kind import Kind
 from .memory import keep_freed_memory
 from .parallel import run_forked
+from .planning.differences import Reason
+from .planning.filling import Source, Wish
 from .planning.plan import (
     Plan,
-    Reason,
-    Source,
-    Wish,
     decide,
     group_inputs,
     make_plan,

@@ -20,7 +20,8 @@ from .foreignfiles import ForeignInput
 from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameRows, FrameSet, ImageSet, Table
 from .journal import user_name
 from .kind import Result
-from .planning.plan import Input, Plan
+from .planning.filling import Input
+from .planning.plan import Plan
 from .products import ProductInput, load_product, load_table
 from .publish import Published, drop_parts, publish, software
 from .quality import judge

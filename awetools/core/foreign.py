@@ -32,7 +32,8 @@ from .foreignfiles import (
 from .foreignnames import UNKNOWN
 from .kind import Kind
 from .params import Layer, Resolved, resolve
-from .planning.plan import Input, Plan, key_part
+from .planning.filling import Input
+from .planning.plan import Plan, key_part
 from .products import is_product
 from .raws import stat_of
 from .record import recipe_key

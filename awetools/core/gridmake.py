@@ -16,7 +16,7 @@ from .sky.projections import CONES, read_word, word_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from .planning.plan import Source
+    from .planning.filling import Source
     from .sky.wcs import Wcs
 
 # A file of more is taken for a mistake.

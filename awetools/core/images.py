@@ -12,7 +12,7 @@ from .errors import NoImage, NoSuchExtension
 from .files import Address
 from .fits import open_fits
 from .kinds.common import trim
-from .planning.plan import Source
+from .planning.filling import Source
 from .products import ProductInput, load_product
 from .raws import RawInput, raw_frame_of
 from .sections import parse_section

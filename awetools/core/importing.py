@@ -13,7 +13,8 @@ from .files import parse_address
 from .foreign import Given, file_name_of, plans_of, product_stem
 from .kind import Kind
 from .parallel import run_forked
-from .planning.plan import Plan, Reason, decide, refuse_foreign, target_of
+from .planning.differences import Reason
+from .planning.plan import Plan, decide, refuse_foreign, target_of
 from .publish import check_depfile, finish_rename, set_time, write_depfile
 from .store import PRODUCT_ENDINGS
 from .workspace import Workspace

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from .catalogues.refinput import RefcatInput
 from .errors import BeingWritten, Unavailable, UsageError, WouldOverwrite
 from .files import make_directory, sync_directory, write_whole
-from .planning.plan import Input, Plan, key_part, refuse_foreign, validity_of
+from .planning.filling import Input
+from .planning.plan import Plan, key_part, refuse_foreign, validity_of
 from .products import staged, state_of
 from .record import SCHEMA_VERSION, Record, read_record, sidecar, to_bytes
 from .store import Store, store_of, target_lock

@@ -23,7 +23,7 @@ from .canvas import (
 from .ellipses import kron_ellipses
 from .errors import BadHeader, NoRecord, UsageError, WrongKind
 from .meta import on_grid
-from .planning.plan import Source
+from .planning.filling import Source
 from .products import ProductInput, load_product, open_product
 from .quality import unfit_for_use
 from .store import Store

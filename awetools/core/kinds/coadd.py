@@ -67,7 +67,11 @@ class CoaddParams:
     sky_mesh: int = sky_mesh_param()
     interpolate: bool = param(True, "Fill defects of up to two pixels from their neighbours before.")
     most_extinction_mag: float = param(
-        1.0, "A frame so much less transparent than the others is left out.", unit="mag", low=0.01, high=100
+        1.0,
+        "A frame so much fainter or brighter than the others, by its zero point or its stars, is left out.",
+        unit="mag",
+        low=0.01,
+        high=100,
     )
     most_disagreeing: float = param(
         0.02,

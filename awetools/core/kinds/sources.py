@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadHeader, BadValue, Mixture
 from ..kind import DETECTOR_MATCH, Kind, Limit, Measure, Need, Result, named, of_frame
+from ..meta import on_grid
 from ..params import param
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def make_sources(
     measures = _measures(found.measures, reduced.meta)
     return Result(
         table=_table(found.columns),
-        units=_units(found.columns),
+        units=_units(found.columns, on_grid(reduced.meta)),
         measures=measures,
         used=_used(gain_e_adu, measures["seeing_px"], params),
         cards=_cards(radii_px),
@@ -234,12 +235,12 @@ def _table(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return table
 
 
-def _units(columns: Mapping[str, np.ndarray]) -> dict[str, str]:
+def _units(columns: Mapping[str, np.ndarray], per_second: bool) -> dict[str, str]:
     found = {}
     for name in columns:
         unit = next((unit for ending, unit in COLUMN_UNITS.items() if name.endswith(ending)), "")
         if unit:
-            found[name.upper()] = unit
+            found[name.upper()] = "adu/s" if per_second and unit == "adu" else unit
     return found
 
 

@@ -22,7 +22,8 @@ from ..params import Resolved
 from ..record import canonical
 from ..settings import resolve_params
 from ..workspace import Workspace
-from .plan import product_meta, with_catalogues, with_overscan_mode
+from .filling import with_catalogues
+from .plan import product_meta, with_overscan_mode
 
 # A node in one of these states is yet to be made, and what it will hold is not known.
 PENDING = frozenset({"missing", "outdated"})

@@ -13,7 +13,7 @@ from ..params import Resolved
 from ..sky.gridtext import parse_grid
 
 if TYPE_CHECKING:
-    from .plan import Input
+    from .filling import Input
 
 # What has the coordinates of a frame.
 SOLUTION = "astrom"

@@ -13,55 +13,31 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ..catalogues.refinput import NONE, RefcatInput, reference_of
-from ..errors import BadHeader, Flagged, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
-from ..foreignfiles import ForeignInput
+from ..errors import BadHeader, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
 from ..gridstore import with_grid
-from ..journal import Interval, Words, nearest_words, stores_heard
 from ..kind import (
     REFCAT,
     SAME_PRODUCT,
     Kind,
     Limit,
-    MetaByRole,
     Need,
     Validity,
     holding,
-    kind_named,
-    named,
     needed_last,
-    valid_at,
 )
 from ..params import Resolved
-from ..products import ProductInput, open_product, state_of
-from ..quality import quality_in_force, unfit_for_use
+from ..products import state_of
 from ..raws import RawInput
 from ..record import Record, read_record, recipe_key, sidecar
 from ..settings import resolve_limits, resolve_params, resolve_validity
 from ..store import Store, store_of
 from ..workspace import Workspace
-from .choose import choose, conditions_of, mismatch, nights_between, question_of
+from .differences import Part, Reason, differences
+from .filling import Input, Source, Wish, calibrations, of_catalogue, with_catalogues
 from .offgrid import leave_out_elsewhere
-
-Source = RawInput | ProductInput
 
 # What belongs to one exposure and means nothing for a stack of many.
 PER_EXPOSURE = ("exposure", "object", "airmass", "ra_deg", "dec_deg", "wcs", "frame_type")
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input in its role; `question` is what was asked if it was chosen, None if it was named.
-
-    nights_away: how far a calibration is used outside its validity; 0 within it.
-    """
-
-    role: str
-    source: Source | ForeignInput | RefcatInput
-    meta: Mapping[str, Any]
-    question: Mapping[str, Any] | None = None
-    accepted_flags: int = 0
-    nights_away: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,41 +68,6 @@ class Plan:
     def given(self) -> list[Input]:
         """The inputs that the command was given, in the order of their content."""
         return self.of_role(self.lead)
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a product must be made: a name that programs know, and the detail for people."""
-
-    name: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """What of an input decides the key of a product: its role and content, the meta that is read, and its name."""
-
-    role: str
-    content: str
-    meta: Mapping[str, Any]
-    name: str
-    chosen: bool
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the person asked for besides the primary inputs.
-
-    chosen: the calibrations named are those that the rule chose; nearest_nights: how far
-    from its validity one may be taken where none is valid.
-    """
-
-    named: Mapping[str, Sequence[ProductInput]]
-    without: frozenset[str] = frozenset()
-    parameters: Mapping[str, object] | None = None
-    accept_flags: bool = False
-    chosen: bool = False
-    nearest_nights: int = 0
 
 
 def group_inputs(kind: Kind, found: Sequence[Source]) -> list[list[Source]]:
@@ -176,7 +117,7 @@ def make_plan(
     for need in needed_last(need for need in kind.needs if need is not lead):
         roles = {one.role: one.meta for one in inputs}
         if need.kind == REFCAT:
-            found = _of_catalogue(need, roles, references, missing, notes)
+            found = of_catalogue(need, roles, references, missing, notes)
         elif reason := need.not_asked(params.values) or (need.unless(roles) if need.unless else ""):
             notes.append(f"without {need.role}: {reason}")
             found = []
@@ -184,7 +125,7 @@ def make_plan(
             try:
                 asked = meta | on_grid if need.select == holding() else meta
                 need = need.with_params(params.values)
-                found = _calibrations(need, roles, inputs, asked, wish, workspace, kinds, notes, omitted)
+                found = calibrations(need, roles, inputs, asked, wish, workspace, kinds, notes, omitted)
             except NoMatch as error:
                 missing[need.role] = error
                 continue
@@ -391,249 +332,6 @@ def with_overscan_mode(params: Resolved, meta: Mapping[str, Any]) -> tuple[Resol
     return Resolved(values, {**params.origins, "overscan_mode": origin}), {"overscan_mode": mode}
 
 
-def with_catalogues(
-    kind: Kind, params: Resolved, meta: Mapping[str, Any], stores: Sequence[Store]
-) -> tuple[Resolved, dict[str, RefcatInput], dict[str, NoMatch]]:
-    """The parameters with the names of the catalogues that they mean, these by role, and why others are not there.
-
-    Raises UsageError where several serve, and as `reference_of` for one that is named and not there.
-    """
-    found: dict[str, RefcatInput] = {}
-    missing: dict[str, NoMatch] = {}
-    for role in (need.role for need in kind.catalogues):
-        value = getattr(params.values, role)
-        name, origin = NONE, params.origins[role]
-        try:
-            if value == NONE:
-                raise NoMatch(f"{role} = {NONE}, by request", hint=f"--{role} NAME")
-            found[role], why = reference_of(value, meta, stores)
-            name, origin = found[role].name, why or origin
-        except NoMatch as error:
-            missing[role] = error
-            if value != NONE:
-                origin = error.message
-        values = replace(params.values, **{role: name})
-        params = Resolved(values, {**params.origins, role: origin})
-    return params, found, missing
-
-
-def _of_catalogue(
-    need: Need,
-    roles: MetaByRole,
-    references: Mapping[str, RefcatInput],
-    missing: dict[str, NoMatch],
-    notes: list[str],
-) -> list[Input]:
-    """The catalogue of a role; without one, where it is optional, it is missing no more."""
-    if need.role in references:
-        return [Input(need.role, references[need.role], {})]
-    if need.is_optional(roles):
-        notes.append(f"without {need.role}: {missing.pop(need.role).message}")
-    return []
-
-
-def _calibrations(
-    need: Need,
-    roles: MetaByRole,
-    inputs: list[Input],
-    meta: Mapping[str, Any],
-    wish: Wish,
-    workspace: Workspace,
-    kinds: Sequence[Kind],
-    notes: list[str],
-    omitted: list[tuple[Input, str]],
-) -> list[Input]:
-    """What fills a role, chosen or named; where it takes many, what belongs to each of the frames given.
-
-    Of many frames those that lack what they need are taken out of the inputs and put to `omitted`.
-    """
-    if need.role in wish.without:
-        return []
-    if need.select == named() and not wish.named.get(need.role):
-        if not need.optional:
-            raise not_named(need)
-        return []
-    if need.select == holding() and not wish.named.get(need.role):
-        found = _that_holds(need, inputs[0].source, workspace.stores, kinds, meta)
-        way_out = f"--no-{need.role} goes without"
-        notes += [f"{need.role}: taken out of {one.source.address} ({way_out})" for one in found]
-        return found
-    need = replace(need, optional=need.is_optional(roles))
-    if not need.many:
-        chosen = _calibration(need, meta, wish, workspace, kinds, notes)
-        return [] if chosen is None else [chosen]
-    if need.select == valid_at():
-        return _of_any(
-            need, [one.meta for one in inputs if one.role == inputs[0].role], wish, workspace, kinds, notes
-        )
-    found, lonely = [], {}
-    for frame in [one for one in inputs if one.role == inputs[0].role]:
-        try:
-            chosen = _calibration(need, frame.meta, wish, workspace, kinds, notes)
-        except NoMatch as error:
-            lonely[id(frame)] = error
-            continue
-        found += [] if chosen is None else [chosen]
-    if lonely and not found:
-        raise next(iter(lonely.values()))
-    if need.some:
-        return found
-    omitted += [(one, lonely[id(one)].message) for one in inputs if id(one) in lonely]
-    inputs[:] = [one for one in inputs if id(one) not in lonely]
-    return found
-
-
-def not_named(need: Need) -> NoMatch:
-    """That a role is empty which only a person can fill."""
-    return NoMatch(f"no {need.role} is named, and none is chosen", hint=f"--{need.role} FILE")
-
-
-def _of_any(
-    need: Need,
-    metas: Sequence[Mapping[str, Any]],
-    wish: Wish,
-    workspace: Workspace,
-    kinds: Sequence[Kind],
-    notes: list[str],
-) -> list[Input]:
-    """The calibrations of many frames, each once; those of frames that have none are not missed."""
-    found: dict[str, Input] = {}
-    without: list[str] = []
-    for meta in metas:
-        nearest = sorted(
-            wish.named.get(need.role, ()),
-            key=lambda one: nights_between(one.meta.get("night"), meta.get("night")),
-        )
-        own = replace(wish, named={**wish.named, need.role: nearest})
-        chosen = _calibration(need, meta, own, workspace, kinds, without)
-        if chosen is not None:
-            found.setdefault(chosen.source.content, chosen)
-    notes += without[:1]
-    return list(found.values())
-
-
-def serves_holder(
-    need: Need, kinds: Sequence[Kind], meta: Mapping[str, Any]
-) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a product of some meta, which holds a frame, serves what is made of it."""
-    serves = kind_named(kinds, need.kind).serves
-    return lambda own: serves is None or not serves(own, meta)
-
-
-def _that_holds(
-    need: Need,
-    source: Source | ForeignInput | RefcatInput,
-    stores: Sequence[Store],
-    kinds: Sequence[Kind],
-    meta: Mapping[str, Any],
-) -> list[Input]:
-    """The newest product that was made with an input and may be used, if there is one."""
-    from ..indexing.stock import Stock
-
-    stock = Stock(stores)
-    try:
-        item = stock.holding(need.kinds, source.content, serves_holder(need, kinds, meta))
-    finally:
-        stock.close()
-    if item is None:
-        return []
-    product = open_product(Path(item.address))
-    return [Input(need.role, product, product.meta, {"kind": item.kind, "holding": source.content})]
-
-
-def _calibration(
-    need: Need,
-    meta: Mapping[str, Any],
-    wish: Wish,
-    workspace: Workspace,
-    kinds: Sequence[Kind],
-    notes: list[str],
-) -> Input | None:
-    if wish.named.get(need.role):
-        return _named(need, kinds, meta, wish, workspace.stores, notes)
-    misses = []
-    for name in need.kinds:
-        kind = kind_named(kinds, name)
-        question = question_of(kind, meta)
-        try:
-            chosen = choose(kind, question, workspace.stores, meta, nearest_nights=wish.nearest_nights)
-        except NoMatch as error:
-            misses.append(error)
-            continue
-        product = open_product(chosen.path)
-        nights_away = chosen.outside_nights
-        if nights_away:
-            notes.append(f"{need.role}: {product.path} is used {nights_away} nights away: {chosen.reason}")
-        return Input(need.role, product, product.meta, question, 0, nights_away)
-    message = "; ".join(error.message for error in misses)
-    if need.optional:
-        notes.append(f"without {need.role}: {message}")
-        return None
-    raise NoMatch(message, hint=f"--{need.role} FILE, --no-{need.role}, or: {misses[0].hint}")
-
-
-def _named(
-    need: Need,
-    kinds: Sequence[Kind],
-    meta: Mapping[str, Any],
-    wish: Wish,
-    stores: Sequence[Store],
-    notes: list[str],
-) -> Input:
-    """The one of the named calibrations that matches the frame."""
-    wrong = []
-    for product in wish.named[need.role]:
-        if product.kind not in need.kinds:
-            wanted = " or ".join(need.kinds)
-            raise WrongKind(f"{product.path}: is {product.kind}, but --{need.role} needs {wanted}")
-        kind = kind_named(kinds, product.kind)
-        # What only a person can name is not a calibration: the recipe says what it must agree in.
-        differs = "" if need.select == named() else mismatch(kind, meta, product.meta)
-        if not differs:
-            said = nearest_words(stores_heard(product.path, stores))
-            outside = _outside_validity(product, said.validities.get(product.key), meta)
-            nights_away = (
-                max(1, nights_between(product.meta.get("night"), meta.get("night"))) if outside else 0
-            )
-            if outside and nights_away > wish.nearest_nights:
-                notes.append(f"{need.role}: {product.path} was named, although it {outside}")
-            question = question_of(kind, meta) if wish.chosen and need.select != named() else None
-            flags = _accepted_flags(product, said, wish.accept_flags)
-            return Input(need.role, product, product.meta, question, flags, nights_away)
-        wrong.append(f"{product.path}: {differs}")
-    raise NoMatch(
-        f"--{need.role} does not match {meta.get('exposure') or meta.get('night')}: {'; '.join(wrong)}",
-        hint=f"awe-query {need.kind} {conditions_of(kind_named(kinds, need.kind), meta)}",
-    )
-
-
-def _outside_validity(product: ProductInput, by_hand: Interval | None, meta: Mapping[str, Any]) -> str:
-    """How a calibration's interval misses the frame's start, in words; empty if it holds it."""
-    validity, at = product.record["validity"] or {}, str(meta.get("obs_start") or "")
-    start, end = (by_hand.start, by_hand.end) if by_hand else (validity.get("start"), validity.get("end"))
-    if at and end and at >= end:
-        return f"ended {end}"
-    if at and start and at < start:
-        return f"starts {start}"
-    return ""
-
-
-def _accepted_flags(product: ProductInput, said: Words, accept: bool) -> int:
-    verdict = said.verdicts.get(product.key)
-    if verdict == "bad":
-        raise Flagged(f"{product.path}: was judged bad", hint=f"awe-query {product.kind}")
-    quality = quality_in_force(product.record, said)
-    flags = int(quality["flags"])
-    if not unfit_for_use(flags, verdict):
-        return 0
-    if not accept:
-        names = ", ".join(quality.get("flag_names", ()))
-        raise Flagged(
-            f"{product.path}: is flagged ({names})", hint="--accept-flags uses it all the same, on record"
-        )
-    return flags
-
-
 def _role_number(kind: Kind, role: str) -> int:
     return [need.role for need in kind.needs].index(role)
 
@@ -674,72 +372,6 @@ def _trimmed(section: Mapping[str, Any]) -> dict[str, Any]:
     target = parse_section(section["target"])
     plain = section_text(replace(target, flip_x=False, flip_y=False))
     return {"amp": section["amp"], "hdu": 0, "data": plain, "overscan": None, "target": plain}
-
-
-def differences(
-    kind: Kind, parameters: Mapping[str, object], parts: Sequence[Part], record: Record
-) -> list[Reason]:
-    """Why the key of a product to be made is not that of a record, by name; there is always at least one reason."""
-    reasons = [*recipe_differences(kind, parameters, record), *role_differences(kind.needs, parts, record)]
-    return reasons or [Reason("recipe", "the record's key is not that of its own parts")]
-
-
-def recipe_differences(kind: Kind, parameters: Mapping[str, object], record: Record) -> Iterable[Reason]:
-    """In what revision and parameters differ from those of a record."""
-    recipe = record["recipe"]
-    if recipe["revision"] != kind.revision:
-        yield Reason("recipe", f"revision {recipe['revision']}, now {kind.revision}")
-    before = recipe["parameters"]
-    for name in sorted(set(before) | set(parameters)):
-        value = before[name]["value"] if name in before else None
-        if value != parameters.get(name):
-            yield Reason("parameters", f"{name} was {value!r}, is {parameters.get(name)!r}")
-
-
-def role_differences(needs: Iterable[Need], parts: Sequence[Part], record: Record) -> Iterable[Reason]:
-    """In what the inputs of some roles differ from those of a record."""
-    for need in needs:
-        old = [one for one in record["recipe"]["inputs"] if one["role"] == need.role]
-        yield from _role_difference(need, [part for part in parts if part.role == need.role], old)
-
-
-def _role_difference(
-    need: Need, now: Sequence[Part], before: Sequence[Mapping[str, Any]]
-) -> Iterable[Reason]:
-    old = {one["content"] for one in before}
-    new = {one.content for one in now}
-    if old == new:
-        yield from _meta_difference(now, before)
-        return
-    old_names = {os.path.basename(one["path"]) for one in before}
-    new_names = {one.name for one in now}
-    chosen = any(one.chosen for one in now) and not need.many
-    if old_names == new_names:
-        yield Reason("inputs", f"{need.role}: the content of {_few(new_names)} changed")
-    elif need.many:
-        gone, more = sorted(old_names - new_names), sorted(new_names - old_names)
-        texts = [f"{word} {_few(names)}" for word, names in (("new:", more), ("gone:", gone)) if names]
-        yield Reason("members", f"{need.role}: {', '.join(texts)}")
-    else:
-        yield Reason(
-            "better" if chosen else "inputs", f"{need.role}: was {_few(old_names)}, is {_few(new_names)}"
-        )
-
-
-def _meta_difference(now: Sequence[Part], before: Sequence[Mapping[str, Any]]) -> Iterable[Reason]:
-    known = {one["content"]: one["meta"] for one in before}
-    for one in now:
-        for name, value in one.meta.items():
-            if known[one.content].get(name) != value:
-                was = known[one.content].get(name)
-                yield Reason("inputs", f"{one.name}: {name} was {was!r}, is {value!r}")
-
-
-def _few(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return (
-        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
-    )
 
 
 def target_of(

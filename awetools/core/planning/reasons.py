@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..indexing.stock import Item
+from .differences import Part, Reason, recipe_differences, role_differences
 from .graph import Graph
 from .nodes import PENDING, Node, label
-from .plan import Part, Reason, key_meta, recipe_differences, role_differences
+from .plan import key_meta
 
 # So many products upstream are named as those where it begins.
 MOST_BEGINNINGS = 3

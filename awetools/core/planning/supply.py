@@ -13,8 +13,9 @@ from ..kind import REFCAT, Kind, Need, holding, kind_named, named, needed_last, 
 from ..settings import resolve_validity
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
 from .demands import does_without
+from .filling import not_named, serves_holder
 from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
-from .plan import not_named, serves_holder, validity_of
+from .plan import validity_of
 
 # What is yet to be made comes after all that was made.
 NEWEST = 1 << 62

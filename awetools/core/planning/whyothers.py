@@ -12,7 +12,7 @@ from ..indexing.stock import Stock
 from ..kind import REFCAT, Kind, Need, holding
 from ..settings import resolve_params
 from ..workspace import Workspace
-from .plan import serves_holder, with_catalogues
+from .filling import serves_holder, with_catalogues
 
 
 @dataclass(frozen=True)

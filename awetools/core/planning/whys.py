@@ -16,7 +16,8 @@ from ..products import ProductInput
 from ..settings import resolve_params
 from ..workspace import Workspace
 from .choose import SERVES, Candidate, candidates, lost_to, question_of
-from .plan import Source, product_meta, with_overscan_mode
+from .filling import Source
+from .plan import product_meta, with_overscan_mode
 from .whyothers import looked_at
 
 CHOSEN, ECLIPSED, UNFIT = "chosen", "eclipsed", "unfit"

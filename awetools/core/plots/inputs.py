@@ -13,7 +13,7 @@ from ..errors import NoMatch, UnknownName, UsageError, WrongKind, nearest
 from ..files import parse_address
 from ..frame import Frame, Table
 from ..kind import Kind, kind_named
-from ..planning.plan import Source
+from ..planning.filling import Source
 from ..products import ProductInput, load_product, open_product
 from ..raws import RawInput
 from ..relatives import product_named, relatives

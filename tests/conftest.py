@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from awetools.core.coadd import strips
 from awetools.core.indexing.index import rebuild
+from awetools.core.memory import resident_bytes
 from awetools.core.pixels.kernels import SWITCH
 from awetools.core.simulate import NightSpec
 from awetools.core.store import Store, init_store
@@ -18,6 +20,9 @@ from tests.support import InProcess, awe_here, bias_frames
 # How long an example takes is the machine's matter.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# What the process of the tests held when a test began; what a program of its own holds at least.
+_held_bytes, PROGRAM_BYTES = 0, 60 << 20
 
 SMALL_NIGHT = NightSpec(
     detectors=2,
@@ -54,6 +59,20 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.delenv("AWE_PATH", raising=False)
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    global _held_bytes
+    _held_bytes = resident_bytes(trim=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_memory() -> Iterator[None]:
+    """A program that runs in the process of the tests is not blamed for the memory that those before it left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strips, "resident_bytes", lambda: max(PROGRAM_BYTES, resident_bytes() - _held_bytes))
         yield
 
 

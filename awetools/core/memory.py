@@ -27,12 +27,13 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, LARGEST_INT)
 
 
-def resident_bytes() -> int:
-    """What the process holds, after the allocator has given back what it kept of freed memory."""
+def resident_bytes(trim: bool = True) -> int:
+    """What the process holds, after the allocator has given back what it kept of freed memory, if it is to."""
     import ctypes
 
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    if trim:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .adjustfit import Fit, Stars, scatter
+from .adjustfit import LEAST_FREE, Fit, Stars, scatter
 from .adjustframe import Frame
 from .adjusttable import Catalogue, Table
 from .match import Places
@@ -16,6 +16,8 @@ from .starmatch import ARCSEC_PER_RAD, cells_of, stars_of
 
 # A frame is bad if it scatters so many times as the others do, and by so much, or most of it is clipped.
 BAD_RATIO, BAD_ARCSEC, BAD_CLIPPED = 5.0, 0.03, 0.5
+# Nor is it bad if its sources, in their own errors, are off by less than so many times as those of the others are.
+BAD_PULL, LEAST_ERROR_ARCSEC = 2.0, 0.001
 # Others that are nearly as bad, in other exposures, are left out with it.
 AS_BAD = 0.5
 # Of the sources that others should have too so many are found, as a part of what is usual.
@@ -168,11 +170,19 @@ def lonely(frames: Sequence[Frame], table: Table, stars: Stars) -> dict[int, str
     }
 
 
+def _pulls(table: Table, fit: Fit, square: Doubles, frames: int) -> Doubles:
+    """By how many of their own errors the sources of each frame are off, the median; 0 without any that tell."""
+    frame, used = table.frame[fit.stars.source], fit.used
+    pull = np.sqrt(square) / np.maximum(table.sigma[fit.stars.source], LEAST_ERROR_ARCSEC)
+    own = (pull[used & (frame == k)] for k in range(frames))
+    return np.array([float(np.median(one)) if len(one) else 0.0 for one in own])
+
+
 def misfits(
     frames: Sequence[Frame], table: Table, exposure: Places, fit: Fit, seen: Evidence
 ) -> dict[int, str]:
     """The frame that fits worst, if it is bad, and like ones in other fields: with it gone others may be good."""
-    square, _ = scatter(fit.given, fit.used)
+    square, left = scatter(fit.given, fit.used)
     frame, used = table.frame[fit.stars.source], fit.used
     size = len(frames)
     if size <= 2:
@@ -186,6 +196,9 @@ def misfits(
     clipped = 1 - np.bincount(frame, used, size) / number
     typical = float(np.median(rms / coarse))
     amount, least = rms / coarse, max(BAD_RATIO * typical, BAD_ARCSEC)
+    # One that shares nothing but faint sources with others scatters as they do.
+    pulls = _pulls(table, fit, square / np.maximum(left, LEAST_FREE), size)
+    amount = np.where(pulls > BAD_PULL * max(1.0, float(np.median(pulls))), amount, 0.0)
     said = "residuals of {1:.3g} arcsec rms, of all frames {2:.3g}"
     if amount.max() <= least:
         amount, least, said = clipped, BAD_CLIPPED, "{0:.0%} of its stars in common do not fit"

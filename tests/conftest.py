@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from awetools.core import batch
 from awetools.core.coadd import strips
 from awetools.core.indexing.index import rebuild
 from awetools.core.memory import resident_bytes
@@ -73,6 +74,8 @@ def _own_memory() -> Iterator[None]:
     """A program that runs in the process of the tests is not blamed for the memory that those before it left."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strips, "resident_bytes", lambda: max(PROGRAM_BYTES, resident_bytes() - _held_bytes))
+        # What a program keeps for its next frame, the next test has no use for.
+        patch.setattr(batch, "keep_freed_memory", lambda: None)
         yield
 
 

@@ -341,7 +341,7 @@ def test_a_list_of_another_program_becomes_one_on_the_sky(
     assert run("refcat", "import", "-q", "gaia", pair / "gaia-dr2-ldac.cat.gz").code == 0
     assert run("astrom", "-q", source).code == 0
     refused = run("zeropoint", source)
-    assert refused.code == 2 and "filter 'w': which band it is" in refused.err and "--band" in refused.err
+    assert refused.code == 6 and "filter 'w': which band it is" in refused.err and "--band" in refused.err
     zero = run("zeropoint", "-q", "--band", "MAG", source)
     assert zero.code == 0, zero.err
     record = open_product(Path(zero.lines[0])).record

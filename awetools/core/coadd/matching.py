@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +27,14 @@ ROUNDS, CLIP_SIGMA = 6, 4.0
 RIDGE = 1e-4
 
 
+def overlapping(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Layer]]:
+    """Each layer with those after it that share columns, so many at most."""
+    for i, one in enumerate(layers):
+        others = (other for other in layers[i + 1 :] if common(one.columns, other.columns))
+        for _, other in zip(range(NEIGHBOURS), others, strict=False):
+            yield one, other
+
+
 @dataclass
 class Differences:
     """Robust differences of frames (first less second) in parts of their overlaps.
@@ -38,10 +46,8 @@ class Differences:
 
     def add(self, layers: Sequence[Layer], placed: Sequence[Placed]) -> None:
         """Take those of some rows of the grid; layers have these rows or a part of them."""
-        for i, one in enumerate(layers):
-            others = (other for other in layers[i + 1 :] if common(one.columns, other.columns))
-            for _, other in zip(range(NEIGHBOURS), others, strict=False):
-                self._pair(one, other, placed)
+        for one, other in overlapping(layers):
+            self._pair(one, other, placed)
 
     def _pair(self, one: Layer, other: Layer, placed: Sequence[Placed]) -> None:
         rows, columns = common(one.rows, other.rows), common(one.columns, other.columns)

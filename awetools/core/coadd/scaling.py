@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..pixels.coadd import Layer
 from .layers import Placed
-from .matching import NEIGHBOURS, RIDGE, common, groups_of, part_of, place_of
+from .matching import RIDGE, common, groups_of, overlapping, part_of, place_of
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -44,10 +44,8 @@ class BlockPairs:
 
     def add(self, layers: Sequence[Layer], placed: Sequence[Placed]) -> None:
         """Take those of some rows of the grid; layers have these rows or a part of them."""
-        for i, one in enumerate(layers):
-            others = (other for other in layers[i + 1 :] if common(one.columns, other.columns))
-            for _, other in zip(range(NEIGHBOURS), others, strict=False):
-                self._pair(one, other, placed)
+        for one, other in overlapping(layers):
+            self._pair(one, other, placed)
 
     def _pair(self, one: Layer, other: Layer, placed: Sequence[Placed]) -> None:
         rows, columns = common(one.rows, other.rows), common(one.columns, other.columns)

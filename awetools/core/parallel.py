@@ -111,9 +111,9 @@ def _death(worker: _Worker[Any]) -> Unavailable:
 
 
 def _end(worker: _Worker[Any]) -> list[str]:
-    if worker.number is None:
-        with suppress(OSError):
-            worker.pipe.send(None)
+    # Also to one that was told to stop: where the signal met a destructor, its exception is lost.
+    with suppress(OSError):
+        worker.pipe.send(None)
     worker.process.join()
     found: list[str] = []
     with suppress(OSError, EOFError):

@@ -51,7 +51,7 @@ LARGEST_AREA = 9
 # Pixels each way of the sums that weights are right for, and steps of a pixel in which they are found.
 SUM_PX, FINE = 7, 64
 # Output rows worked on at once: their places stay in the processor's cache.
-STRIP_ROWS = 32
+STRIP_ROWS = 64
 
 
 class Places(Protocol):

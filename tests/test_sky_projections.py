@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from awetools.core.errors import AweError, BadHeader, BadValue, NoSolution
@@ -70,6 +70,7 @@ def test_there_are_all_projections_of_astropy() -> None:
     st.one_of(st.none(), st.sampled_from([90.0, -90.0, 1.0]), st.floats(-90, 90)),
     st.integers(0, 1000),
 )
+@example("SZP:PV2_1=2,PV2_2=180,PV2_3=60", 0.0, 0.0, None, None, 0)
 def test_systems_are_those_of_astropy(word, ra, dec, lonpole, latpole, seed) -> None:
     code, parameters = read_word(word)
     cards: dict[str, Any] = {
@@ -104,10 +105,13 @@ def test_systems_are_those_of_astropy(word, ra, dec, lonpole, latpole, seed) -> 
     known &= once
     if known.any():
         away = separation_arcsec(*(one[known] for one in ours), *(one[known] for one in theirs))
-        assert away[np.isfinite(theirs[1][known])].max(initial=0) <= 1e-9 * 3600
-        back = wcs.to_sky(*wcs.to_pixel(*(one[known] for one in ours)))
-        away = separation_arcsec(*back, *(one[known] for one in ours))
-        assert away[np.isfinite(theirs[1][known])].max(initial=0) <= BACK_ARCSEC.get(code, 1e-8 * 3600)
+        assert away.max() <= 1e-9 * 3600
+        sky = tuple(one[known] for one in ours)
+        away = separation_arcsec(*wcs.to_sky(*wcs.to_pixel(*sky)), *sky)
+        # At the limb of a perspective rounding decides whether WCSLIB knows the way back.
+        lost = np.isnan(away)
+        assert np.isnan(by_astropy(cards).wcs_world2pix(*(one[lost] for one in sky), 1)).all()
+        assert away[~lost].max(initial=0) <= BACK_ARCSEC.get(code, 1e-8 * 3600)
     assert read_wcs(wcs_as_cards(wcs)) == wcs
 
 

@@ -14,9 +14,10 @@ from ..pixels.coadd import Layer
 from ..pixels.fillsmall import fill_small
 from ..pixels.mask import bad
 from ..pixels.resample import TAPS, Conserved, Resampled, input_rows, resample
-from ..sky.grid import NOWHERE, Grid, Span, Window, whole_pixels, window_of
+from ..sky.footprint import footprint
+from ..sky.grid import Grid, Span, Window, whole_pixels
 from ..sky.outlines import points
-from ..sky.pixelmap import TOLERANCE_PX, PixelMap, pixel_map
+from ..sky.pixelmap import TOLERANCE_PX, PixelMap
 from ..sky.wcs import Wcs
 from .inputs import CoaddFrame
 
@@ -126,17 +127,8 @@ def place(number: int, frame: CoaddFrame, grid: Grid, how: Regridding) -> Placed
         return _placed_as_it_is(number, frame, grid)
     if folded(frame.wcs, frame.shape):
         raise Mixture("its coordinates fold: places of the sky are in it more than once")
-    window = window_of(grid, frame.wcs, frame.shape)
-    if window == NOWHERE:
-        return None
-    part = grid.part(window)
-    found = pixel_map(part.wcs, frame.wcs, part.shape, frame.shape, how.tolerance_px)
-    (y0, y1), (x0, x1) = found.window
-    if y0 >= y1 or x0 >= x1:
-        return None
-    (top, _), (left, _) = window
-    window = (top + y0, top + y1), (left + x0, left + x1)
-    return Placed(number, frame, window, (top, left), found, _tilt(found))
+    found = footprint(grid, frame.wcs, frame.shape, how.tolerance_px)
+    return None if found is None else Placed(number, frame, *found, _tilt(found.map))
 
 
 def folded(wcs: Wcs, shape: tuple[int, int]) -> bool:

@@ -174,17 +174,13 @@ def grid_of(text: str, wcs: Wcs, reduced: Frame, inside: InCoadd | None = None) 
 
 def places_of(grid: Grid, name: str, wcs: Wcs, reduced: Frame) -> _Places:
     """Where the pixels of the grid are in the frame; raises NoMatch where none are."""
-    from ..sky.grid import NOWHERE, window_of
-    from ..sky.pixelmap import pixel_map
+    from ..sky.footprint import footprint
     from ..sky.sphere import separation_arcsec
 
     ny, nx = reduced.data.shape
-    window = window_of(grid, wcs, (ny, nx))
-    if window != NOWHERE:
-        part = grid.part(window)
-        found = pixel_map(part.wcs, wcs, part.shape, (ny, nx))
-        if all(begin < end for begin, end in found.window):
-            return _Places(found, part.part(found.window))
+    found = footprint(grid, wcs, (ny, nx))
+    if found is not None:
+        return _Places(found.map, grid.part(found.window))
     ra, dec = (float(one) for one in wcs.to_sky((nx + 1) / 2, (ny + 1) / 2))
     away = float(separation_arcsec(ra, dec, *grid.centre_deg)) / 60
     raise OffGrid(

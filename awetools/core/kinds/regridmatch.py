@@ -49,8 +49,7 @@ class InCoadd:
         """The level on a part of the sky (float32) of a frame with these coordinates. NoMatch for another grid."""
         import numpy as np
 
-        from ..coadd.inputs import CoaddFrame
-        from ..coadd.layers import Regridding, place
+        from ..sky.footprint import footprint
         from ..sky.grid import whole_pixels
 
         try:
@@ -63,14 +62,10 @@ class InCoadd:
         if not (self.level.along_x or self.level.along_y):
             return np.full((1, 1), self.level.constant, np.float32)
         # The plane is that of the frame's whole window, of which the grid may have a part.
-        placed = place(0, CoaddFrame("", shape, wcs, _nothing), self.grid, Regridding())
-        assert placed is not None
+        whole = footprint(self.grid, wcs, shape)
+        assert whole is not None
         spans = (top, top + part.shape[0]), (left, left + part.shape[1])
-        return self.level.values(placed.window, *spans).astype(np.float32)
-
-
-def _nothing(first: int, last: int) -> Any:
-    raise NotImplementedError("only the place of a frame is asked for")
+        return self.level.values(whole.window, *spans).astype(np.float32)
 
 
 def in_coadd(coadd: Table | None, meta: Mapping[str, Any]) -> InCoadd:

@@ -553,7 +553,7 @@ def test_a_worker_that_has_grown_is_replaced(tmp_path: Path) -> None:
 
 
 ENGINE = """
-    import os, sys, time
+    import os, signal, sys, time
     from pathlib import Path
     from awetools.core.engines.local import Slots, Started, Warm, run
     from awetools.core.engines.planfile import read_plan
@@ -567,6 +567,8 @@ ENGINE = """
         subprocess.run(["sleep", argv[1]])
         return 0
 
+    # Ignored, if the tests were started with nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     warm = Warm(lambda argv: argv[0] == "warm", sleep)
     try:
         run(read_plan(Path(sys.argv[1])), Slots(3), warm, said)

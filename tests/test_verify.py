@@ -440,6 +440,14 @@ def test_what_a_living_program_needs_is_left_alone(store: Store, run: InProcess)
     assert found(run, "--clean") == (0, []) and not any(path.exists() for path in mine)
 
 
+def test_a_program_that_ended_and_was_not_yet_asked_for_is_dead(store: Store, run: InProcess) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        part = Path(f".x.fits.{child.pid}.part")
+        part.write_bytes(b"half")
+        assert found(run, "--clean") == (0, []) and not part.exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
 def test_clean_says_when_it_may_not_write(store: Store, run: InProcess) -> None:
     leftovers_in(store.root)

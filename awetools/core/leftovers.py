@@ -240,4 +240,9 @@ def _is_alive(pid: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    # One that has ended stays until its parent asks for it; in a container that may be never.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"

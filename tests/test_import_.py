@@ -290,7 +290,8 @@ def test_a_coadd_is_scaled_to_a_zero_point_of_30() -> None:
     assert nanomaggies.meta["zeropoint_mag"] == 30 and nanomaggies.meta["gain_e_adu"] is None
     known = import_coadd(frame, None, None, ImportParams(unit="adu/s", zero_point_mag="25"))
     assert np.allclose(known.planes["SCI"], image * 100, rtol=1e-5)
-    assert known.meta["gain_e_adu"] == [0.02] and known.meta["saturation_adu"] == [4e6]
+    # One ADU/s is 100 ADU of 2 e in the exposure.
+    assert known.meta["gain_e_adu"] == [2.0] and known.meta["saturation_adu"] == [4e6]
     counts = import_coadd(frame, None, None, ImportParams(unit="adu"))
     assert np.allclose(counts.planes["SCI"], image / 100, rtol=1e-5)
     assert "zeropoint_mag" not in counts.meta
@@ -652,10 +653,10 @@ def test_images_that_are_not_used_are_named(run: InProcess, tmp_path: Path) -> N
     from astropy.io import fits
 
     header = fits.Header(CARDS)
-    data = [fits.ImageHDU(star_field(), header, name=name) for name in ("SCI", "ERR", "DQ")]
+    data = [fits.ImageHDU(star_field(), header, name=name) for name in ("SCI", "SAMP", "DQ")]
     fits.HDUList([fits.PrimaryHDU(header=header), *data]).writeto(tmp_path / "f.fits")
     ran = run("import_", "--as", "reduced", tmp_path / "f.fits", "-o", "p.fits")
-    assert "not used: the images ERR, DQ" in ran.err
+    assert "not used: the images SAMP, DQ" in ran.err
     assert "not used" not in run("import_", "--as", "reduced", f"{tmp_path}/f.fits[SCI]", "-o", "p.fits").err
 
 

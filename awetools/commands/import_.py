@@ -64,7 +64,8 @@ WORDS = {"made": "{} imported", "up-to-date": "{} up to date", "would-make": "wo
     "--zero-point",
     type=float,
     metavar="MAG",
-    help="Magnitude of one unit a second. [default: as the camera table says]",
+    help="Magnitude of one unit a second; of one unit, where pixels are a flux. "
+    "[default: as the camera table says]",
 )
 @click.option(
     "--set",
@@ -93,8 +94,10 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     The images of each file become one product each: SCI in ADU (counts/s times
     the exposure time; electrons stay electrons, at a gain of 1 e/ADU; a coadd
     is in ADU/s, at a zero point of 30 mag where its own is known), WEIGHT as
-    inverse variance, MASK in the bits of awe(1). Where the planes lie, what
-    their numbers mean and the unit of the pixels are told by the camera table
+    inverse variance, MASK in the bits of awe(1). A flux (nmgy, Jy, or --unit
+    flux) is at a zero point of 30 mag too. Where the planes lie, what their
+    numbers mean, unit and zero point are told by the cards of some 25
+    pipelines and surveys that are known (docs/imports.rst), by the camera table
     ([[import]]) or by options. Weights are compared with the noise of the
     background: inverse variances that cannot be are refused, relative ones are
     scaled to it, and without a plane the noise gives one weight.
@@ -106,6 +109,7 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, **given
     \b
     Examples:
       awe-import --as reduced c4d_170316_062107_ooi_z_ls9.N2.fits
+      awe-import --as reduced --unit flux --zero-point 30 stack.fits
       awe-import --as reduced --unit e/s --weight WHT --mask DQ --mask-bits 1:hot,4:saturated *.fits
       awe-import --as sources field.cat.fits[LDAC_OBJECTS] -o sources.fits
     """

@@ -7,6 +7,7 @@ what is done with it. The manual page "How to add a camera" explains every key.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ ABSENT = frozenset(
 )
 
 _ANGLE_FORMS = ("degrees", "hours", "ra")
+# The flux of a source of magnitude 0, as the magnitude of a flux of 1.
+_FLUX_FORM = "flux_of_mag_0"
 _DATE_FORMS = ("date", "mjd", "jd", "seconds")
 _AT = ("start", "mid", "end")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -215,7 +218,7 @@ def _rule(raw: Mapping[str, Any], where: str, form: str) -> Rule:
         ignore_case=bool(raw.get("ignore_case", False)),
         factor=_number(raw.get("factor", 1), f"{where}: factor"),
         offset=_number(raw.get("offset", 0), f"{where}: offset"),
-        form=_one_of(raw.get("form", form), ("", *_ANGLE_FORMS), f"{where}: form"),
+        form=_one_of(raw.get("form", form), ("", *_ANGLE_FORMS, _FLUX_FORM), f"{where}: form"),
         case="lower" if raw.get("lower") else "upper" if raw.get("upper") else "",
         separator=_text(raw.get("separator", "+"), f"{where}: separator"),
         idle=_texts(raw.get("idle", []), f"{where}: idle"),
@@ -424,7 +427,9 @@ def _transformed(rule: Rule, value: object, comment: str) -> object:
         value = _matched(rule.match, rule.take, plain_text(value))
     if rule.mapping or rule.otherwise is not None:
         value = _mapped(rule, value)
-    if rule.form:
+    if rule.form == _FLUX_FORM:
+        value = _mag_of_flux(value)
+    elif rule.form:
         value = angle_deg(value, rule.form)
     if rule.factor != 1 or rule.offset != 0:
         size = number(value)
@@ -432,6 +437,11 @@ def _transformed(rule: Rule, value: object, comment: str) -> object:
     if rule.case and isinstance(value, str):
         value = value.lower() if rule.case == "lower" else value.upper()
     return None if value is None or value == "" else value
+
+
+def _mag_of_flux(value: object) -> float | None:
+    size = number(value)
+    return 2.5 * math.log10(size) if size is not None and 0 < size < math.inf else None
 
 
 def _matched(pattern: re.Pattern[str], take: str, text: str) -> str | None:

@@ -28,6 +28,8 @@ from .expressions.expression import Node
 from .meta import FRAME_TYPES, OVERSCAN_MODES
 
 BUILT_IN = Path(__file__).parent / "cameras"
+# The [[import]] rules of the table `generic`, which serve frames of every camera.
+PIPELINES = BUILT_IN / "imports" / "pipelines.toml"
 
 KEYS = (
     "name",
@@ -369,7 +371,10 @@ def load_cameras(dirs: Sequence[Path] = ()) -> Cameras:
 
 @lru_cache(maxsize=1)
 def _built_in() -> dict[str, _Table]:
-    return _tables(BUILT_IN)
+    found = _tables(BUILT_IN)
+    generic = found["generic"]
+    found["generic"] = generic._replace(raw={**generic.raw, **_read_toml(PIPELINES)})
+    return found
 
 
 def _tables(directory: Path) -> dict[str, _Table]:

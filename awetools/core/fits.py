@@ -10,6 +10,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,7 +268,19 @@ class FitsFile:
         Where an integer image has a BLANK, values are floats, and blank ones are not-a-number. Raises
         NoSuchExtension, NoImage, BadHeader (a window outside the image), Unreadable, Truncated.
         """
-        image = self._image(hdu)
+        return self._window(self._image(hdu), y0, y1, x0, x1)
+
+    def plane(self, hdu: int | str, number: int, y0: int = 0, y1: int | None = None) -> Array:
+        """Rows of a plane (0-based) of a cube of three axes; see `rows`. Raises BadHeader where there is none."""
+        cube = self.hdu(hdu)
+        if len(cube.shape) != 3 or not 0 <= number < cube.shape[0]:
+            raise BadHeader(f"{cube.where}: {shape_text(cube.shape)} pixels have no plane {number + 1}")
+        depth, height, width = cube.shape
+        y1 = height if y1 is None else y1
+        flat = replace(cube, shape=(depth * height, width))
+        return self._window(flat, number * height + y0, number * height + y1, 0, width)
+
+    def _window(self, image: Hdu, y0: int, y1: int, x0: int, x1: int | None) -> Array:
         height, width = image.shape
         x1 = width if x1 is None else x1
         if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):

@@ -396,11 +396,12 @@ PACKING_KEY = re.compile(
 )
 _RENAMED = {"ZPCOUNT": "PCOUNT", "ZGCOUNT": "GCOUNT", "ZHECKSUM": "CHECKSUM", "ZDATASUM": "DATASUM"}
 _STRUCTURE_KEY = re.compile(r"(?:BITPIX|NAXIS\d*|TFIELDS)\Z")
-_SCALE_KEY = re.compile(r"(?:BSCALE|BZERO|BLANK|T(?:TYPE|FORM|UNIT|SCAL|ZERO)\d+)\Z")
+_SCALE_KEY = re.compile(r"(?:BSCALE|BZERO|BLANK|BSOFTEN|BOFFSET|T(?:TYPE|FORM|UNIT|SCAL|ZERO)\d+)\Z")
 _WCS_KEY = re.compile(
     r"(?:WCSAXES|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)\d+|(?:CD|PC|PV|PS)\d+_\d+"
     r"|(?:A|B|AP|BP)_(?:ORDER|\d+_\d+)|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH)\Z"
 )
+_DRAFT_KEY = re.compile(r"PC00(\d)00(\d)")
 
 
 def is_packed_image(header: Header) -> bool:
@@ -436,7 +437,12 @@ def _is_packers_name(card: Card) -> bool:
 
 def wcs_cards(header: Header) -> dict[str, HeaderValue]:
     """The cards of the primary world coordinate system: numbers as floats, texts stripped of blanks."""
-    return {key: _canonical(value) for key, value in header.items() if _WCS_KEY.match(key)}
+    found = {key: _canonical(value) for key, value in header.items() if _WCS_KEY.match(key)}
+    for key, value in header.items():
+        # How the draft of the standard wrote PC1_2.
+        if key.startswith("PC00") and (draft := _DRAFT_KEY.fullmatch(key)):
+            found.setdefault(f"PC{draft[1]}_{draft[2]}", _canonical(value))
+    return found
 
 
 def carries_wcs(header: Header) -> bool:

@@ -8,23 +8,28 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .camera import Camera, DetectorAddress, detectors, recognise, translate
 from .camera_detectors import extension_cards
-from .camera_imports import ImportRule, chosen_import, mapping_of
+from .camera_imports import ImportRule, chosen_import, like_zero_points, mapping_of
 from .camera_rules import Cards, first_value
+from .camera_tables import safe_name
 from .distortion import has_sip
 from .errors import BadHeader, BadSettings, BadValue, NotFits, UsageError, WrongKind
 from .expressions.evaluation import number
 from .files import Address
 from .foreignfiles import (
     ForeignInput,
+    FoundPlane,
+    address_of,
     as_fits_table,
     images_of,
     infos_of,
     part_of,
     plane_of,
+    planes_of,
     rules_of,
     tables_of,
     unused_images,
@@ -53,7 +58,7 @@ RAW_TYPES = ("raw_bias", "raw_dark", "raw_domeflat", "raw_twiflat")
 
 # The words of file names by which pipelines tell an image's planes from the image.
 _PLANE_NAME = re.compile(
-    r"(?:^|[._-])(oow|ood|okw|okd|weights?|wht|wtmap|ivar|invvar|rms|mask|dqm?|flags?)(?=[._-])",
+    r"(?:^|[._-])(oow|ood|okw|okd|weights?|wht|wtmap|wt|wei|ivar|invvar|rms|unc|conf|rrhr|mask|maskbits|mskimg|dqm?|flags?)(?=[._-])",
     re.IGNORECASE,
 )
 
@@ -94,10 +99,12 @@ def plans_of(
         camera, beside = given.overrides.get("camera"), (given.weight, given.mask)
         images = images_of(fits, address, workspace.cameras, camera, beside)
         used = {hdu.index for hdu in images}
-        for hdu in images:
-            plan, problems = _image_plan(kind, fits, hdu, len(images) > 1, given, workspace)
+        found = [one for hdu in images for one in _images_in(fits, hdu, address, given, workspace)]
+        for one in found:
+            plan, problems = _image_plan(kind, fits, one, len(images) > 1, given, workspace)
             used |= _hdus_of(plan, fits)
-            if hdu is images[-1] and address.detector is None and (left := unused_images(fits, used)):
+            left = unused_images(fits, used, one.rule.unused)
+            if left and one is found[-1] and address.detector is None:
                 problems.append(f"not used: the images {', '.join(left)} (see --weight and --mask)")
             yield plan, problems
 
@@ -124,32 +131,85 @@ def _opened(kind: Kind, address: Address) -> FitsFile:
 # Images
 
 
+@dataclass(frozen=True)
+class _Image:
+    """An image of a file, its cards, how its pipeline is read, and which plane of a cube it is (0-based)."""
+
+    hdu: Hdu
+    cards: Cards
+    rule: ImportRule
+    plane: int | None = None
+
+    @property
+    def filter(self) -> str | None:
+        """The filter, where the pipeline has it in cards of its own."""
+        if self.plane is not None and self.rule.plane_filter:
+            found = self.cards.lookup(self.rule.plane_filter.format(plane=self.plane))
+            return None if found is None else str(found)
+        said = first_value(self.rule.filter, self.cards)
+        return str(said.value) if said else None
+
+
+def _own_fields(image: _Image, path: Path) -> dict[str, str]:
+    """The fields that the pipeline's rule tells, and not the camera table."""
+    found = {"filter": image.filter} if image.filter else {}
+    return {**found, "exposure": safe_name(product_stem(path.name))} if image.rule.stack else found
+
+
+def _images_in(
+    fits: FitsFile, hdu: Hdu, address: Address, given: Given, workspace: Workspace
+) -> list[_Image]:
+    """The images that a unit is: itself, or the planes of a cube."""
+    infos = infos_of(fits)
+    camera = recognise(workspace.cameras, infos, str(fits.path), given.overrides.get("camera"))
+    cards = extension_cards(infos[hdu.index], fits.hdus[0].header, str(fits.path))
+    rule = chosen_import(rules_of(workspace.cameras, camera.name), cards) or ImportRule("", None)
+    each = [_Image(hdu, cards, rule, number) for number in range(hdu.shape[0])] if len(hdu.shape) == 3 else []
+    filters = [one.filter for one in each] if rule.plane_filter else []
+    return [_Image(hdu, cards, rule, number) for number in planes_of(hdu, address.detector, filters)]
+
+
 def _image_plan(
-    kind: Kind, fits: FitsFile, hdu: Hdu, many: bool, given: Given, workspace: Workspace
+    kind: Kind, fits: FitsFile, image: _Image, many: bool, given: Given, workspace: Workspace
 ) -> tuple[Plan, list[str]]:
     if not given.processed:
         _refuse_plane(fits)
-    cards = extension_cards(infos_of(fits)[hdu.index], fits.hdus[0].header, str(fits.path))
+    hdu, cards, rule = image.hdu, image.cards, image.rule
+    given = replace(given, overrides={**_own_fields(image, fits.path), **given.overrides})
     meta, origin, problems = _meta_of(fits, hdu, given, workspace)
-    rule = chosen_import(rules_of(workspace.cameras, str(meta["camera"])), cards) or ImportRule("", None)
     _refuse_raw(fits, hdu, rule, origin, problems, given)
     if (found := first_value(rule.gain_e_adu, cards)) and "gain_e_adu" not in given.overrides:
         gain = number(found.value)
         meta["gain_e_adu"] = [float(gain)] if gain and gain > 0 else None
-    address = Address(fits.path, part_of(fits, hdu) if many else None)
-    inputs = [Input("foreign", ForeignInput(address, hdu.index, fits.content([hdu.index]), meta), meta)]
+    address = address_of(fits, hdu, image.plane, many)
+    content = fits.content([hdu.index])
+    inputs = [Input("foreign", ForeignInput(address, hdu.index, content, meta, plane=image.plane), meta)]
     notes = []
     for role, planes, wanted in (("weight", rule.weight, given.weight), ("mask", rule.mask, given.mask)):
         if wanted == "none" or (role == "weight" and given.parameters.get("weight_type") == "none"):
             continue
-        plane = plane_of(role, fits, hdu, planes, wanted)
+        plane = plane_of(role, fits, hdu, planes, wanted, image.plane)
         if plane is not None:
-            inputs.append(Input(role, plane, {}))
-        elif planes and rule.title:
+            inputs.append(Input(role, plane.source, {}))
+            rule = _as_found(rule, role, plane)
+        elif rule.title and any(not one.when for one in planes):
             notes.append(f"no {role} plane was found where frames of {rule.title} have it")
     with_weight = any(one.role == "weight" for one in inputs)
     params = _params(kind, rule, cards, meta, given, with_weight)
+    values, told = params.as_dict(), like_zero_points(cards)
+    if told and values["zero_point_mag"] == UNKNOWN and values["unit"] != "nmgy":
+        problems.append(
+            f"no zero point: {told} may be that of one unit a second, or of another: --zero-point"
+        )
     return _plan(kind, inputs, params, meta, notes), problems
+
+
+def _as_found(rule: ImportRule, role: str, found: FoundPlane) -> ImportRule:
+    """A rule with what the place of a plane, or its own header, says of it."""
+    if role == "mask":
+        return replace(rule, mask_bits=rule.bits_of(found.header))
+    own = found.rule.weight_type if found.rule else ""
+    return replace(rule, weight_type=own or rule.weight_type)
 
 
 def _meta_of(
@@ -161,7 +221,7 @@ def _meta_of(
     address = _detector_at(hdu.index, camera, infos, str(fits.path))
     overrides = {name: text for name, text in given.overrides.items() if name != "camera"}
     as_raw = _as_raw(camera, infos, address, fits)
-    ny, nx = hdu.shape
+    ny, nx = hdu.shape[-2:]
     whole = f"[1:{nx},1:{ny}]"
     section = {"amp": "A", "hdu": hdu.index, "data": whole, "overscan": None, "target": whole}
     overrides = {"sections": json.dumps([section]), "frame_type": "raw_science", **overrides}
@@ -255,9 +315,10 @@ def _params(
     elif "unit" not in given.parameters:
         said = cards.lookup("BUNIT")
         about = f"BUNIT is {said!r}, which is none that is known" if said else "the header has no BUNIT"
+        told = like_zero_points(cards)
         raise BadHeader(
-            f"{meta.get('exposure')}: the unit of the pixels cannot be told: {about}",
-            hint="--unit adu, adu/s, e, e/s or nmgy",
+            f"{meta.get('exposure')}: the unit of the pixels cannot be told: {about}{told and f', but {told}'}",
+            hint="--unit adu, adu/s, e, e/s or nmgy; or --unit flux --zero-point MAG, where a pixel of 1 is MAG",
         )
     zero_point = first_value(rule.zero_point_mag, cards)
     if zero_point is not None:
@@ -271,6 +332,11 @@ def _params(
     layers = [Layer(origin, table), Layer("command line", given.parameters), Layer("no weight plane", forced)]
     resolved = resolve(kind.params, layers)
     _check(resolved)
+    if resolved.as_dict()["unit"] == "flux" and resolved.as_dict()["zero_point_mag"] == UNKNOWN:
+        raise BadHeader(
+            f"{meta.get('exposure')}: pixels are a flux, but nothing says of what magnitude a pixel of 1 is",
+            hint="--zero-point MAG",
+        )
     return resolved
 
 
@@ -387,7 +453,10 @@ def _plan(
 def file_name_of(plan: Plan) -> str:
     """The name of an imported product under --out-dir: that of its file, and of its extension where it has several."""
     address = plan.inputs[0].source.address
-    part = f"_{address.detector}" if address.detector else ""
+    source = plan.inputs[0].source
+    cube = isinstance(source, ForeignInput) and source.plane is not None
+    name = plan.meta.get("filter") if cube else address.detector
+    part = f"_{name or address.detector}".replace(",", "_") if address.detector else ""
     return f"{product_stem(address.path.name)}{part}.fits"
 
 

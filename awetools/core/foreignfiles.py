@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .camera import HduInfo, detectors, recognise
 from .camera_imports import ImportRule, PlaneRule
-from .errors import NoImage, NoSuchExtension, UsageError, WrongKind
+from .errors import BadHeader, NoImage, NoSuchExtension, UsageError, WrongKind
+from .expressions.evaluation import number
 from .files import Address, parse_address
 
 if TYPE_CHECKING:
     from .camera import Cameras
-    from .fits import FitsFile, Hdu
+    from .fits import Array, FitsFile, Hdu
+    from .fitsheader import Header
     from .frame import Frame, Table
 
 
 @dataclass(frozen=True)
 class ForeignInput:
-    """One image or table of a file that awetools did not make."""
+    """One image or table of a file that awetools did not make; `plane` is that of a cube, 0-based."""
 
     address: Address
     hdu: int
     content: str
     meta: Mapping[str, Any] = field(default_factory=dict)
     is_table: bool = False
+    plane: int | None = None
 
     @property
     def kind(self) -> str:
@@ -40,14 +43,35 @@ class ForeignInput:
         return
 
     def load(self) -> Frame | Table:
-        """The pixels in physical values, or the columns."""
+        """The pixels in physical values, also those that were packed as asinh magnitudes, or the columns."""
         from .fits import open_fits
         from .frame import Frame, Table
 
         with open_fits(self.address.path) as fits:
             if self.is_table:
                 return Table(fits.table(self.hdu), self.meta)
-            return Frame(fits.image(self.hdu), meta=self.meta)
+            return Frame(_linear(fits, self.hdu, self.plane), meta=self.meta)
+
+
+@dataclass(frozen=True)
+class FoundPlane:
+    """A weight or mask, its header, and the rule by which it was found (None: by its name)."""
+
+    source: ForeignInput
+    header: Header
+    rule: PlaneRule | None = None
+
+
+def _linear(fits: FitsFile, index: int, plane: int | None) -> Array:
+    from .pixels.foreign import of_asinh
+
+    pixels = fits.image(index) if plane is None else fits.plane(index, plane)
+    softening, offset = (number(fits.hdus[index].header.get(key)) for key in ("BSOFTEN", "BOFFSET"))
+    if softening is None or offset is None:
+        return pixels
+    if not softening > 0:
+        raise BadHeader(f"{fits.hdus[index].where}: BSOFTEN is {softening}, which is not above 0")
+    return of_asinh(pixels, float(softening), float(offset))
 
 
 # What is in the file
@@ -55,8 +79,10 @@ class ForeignInput:
 
 def infos_of(fits: FitsFile) -> list[HduInfo]:
     """The units of an open file, as translation takes them."""
+    # A cube is so many images of its last axes.
     return [
-        HduInfo(hdu.index, hdu.name, hdu.header, hdu.shape if hdu.is_image else None) for hdu in fits.hdus
+        HduInfo(hdu.index, hdu.name, hdu.header, hdu.shape[-2:] if hdu.is_image else None)
+        for hdu in fits.hdus
     ]
 
 
@@ -77,7 +103,7 @@ def images_of(
         hdu = _hdu_called(fits, address.detector)
         if not hdu.is_image:
             raise NoImage(f"{address}: not an image")
-        return [_flat(hdu)]
+        return [hdu]
     if not any(hdu.is_image for hdu in fits.hdus):
         lists = any(hdu.is_table for hdu in fits.hdus)
         raise NoImage(
@@ -93,26 +119,50 @@ def images_of(
             f"{fits.path}: detector {many[0].name} is read from {len(many[0].hdus)} amplifiers: a raw frame",
             hint=f"awe-reduce {fits.path}",
         )
-    rules = [plane for rule in rules_of(cameras, camera.name) for plane in (*rule.weight, *rule.mask)]
-    planes = {name.upper() for name in (*beside, *(one.extension for one in rules)) if name}
+    rules = rules_of(cameras, camera.name)
+    planes = [plane for rule in rules for plane in (*rule.weight, *rule.mask)]
+    other = {name.upper() for name in (*beside, *(name for rule in rules for name in rule.unused)) if name}
     hdus = [fits.hdus[one.hdus[0]] for one in found]
-    frames = [hdu for hdu in hdus if hdu.name.upper() not in planes or not hdu.name] or hdus
-    return [_flat(hdu) for hdu in frames]
+    return [
+        hdu
+        for hdu in hdus
+        if hdu.name.upper() not in other and not any(one.is_extension(hdu.name, hdu.header) for one in planes)
+    ] or hdus
 
 
 def _hdu_called(fits: FitsFile, name: str) -> Hdu:
-    return fits.hdu(int(name) if name.isdecimal() else name)
+    unit, _ = unit_and_plane(name)
+    return fits.hdu(int(unit) if unit.isdecimal() else unit)
 
 
-def _flat(hdu: Hdu) -> Hdu:
-    """The unit, if it is one image; raises NoImage for a cube."""
-    if len(hdu.shape) != 2:
-        size = " x ".join(str(length) for length in reversed(hdu.shape))
-        raise NoImage(
-            f"{hdu.where}: not an image of 2 axes but a cube of {size} pixels",
-            hint="each image of it as a file or an extension of its own",
-        )
-    return hdu
+def unit_and_plane(name: str) -> tuple[str, int | None]:
+    """The unit that an address names, and the plane of a cube (0-based): ``[0,2]`` is the second of the primary."""
+    unit, comma, plane = name.rpartition(",")
+    return (unit, int(plane) - 1) if comma and plane.isdecimal() and int(plane) > 0 else (name, None)
+
+
+def planes_of(hdu: Hdu, named: str | None, filters: Sequence[object]) -> list[int | None]:
+    """The planes of an image that are frames: None for an image of 2 axes, else those that have a filter.
+
+    named: the address of one, in its brackets. Raises NoImage for a cube of which nothing tells what its planes are.
+    """
+    if len(hdu.shape) == 2:
+        return [None]
+    wanted = unit_and_plane(named)[1] if named is not None else None
+    if len(hdu.shape) == 3 and wanted is not None and wanted < hdu.shape[0]:
+        return [wanted]
+    if len(hdu.shape) == 3 and filters and all(filters):
+        return list(range(hdu.shape[0]))
+    size = " x ".join(str(length) for length in reversed(hdu.shape))
+    raise NoImage(
+        f"{hdu.where}: not an image of 2 axes but a cube of {size} pixels, and no card says what its planes are",
+        hint=f"one after the other: awe-import --set filter=NAME '{fits_path(hdu)}[{hdu.index},1]'",
+    )
+
+
+def fits_path(hdu: Hdu) -> str:
+    """The path of the file that a unit is in."""
+    return hdu.where.removesuffix(f"[{hdu.index}]")
 
 
 def tables_of(fits: FitsFile, address: Address) -> list[Hdu]:
@@ -150,51 +200,57 @@ def part_of(fits: FitsFile, hdu: Hdu) -> str:
     return hdu.name if hdu.name and len(alike) == 1 else str(hdu.index)
 
 
-def unused_images(fits: FitsFile, used: Iterable[int]) -> list[str]:
-    """The images of a file that are among neither the frames nor their planes."""
-    left = {hdu.index for hdu in fits.hdus if hdu.is_image} - set(used)
+def unused_images(fits: FitsFile, used: Iterable[int], known: Sequence[str] = ()) -> list[str]:
+    """The images of a file that are among neither the frames nor their planes, but for those `known` to be neither."""
+    left = {hdu.index for hdu in fits.hdus if hdu.is_image and hdu.name not in known} - set(used)
     return [part_of(fits, fits.hdus[index]) for index in sorted(left)]
 
 
 def plane_of(
-    role: str, fits: FitsFile, hdu: Hdu, rules: Sequence[PlaneRule], wanted: str | None
-) -> ForeignInput | None:
-    """The weight or mask of an image: the one named, else where the camera table has it; None if nowhere.
+    role: str, fits: FitsFile, hdu: Hdu, rules: Sequence[PlaneRule], wanted: str | None, number: int | None
+) -> FoundPlane | None:
+    """The weight or mask of an image: the one named, else where the camera table has it.
 
-    Raises UsageError (the image itself is named), NoSuchExtension, NoImage, and what opening a file raises.
+    number: the plane of a cube. None if it is nowhere. Raises UsageError (the image itself is named),
+    NoSuchExtension, NoImage, and what opening a file raises.
     """
     if wanted is None:
-        return _plane_by_rules(fits, hdu, rules)
-    plane = _plane_named(role, fits, hdu, wanted)
-    if plane.hdu == hdu.index and plane.address.path.samefile(fits.path):
+        return _plane_by_rules(fits, hdu, rules, number)
+    plane = _plane_named(role, fits, hdu, wanted, number)
+    if plane.source.hdu == hdu.index and plane.source.address.path.samefile(fits.path):
         raise UsageError(f"--{role} {wanted}: is the image itself", hint=f"--{role} none, if it has none")
-    return plane
+    # What the table says of a plane holds also where its name is typed.
+    rule = next((one for one in rules if one.extension and one.extension.upper() == wanted.upper()), None)
+    return replace(plane, rule=rule)
 
 
-def _plane_by_rules(fits: FitsFile, hdu: Hdu, rules: Sequence[PlaneRule]) -> ForeignInput | None:
+def _plane_by_rules(
+    fits: FitsFile, hdu: Hdu, rules: Sequence[PlaneRule], number: int | None
+) -> FoundPlane | None:
     from .fits import open_fits
 
     for rule in rules:
-        if rule.extension:
-            found = _extension(fits, hdu, rule.extension)
-            if found is not None:
-                return _foreign_plane(fits, found)
+        found = _closest(
+            hdu, [one for one in fits.hdus if one.is_image and rule.is_extension(one.name, one.header)]
+        )
+        if found is not None and found.index != hdu.index:
+            return replace(_foreign_plane(fits, found, number), rule=rule)
         sibling = rule.sibling(fits.path.name)
-        if sibling is not None and fits.path.with_name(sibling).is_file():
-            with open_fits(fits.path.with_name(sibling)) as other:
-                return _foreign_plane(other, _same_image(other, hdu))
+        if sibling not in (None, fits.path.name) and fits.path.with_name(str(sibling)).is_file():
+            with open_fits(fits.path.with_name(str(sibling))) as other:
+                return replace(_foreign_plane(other, _same_image(other, hdu), number), rule=rule)
     return None
 
 
-def _plane_named(role: str, fits: FitsFile, hdu: Hdu, wanted: str) -> ForeignInput:
+def _plane_named(role: str, fits: FitsFile, hdu: Hdu, wanted: str, number: int | None) -> FoundPlane:
     from .fits import open_fits
 
     address = parse_address(wanted)
     if address.path.is_file():
         with open_fits(address.path) as other:
             if address.detector is None:
-                return _foreign_plane(other, _same_image(other, hdu))
-            return _foreign_plane(other, _hdu_called(other, address.detector))
+                return _foreign_plane(other, _same_image(other, hdu), number)
+            return _foreign_plane(other, _hdu_called(other, address.detector), number)
     found = fits.hdus[int(wanted)] if wanted.isdecimal() and int(wanted) < len(fits.hdus) else None
     found = found or _extension(fits, hdu, wanted)
     if found is None:
@@ -202,12 +258,17 @@ def _plane_named(role: str, fits: FitsFile, hdu: Hdu, wanted: str) -> ForeignInp
         raise NoSuchExtension(
             f"--{role} {wanted}: neither a file nor an extension of {fits.path} (its images: {names})"
         )
-    return _foreign_plane(fits, found)
+    return _foreign_plane(fits, found, number)
 
 
 def _extension(fits: FitsFile, hdu: Hdu, name: str) -> Hdu | None:
     """The extension of that name; of several, the one that follows the image most closely."""
-    named = [one for one in fits.hdus if name and one.is_image and one.name.upper() == name.upper()]
+    return _closest(
+        hdu, [one for one in fits.hdus if name and one.is_image and one.name.upper() == name.upper()]
+    )
+
+
+def _closest(hdu: Hdu, named: Sequence[Hdu]) -> Hdu | None:
     after = [one for one in named if one.index > hdu.index]
     return after[0] if after else named[0] if named else None
 
@@ -229,9 +290,19 @@ def _same_image(other: FitsFile, hdu: Hdu) -> Hdu:
     return images[0]
 
 
-def _foreign_plane(fits: FitsFile, hdu: Hdu) -> ForeignInput:
+def _foreign_plane(fits: FitsFile, hdu: Hdu, number: int | None) -> FoundPlane:
+    """A plane of an image; of a cube, that of the image's own number."""
     if not hdu.is_image:
         raise NoImage(f"{hdu.where}: not an image")
+    of_cube = number if len(hdu.shape) == 3 and number is not None and number < hdu.shape[0] else None
     several = sum(one.is_image for one in fits.hdus) > 1
-    address = Address(fits.path, part_of(fits, hdu) if several else None)
-    return ForeignInput(address, hdu.index, fits.content([hdu.index]))
+    address = address_of(fits, hdu, of_cube, several)
+    source = ForeignInput(address, hdu.index, fits.content([hdu.index]), plane=of_cube)
+    return FoundPlane(source, hdu.header)
+
+
+def address_of(fits: FitsFile, hdu: Hdu, number: int | None, several: bool) -> Address:
+    """The address of an image, or of a plane of a cube; `several`: the name of the file alone does not tell it."""
+    if number is not None:
+        return Address(fits.path, f"{part_of(fits, hdu)},{number + 1}")
+    return Address(fits.path, part_of(fits, hdu) if several else None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-UNITS = ("adu", "adu/s", "e", "e/s", "nmgy")
+# A flux is a value of which one has the zero point, whatever the exposure time.
+UNITS = ("adu", "adu/s", "e", "e/s", "nmgy", "flux")
 WEIGHT_TYPES = ("weight", "variance", "rms", "relative", "none")
 UNKNOWN = "unknown"
 # That of coadds, in magnitudes of 1 ADU/s; all are scaled to it.

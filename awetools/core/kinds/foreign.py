@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # beyond the closer bound, if the plane fits the noise when it is read in another way.
 PULL_TOLERANCE, PULL_DOUBT, PULL_FIT = 4.0, 2.0, 1.25
 NANOMAGGY_ZERO_POINT_MAG = 22.5
+FLUXES = ("nmgy", "flux")
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,12 @@ def _scale_of_exposure(meta: Mapping[str, Any], params: ImportParams) -> Scale:
     """To the counts of the whole exposure; magnitude = zero point - 2.5 log10(ADU/s)."""
     gain = _gain(meta)
     zero_point = _zero_point(params)
-    rate = params.unit in ("adu/s", "e/s", "nmgy")
-    seconds = _exptime_s(meta, params.unit) if rate else 1.0
-    if params.unit == "nmgy":
-        bright = 10 ** (0.4 * (COADD_ZERO_POINT_MAG - NANOMAGGY_ZERO_POINT_MAG))
+    if params.unit in FLUXES:
+        # Stacks have no exposure time of their own: what they are is counts of one second.
+        seconds = float(meta.get("exptime_s") or 0) or 1.0
+        bright = 10 ** (0.4 * (COADD_ZERO_POINT_MAG - _of_flux(params)))
         return Scale(bright * seconds, COADD_ZERO_POINT_MAG, None)
+    seconds = _exptime_s(meta, params.unit) if params.unit in ("adu/s", "e/s") else 1.0
     return Scale(seconds, zero_point, 1.0 if params.unit in ("e", "e/s") else gain)
 
 
@@ -83,15 +85,22 @@ def _scale_of_rate(meta: Mapping[str, Any], params: ImportParams) -> Scale:
     """To ADU/s at a zero point of 30 mag, where the foreign one is known."""
     gain, zero_point = _gain(meta), _zero_point(params)
     seconds = _exptime_s(meta, params.unit) if params.unit in ("adu", "e") else 1.0
-    if params.unit == "nmgy":
-        zero_point, gain = NANOMAGGY_ZERO_POINT_MAG, None
+    if params.unit in FLUXES:
+        zero_point, gain = _of_flux(params), None
     if params.unit in ("e", "e/s"):
         gain = 1.0
+    if params.unit in ("adu/s", "e/s"):
+        # One a second is as many as there were seconds.
+        gain = None if gain is None else gain * float(meta.get("exptime_s") or 0) or None
     factor = 1 / seconds
     if zero_point is None:
         return Scale(factor, None, None if gain is None else gain / factor)
     factor *= 10 ** (0.4 * (COADD_ZERO_POINT_MAG - zero_point))
     return Scale(factor, COADD_ZERO_POINT_MAG, None if gain is None else gain / factor)
+
+
+def _of_flux(params: ImportParams) -> float:
+    return NANOMAGGY_ZERO_POINT_MAG if params.unit == "nmgy" else float(params.zero_point_mag)
 
 
 def _gain(meta: Mapping[str, Any]) -> float | None:
@@ -123,7 +132,7 @@ def _import_image(
 ) -> Result:
     import numpy as np
 
-    from ..pixels.foreign import background_weight, good_pixels, pull_sigma, smooth_sky
+    from ..pixels.foreign import background_weight, blank_edges, good_pixels, pull_sigma, smooth_sky
     from ..pixels.mask import Bit
     from ..pixels.stats import clipped
 
@@ -132,8 +141,11 @@ def _import_image(
         data = (foreign.data.astype(np.float64) * scale.factor).astype(np.float32)
     bits = _mask(mask, data.shape, params)
     bits[~np.isfinite(data)] |= Bit.OUTSIDE
+    edges = blank_edges(foreign.data) if weight is None else np.zeros(data.shape, dtype=np.bool_)
+    bits[edges] |= Bit.OUTSIDE
     np.nan_to_num(data, copy=False, nan=0, posinf=0, neginf=0)
-    saturation = _saturation(foreign.meta, scale.factor if coadd else 1.0)
+    flux = params.unit in FLUXES
+    saturation = _saturation(foreign.meta, scale.factor if coadd or flux else 1.0)
     if mask is None and saturation is not None:
         bits[data >= saturation] |= Bit.SATURATED
     inverse, dropped = _inverse(weight, bits, params, scale.factor, Bit.OUTSIDE if coadd else Bit.USER)
@@ -151,7 +163,7 @@ def _import_image(
         told = f"the noise of the sources taken out of it ({1 / slope:.3g} e/ADU)"
         said = f"{said}; {told}" if said else told
     used = {"weight": said} if said else {}
-    if notes := _notes_on_mask(mask, params, dropped):
+    if notes := _notes_on_mask(mask, params, dropped, int(np.count_nonzero(edges))):
         used["mask"] = "; ".join(notes)
     return Result(
         planes={"SCI": data, "WEIGHT": inverse, "MASK": bits},
@@ -169,7 +181,7 @@ def _import_image(
             "overscan_mode": "none",
             **_zero_point_fields(scale.zero_point_mag, foreign.meta),
             # Pixels of a coadd are rates.
-            **({"exptime_s": 1.0} if coadd else {}),
+            **({"exptime_s": 1.0} if coadd or (flux and not foreign.meta.get("exptime_s")) else {}),
         },
         used=used,
     )
@@ -190,10 +202,12 @@ def _counted(bits: np.ndarray) -> str:
     return ", ".join(f"{count} of {bits.size} are {name}" for name, count in counts.items() if count)
 
 
-def _notes_on_mask(mask: Frame | None, params: ImportParams, dropped: int) -> list[str]:
+def _notes_on_mask(mask: Frame | None, params: ImportParams, dropped: int, blank: int) -> list[str]:
     notes = []
     if mask is not None and not (params.mask_bits or params.mask_codes):
         notes.append("nothing says what its numbers mean (--mask-bits, --mask-codes): all are taken as user")
+    if blank:
+        notes.append(f"{blank} pixels at the edges have one value and are taken as outside")
     if dropped:
         notes.append(f"{dropped} pixels without weight that no mask names")
     return notes
@@ -354,7 +368,7 @@ REDUCED = Kind(
     measures=IMAGE_MEASURES,
     limits=[Limit("good_fraction", low=0.5)],
     recipe=import_reduced,
-    revision=2,
+    revision=3,
 )
 
 COADD = Kind(
@@ -372,7 +386,7 @@ COADD = Kind(
     measures=(*IMAGE_MEASURES, Measure("exposure_s", "Exposure time that the header says.")),
     limits=[],
     recipe=import_coadd,
-    revision=2,
+    revision=3,
     unit="adu/s",
 )
 

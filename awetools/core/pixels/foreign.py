@@ -18,10 +18,16 @@ Bools = npt.NDArray[np.bool_]
 
 # Variances of 1e30, and the like, are how a plane without zeros says "no weight".
 NEGLIGIBLE = 1e-10
+# So far below 0, as a part of the median, is still 0.
+ROUNDING = 1e-6
 # Weights beyond what a float32 holds say nothing.
 FLOATS = np.finfo(np.float32)
 # Below this many pixels nothing is known of the noise.
 FEWEST_PIXELS = 25
+# Part of the pixels that may have the value of blank edges and be real.
+STRAY_FRACTION = 1e-3
+# Into so many parts blank edges cut what they leave; single counts on a field of none are more.
+MOST_PARTS = 8
 # Signal in sigma of pixels that tell the noise of sources, and of those that tell the noise of the sky.
 BRIGHT_SIGMA, FAINT_SIGMA = 5.0, 2.0
 # Sources make a plane's variance at least so much larger, and so well in step with their light.
@@ -41,7 +47,9 @@ def inverse_variance(plane: npt.NDArray[Any], convention: str, factor: float = 1
     """
     values = plane.astype(np.float64)
     finite = np.isfinite(values)
-    negative = int(np.count_nonzero(values[finite] < 0))
+    # Lossy compression turns zeros into hairs on either side of them.
+    hair = ROUNDING * float(np.median(np.abs(values[finite]))) if finite.any() else 0.0
+    negative = int(np.count_nonzero(values[finite] < -hair))
     if negative:
         raise BadPixels(
             f"the {convention} plane has {negative} negative values, down to {values[finite].min():.4g}",
@@ -61,6 +69,39 @@ def inverse_variance(plane: npt.NDArray[Any], convention: str, factor: float = 1
         raise BadPixels(f"the {convention} plane has no value above 0", hint="--weight-type none")
     result: Floats = np.where(usable, values, 0).astype(np.float32)
     return result
+
+
+def of_asinh(pixels: npt.NDArray[Any], softening: float, offset: float) -> npt.NDArray[np.float64]:
+    """The fluxes that asinh magnitudes stand for, (ny, nx): offset + 2 softening sinh(pixel ln(10) / 2.5).
+
+    Source: Waters et al. 2020, ApJS 251, 4 (how Pan-STARRS1 packs its stacks).
+    """
+    with np.errstate(over="ignore"):
+        linear = offset + 2 * softening * np.sinh(pixels.astype(np.float64) * (0.4 * np.log(10)))
+    result: npt.NDArray[np.float64] = linear
+    return result
+
+
+def blank_edges(pixels: npt.NDArray[Any]) -> Bools:
+    """True where an image (ny, nx) is filled with one value from a corner on, as where a stamp leaves the survey.
+
+    Not where that value is common inside of the image too, as no counts are in a short exposure.
+    """
+    from scipy import ndimage
+
+    blank: Bools = np.zeros(pixels.shape, dtype=np.bool_)
+    ends = (0, -1)
+    for value in {pixels[y, x].item() for y in ends for x in ends if np.isfinite(pixels[y, x])}:
+        same = pixels == value
+        if np.count_nonzero(same) < FEWEST_PIXELS:
+            continue
+        parts, _ = ndimage.label(same)
+        corners = [parts[y, x] for y in ends for x in ends if parts[y, x]]
+        filled = np.isin(parts, corners)
+        stray = np.count_nonzero(same & ~filled) > STRAY_FRACTION * same.size
+        if not stray and filled.sum() >= FEWEST_PIXELS and ndimage.label(~filled)[1] <= MOST_PARTS:
+            blank |= filled
+    return blank
 
 
 def mapped_mask(plane: npt.NDArray[Any], meanings: Mapping[int, int], bits: bool) -> npt.NDArray[np.int16]:

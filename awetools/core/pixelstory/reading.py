@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..errors import AweError, NoImage, NoSuchFile, UsageError
 from ..files import parse_address
 from ..fits import open_fits
+from ..foreignfiles import unit_and_plane
 from ..frame import raw_frame
 from ..kinds.common import trim
 from ..raws import RawInput, open_raw
@@ -89,15 +90,27 @@ def read_foreign(address: str, content: str, x: int, y: int, radius: int) -> Win
     NoImage where there is none.
     """
     named = parse_address(address)
+    unit, number = unit_and_plane(named.detector or "")
     with open_fits(named.path) as fits:
         images = [hdu for hdu in fits.hdus if hdu.is_image]
-        if named.detector is not None:
-            images = [hdu for hdu in images if named.detector in (hdu.name, str(hdu.index))]
+        if unit:
+            images = [hdu for hdu in images if unit in (hdu.name, str(hdu.index))]
         if len(images) > 1:
             images = [hdu for hdu in images if fits.content([hdu.index]) == content]
         if not images:
             raise NoImage(f"{address}: no such image is there")
+        if len(images[0].shape) == 3:
+            return _window_of_plane(fits, images[0], number or 0, x, y, radius)
         return _window(fits, {"SCI": images[0]}, x, y, radius)
+
+
+def _window_of_plane(fits: FitsFile, cube: Hdu, number: int, x: int, y: int, radius: int) -> Window:
+    """One plane (0-based) of a cube around a pixel."""
+    shape = (cube.shape[1], cube.shape[2])
+    x0, x1, y0, y1 = _around(str(fits.path), shape, x, y, radius)
+    pixels = fits.plane(cube.index, number, y0, y1)[:, x0:x1]
+    unit = str(cube.header.get("BUNIT") or "")
+    return Window(x0, y0, shape, {"SCI": pixels}, "SCI", unit, (x - 1 - x0, y - 1 - y0))
 
 
 def _window(fits: FitsFile, images: Mapping[str, Hdu], x: int, y: int, radius: int) -> Window:

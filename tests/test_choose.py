@@ -32,7 +32,7 @@ META = {
 
 def add(store: Store, name: str, sequence: int = 1, **changes: object) -> str:
     """Put a bias into the index as if it had been made; returns its key."""
-    from awetools.core.indexing.index import COLUMNS, META_COLUMNS
+    from awetools.core.indexing.indexrows import COLUMNS, META_COLUMNS
 
     meta = {**META, **{key: value for key, value in changes.items() if key in META}}
     row = dict.fromkeys(COLUMNS)

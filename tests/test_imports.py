@@ -61,13 +61,13 @@ FORBIDDEN = {
         "click",
         "awetools.core.fits",
         "awetools.core.store",
-        "awetools.core.indexing.index",
+        "awetools.core.indexing",
     ),
     "core.engines": (
         "awetools.commands",
         "click",
         "awetools.core.kinds",
-        "awetools.core.indexing.index",
+        "awetools.core.indexing",
         "awetools.core.store",
         "awetools.core.planning.graph",
     ),
@@ -81,7 +81,7 @@ FORBIDDEN = {
     ),
     "core.pixelstory": ("awetools.commands", "awetools.face", "click"),
     **{f"core.{one}": ("awetools.commands", "awetools.face", "click") for one in STOREYS},
-    "core.plots": ("awetools.commands", "click", "awetools.core.store", "awetools.core.indexing.index"),
+    "core.plots": ("awetools.commands", "click", "awetools.core.store", "awetools.core.indexing"),
     "core.simulate": ("awetools.commands", "click", "awetools.core.kinds", "awetools.core.store"),
 }
 PIXELS_MAY = ("awetools.core.errors", "awetools.core.pixels")

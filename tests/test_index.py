@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from awetools.core.errors import IndexBusy, NoRecord, Unavailable
+from awetools.core.indexing import catchup, indexrows, indexsync, remake
 from awetools.core.indexing import index as index_module
-from awetools.core.indexing import indexrows, indexsync
 from awetools.core.indexing.index import (
     Index,
     absolute,
@@ -248,7 +248,7 @@ def test_what_is_put_while_an_index_is_made_anew_is_taken_over(
 ) -> None:
     for name in ("replaced.fits", "deleted.fits"):
         write_product(store, name)
-    fill = index_module.fill_database
+    fill = remake.fill_database
 
     def fill_and_write(*arguments: Any) -> None:
         fill(*arguments)
@@ -257,7 +257,7 @@ def test_what_is_put_while_an_index_is_made_anew_is_taken_over(
         sidecar(store.root / "deleted.fits").unlink()
         forget(store, ["deleted.fits"])
 
-    monkeypatch.setattr(index_module, "fill_database", fill_and_write)
+    monkeypatch.setattr(remake, "fill_database", fill_and_write)
     assert rebuild(store) == 2
     with open_index(store) as index:
         found = {row["address"]: row["object"] for row in index.rows()}
@@ -288,7 +288,7 @@ def test_a_record_replaced_while_it_is_read_is_read_again(
 def test_an_update_does_not_undo_what_a_maker_put_meanwhile(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows_of = index_module.rows_of
+    rows_of = catchup.rows_of
 
     def read_and_replace(*arguments: Any) -> Any:
         rows = rows_of(*arguments)
@@ -297,7 +297,7 @@ def test_an_update_does_not_undo_what_a_maker_put_meanwhile(
 
     write_product(store, "one.fits", object="old")
     write_product(store, "one.fits", put=False, object="new")
-    monkeypatch.setattr(index_module, "rows_of", read_and_replace)
+    monkeypatch.setattr(catchup, "rows_of", read_and_replace)
     assert update(store) == ([], [])
     with open_index(store) as index:
         assert [row["object"] for row in index.rows()] == ["newest"]

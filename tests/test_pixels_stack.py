@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from awetools.core.errors import BadValue, Mixture, TooFew
-from awetools.core.pixels import stack as module
-from awetools.core.pixels.stack import clipped_mean, median, sigma_clipped_by_scatter
+from awetools.core.pixels import sortnetwork, stackblocks
+from awetools.core.pixels.stack import clipped_mean, median
+from awetools.core.pixels.stackscatter import sigma_clipped_by_scatter
 
 pytestmark = pytest.mark.usefixtures("each_kernel")
 
@@ -73,7 +74,7 @@ def test_networks_put_every_rank_in_its_place(n: int) -> None:
     # By the 0-1 principle a network that sorts every row of zeros and ones sorts everything.
     rows = np.array([[bits >> k & 1 for bits in range(2**n)] for k in range(n)], np.uint8)
     work = np.concatenate([rows, rows[:1]])
-    planes = module._sorted_planes(work, tuple(range(n)))
+    planes = sortnetwork.sorted_planes(work, tuple(range(n)))
     assert (np.array(planes) == np.sort(rows, axis=0)).all()
 
 
@@ -232,7 +233,7 @@ def test_bits_do_not_depend_on_strips_blocks_or_threads(
         strips = [slice(y, min(y + height, 61)) for y in range(0, 61, height)]
         with ThreadPoolExecutor(4) as pool:
             assert np.concatenate(list(pool.map(run, strips))).tobytes() == whole
-    monkeypatch.setattr(module, "BLOCK_PIXELS", 64)
+    monkeypatch.setattr(stackblocks, "BLOCK_PIXELS", 64)
     assert run(slice(None)).tobytes() == whole
 
 

@@ -390,6 +390,6 @@ def test_what_did_not_change_is_not_listed_again(store: Store, monkeypatch: pyte
     os.utime(store.records_path, (1, 1))
     assert len(known(store)) == 1
     monkeypatch.setattr(
-        "awetools.core.indexing.index.Index._kept_names", lambda self: pytest.fail("listed again")
+        "awetools.core.indexing.handle.Index._kept_names", lambda self: pytest.fail("listed again")
     )
     assert len(known(store)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from ..core.errors import AweError, NoMatch, UsageError, worst
 from . import options
 from .gridwords import GridWord, ProjectionWord
+from .listing import print_list
 from .messages import Messenger
 from .runner import launch
 from .tables import print_table
@@ -339,22 +341,13 @@ def _list(messenger: Messenger, words: Sequence[str], given: Mapping[str, Any]) 
 
     if words:
         raise UsageError(f"list takes no {words[0]!r:.100}", hint=f"awe-grid show {words[0]:.100}")
-    rows, codes = [], []
-    for path, in_force in grids(_stores()):
-        try:
-            about = _about(path, read_grid(path), in_force)
-        except AweError as error:
-            messenger.error(error)
-            codes.append(error.exit_code)
-            continue
-        if given["as_json"]:
-            options.print_line(json.dumps(about))
-        rows.append([_text(about[name]) for name in LIST_COLUMNS])
-    if rows and not given["as_json"]:
-        print_table(LIST_COLUMNS, rows)
-    if not rows and not codes:
-        messenger.note("there is no grid: awe-grid make NAME --fit FILE...")
-    return worst(codes)
+
+    def about(path: Path, in_force: bool) -> dict[str, Any]:
+        return _about(path, read_grid(path), in_force)
+
+    things = (partial(about, *one) for one in grids(_stores()))
+    nothing = "there is no grid: awe-grid make NAME --fit FILE..."
+    return print_list(messenger, things, LIST_COLUMNS, _text, given["as_json"], nothing)
 
 
 def _text(value: object) -> str:

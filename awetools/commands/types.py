@@ -115,7 +115,7 @@ class ConditionType(TextType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
         """`field=` for the fields that begin so, or `field=value` for the values that the stores hold."""
-        from ..core.indexing.index import QUERY_COLUMNS
+        from ..core.indexing.querynames import QUERY_COLUMNS
         from ..core.meta import ALIASES, FIELDS
 
         name, equals, _ = incomplete.partition("=")
@@ -130,7 +130,7 @@ def values_in_stores(field: str) -> list[str]:
 
     An index that is missing or busy is passed over: it is not rebuilt for this.
     """
-    from ..core.indexing.index import META_COLUMNS
+    from ..core.indexing.indexrows import META_COLUMNS
     from ..core.meta import ALIASES
     from ..core.store import search_path
 

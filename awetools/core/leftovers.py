@@ -14,7 +14,8 @@ from typing import Literal
 
 from .errors import BeingWritten, Unavailable
 from .files import held, is_held
-from .indexing.index import drop_index_leftover, product_row, put_records
+from .indexing.generations import drop_index_leftover
+from .indexing.index import product_row, put_records
 from .partial import is_at_work, is_partial, part_done, remove_partial
 from .products import file_sha256, staged, state_of
 from .publish import finish_rename, read_record_or_none

@@ -12,7 +12,8 @@ from .files import parse_address
 from .masknames import MASK_NAMES, names_of, union_of
 from .products import ProductInput, is_product, open_product
 from .raws import RawInput, open_raw, raw_frame_of, stat_of
-from .tracing.lookup import Lookup, references
+from .tracing.lookup import Lookup
+from .tracing.references import references
 from .workspace import Workspace
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from .errors import NoMatch, UnknownName, nearest
 from .expressions.expression import Node, names, parse_words
-from .indexing.index import QUERY_COLUMNS, absolute
+from .indexing.index import absolute
 from .indexing.inforce import rows_in_force
+from .indexing.querynames import QUERY_COLUMNS
 from .kind import Kind
 from .meta import ALIASES, FIELDS
 from .planning.choose import Candidate, candidate_of, day_number, meta_of, order

@@ -15,7 +15,8 @@ from typing import Any
 
 from .errors import AweError, NoRecord, NoSuchExtension
 from .files import Stamp, parse_address, stamp_of
-from .indexing.index import absolute, index_leftovers, open_index
+from .indexing.generations import index_leftovers
+from .indexing.index import absolute, open_index
 from .indexing.indexrows import read_raw
 from .indexing.indexsync import differences
 from .leftovers import (

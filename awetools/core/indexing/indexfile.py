@@ -28,7 +28,7 @@ from .indexrows import (
     setup_number,
 )
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 # The tables of what people said, and what each holds of an identity.
 WORDS = {

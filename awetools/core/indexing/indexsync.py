@@ -11,18 +11,10 @@ from typing import Any
 
 from ..errors import AweError, IndexBusy, NoRecord, Unavailable
 from ..store import Store, raw_record_files, write_raw_record
-from .index import (
-    Changes,
-    Generation,
-    Index,
-    catch_up,
-    in_current,
-    is_gone,
-    new_or_changed,
-    not_seen,
-    open_index,
-    update,
-)
+from .catchup import Changes, catch_up, is_gone, new_or_changed, not_seen
+from .generations import Generation
+from .handle import Index
+from .index import in_current, open_index, update
 from .indexfile import SCHEMA_VERSION
 from .indexrows import Row, meta_text, read_raw, record_files, rows_of
 

@@ -11,7 +11,9 @@ from typing import Any
 from ..errors import NoRecord
 from ..journal import Words, happened_by, nearest, nearest_words
 from ..store import Store
-from .index import BATCH, Index, Row, open_index
+from .handle import BATCH, Index
+from .index import open_index
+from .indexrows import Row
 
 
 def rows_in_force(

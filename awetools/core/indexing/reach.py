@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .index import USED, Index
+from .handle import USED, Index
 
 # So many are asked for at once, that memory stays small.
 CHUNK = 50_000

@@ -19,7 +19,7 @@ from ..meta import VARYING
 from ..quality import unfit_for_use
 from ..record import Record, read_record, sidecar
 from ..store import Store
-from .index import Index
+from .handle import Index
 from .indexrows import KEPT, SURVEYED, setup_number, setup_text
 from .inforce import as_it_stood, indexes_in_force
 

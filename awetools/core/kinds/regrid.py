@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..frame import Frame, Table
     from ..pixels.illumination import Illumination
     from ..pixels.resample import Resampled
-    from ..sky.grid import Grid
+    from ..sky.grid import Grid, Window
     from ..sky.pixelmap import PixelMap
     from ..sky.wcs import Wcs
 
@@ -71,7 +71,6 @@ def make_regrid(
     time, coordinates that are not ICRS), BadPixels (no background).
     """
     from ..coadd.inputs import ZERO_POINT_MAG
-    from ..pixels.resample import resample
     from .illumination import correction_of
     from .zeropoint import RELATIVE, exptime_of
 
@@ -90,17 +89,7 @@ def make_regrid(
     kernel = _kernel(params.kernel, seeing_px, area)
     correction = correction_of([illumination] if illumination else [], reduced.meta)
     ready = prepared(reduced, params, correction, inside)
-    made = resample(
-        ready.data,
-        places.map,
-        weight=ready.weight,
-        mask=ready.mask,
-        kernel_name=kernel,
-        scale=scale,
-        conserve="flux",
-        rows=places.map.window[0],
-        columns=places.map.window[1],
-    )
+    made = put_on_grid(ready, places.map, kernel, scale, places.map.window)
     if inside is not None:
         subtract_level(made, inside, places.part, wcs, reduced)
     noise_ratio = _noise_ratio(ready, places.map, kernel)
@@ -138,11 +127,14 @@ class _Places(NamedTuple):
 def system_of(reduced: Frame, astrom: Table | None) -> tuple[Wcs, dict[str, str]]:
     """The coordinates of a frame, and what is to be said of them."""
     from ..sky.gridtext import refuse_other_sky
-    from ..sky.readwcs import read_wcs
+    from .coaddsystem import RESOLVED, usable_system
     from .zeropoint import solution_of
 
     cards, used = solution_of(astrom, reduced.meta)
-    wcs = read_wcs(dict(cards))
+    ny, nx = reduced.data.shape
+    wcs, unfit = usable_system(cards, (ny, nx))
+    if unfit:
+        raise BadHeader(f"{_name(reduced.meta)}: {unfit}", hint=RESOLVED)
     try:
         refuse_other_sky(wcs)
     except BadHeader as error:
@@ -222,6 +214,23 @@ class _Ready(NamedTuple):
     mask: np.ndarray
     sky_adu: float
     filled: int
+
+
+def put_on_grid(ready: _Ready, where: PixelMap, kernel: str, scale: float, window: Window) -> Resampled:
+    """A frame that is ready, in a window of the grid that its map has."""
+    from ..pixels.resample import resample
+
+    return resample(
+        ready.data,
+        where,
+        weight=ready.weight,
+        mask=ready.mask,
+        kernel_name=kernel,
+        scale=scale,
+        conserve="flux",
+        rows=window[0],
+        columns=window[1],
+    )
 
 
 def subtract_level(made: Resampled, inside: InCoadd, part: Grid, wcs: Wcs, reduced: Frame) -> float:
@@ -425,6 +434,7 @@ level are those of its table FRAMES, the grid too, unless one is named that has 
             of_frame(),
             optional=True,
             unless=of_coadd,
+            own="zeropoint_mag",
             help="Zero point of the same frame.",
         ),
         illumination_need("reduced"),

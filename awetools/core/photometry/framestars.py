@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import Mixture
+from ..errors import Mixture, NoSolution
 from ..sky.match import Places
 from ..sky.polynomial import Doubles
 from .robustfit import LEAST_VARIANCE, Mask
@@ -51,6 +51,14 @@ class Table:
     known: Mask
     held: Mask
     frames: int
+
+
+def untied(frames: int, remedy: str) -> NoSolution:
+    """That no star ties frames, to be raised."""
+    return NoSolution(
+        f"the {frames} frames share no star with each other, nor with known stars",
+        hint=f"{remedy}, or a reference catalogue with magnitudes",
+    )
 
 
 def table_of(frames: Sequence[FrameStars], anchors: Anchors | None, hold_out: int) -> Table:

@@ -12,28 +12,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import BadValue, EmptyInput, Mixture, NoSolution
+from ..errors import BadValue, EmptyInput, Mixture
 from ..sky.match import Places
 from ..sky.polynomial import Doubles
-from .framestars import Anchors, FrameStars, Table, part_of, table_of
+from .framestars import Anchors, FrameStars, Table, part_of, table_of, untied
 from .normal import Ties
 from .robustfit import ASSUMED_SCATTER_MAG, LEAST_VARIANCE, MEDIAN_DEVIATION, Mask, kept_variance, student
+from .softclip import FIRST_ANCHOR_MAG, LEAST_FREE, fits, soft_parts
 
 __all__ = ["Anchors", "FrameStars", "Tied", "TiedFrame", "tie"]
 
 # Rounds in which values weigh the less the farther they are off, and then those in which they are clipped.
 SOFT_ROUNDS, AGAIN_ROUNDS, HARD_ROUNDS = 12, 4, 8
-# Where a value's weight is half of what its error says.
-SOFT_SIGMA = 2.0
-# What is left of the variance of one that has nearly all the weight of its star says nothing.
-LEAST_FREE = 0.05
 # A frame's own scatter is told by so many stars, and is taken where it is so much larger than that of all.
 LEAST_OWN, OWN_RATIO, CLEARLY = 10, 1.5, 5.0
 # A value of less weight than this part of what its error says takes no part in the scatter.
 HALF = 0.5
 LEAST_SCATTER_MAG = 1e-4
-# Anchors are believed no better than this at first: else stars would follow wrong ones, which then do not show.
-FIRST_ANCHOR_MAG = 0.02
 BISECTIONS = 28
 # With so many degrees of freedom Student's distribution is the normal one.
 MANY = 500
@@ -105,10 +100,7 @@ def tie(
     _check(frames, clip_sigma, hold_out)
     table = table_of(frames, anchors, hold_out)
     if not len(table.star):
-        raise NoSolution(
-            f"the {len(frames)} frames share no star with each other, nor with known stars",
-            hint="frames that overlap, or a reference catalogue with magnitudes",
-        )
+        raise untied(len(frames), "frames that overlap")
     kept = ~table.held[table.star]
     tried = _fitted(part_of(table, kept), _begun(part_of(table, kept)), clip_sigma, SOFT_ROUNDS)
     held = _held(table, tried, _ties(part_of(table, kept), tried).group, clip_sigma)
@@ -187,18 +179,9 @@ def _residuals(table: Table, state: _State) -> tuple[Doubles, Doubles, Doubles, 
 def _softened(table: Table, state: _State) -> _State:
     """Weights that fall with the residual, by the scale that the median residual tells."""
     away, left, anchor_away, anchor_left = _residuals(table, state)
-    variance = table.variance + state.extra[table.frame]
-    tell = left > LEAST_FREE
-    square = away**2 / (np.maximum(left, LEAST_FREE) * variance)
-    scale = max(float(np.median(square[tell])) / MEDIAN_DEVIATION**2, 1.0) if tell.any() else 1.0
-    part = 1 / (1 + square / (scale * SOFT_SIGMA**2))
+    part = soft_parts(away, left, table.variance + state.extra[table.frame], np.ones(len(left), np.bool_))
     total = np.maximum(table.anchor_variance + state.anchor_extra, LEAST_VARIANCE)
-    anchor_square = anchor_away**2 / (np.maximum(anchor_left, LEAST_FREE) * total)
-    pinned = table.known & (anchor_left > LEAST_FREE)
-    anchor_scale = (
-        max(float(np.median(anchor_square[pinned])) / MEDIAN_DEVIATION**2, 1.0) if pinned.any() else 1.0
-    )
-    anchor_part = table.known / (1 + anchor_square / (anchor_scale * SOFT_SIGMA**2))
+    anchor_part = table.known * soft_parts(anchor_away, anchor_left, total, table.known)
     return replace(state, part=part, anchor_part=anchor_part)
 
 
@@ -272,11 +255,9 @@ def _level(square: Doubles, variance: Doubles, which: Places, size: int, clip_si
 def _clipped(table: Table, state: _State, clip_sigma: float) -> _State:
     """Which measures and anchors fit; a first fit of those decides again on all."""
     away, left, anchor_away, anchor_left = _residuals(table, state)
-    limit = clip_sigma**2
-    variance = table.variance + state.extra[table.frame]
-    part = (away**2 <= limit * np.maximum(left, LEAST_FREE) * variance).astype(np.float64)
+    part = fits(away, left, table.variance + state.extra[table.frame], clip_sigma).astype(np.float64)
     total = np.maximum(table.anchor_variance + state.anchor_extra, LEAST_VARIANCE)
-    near = anchor_away**2 <= limit * np.maximum(anchor_left, LEAST_FREE) * total
+    near = fits(anchor_away, anchor_left, total, clip_sigma)
     return replace(state, part=part, anchor_part=(near & table.known).astype(np.float64))
 
 
@@ -304,7 +285,7 @@ def _held(table: Table, state: _State, groups: Places, clip_sigma: float) -> dic
         total = np.bincount(key, weight)
         mean = np.bincount(key, weight * values) / np.where(total > 0, total, 1.0)
         away, left = values - mean[key], 1 - weight / np.where(total > 0, total, np.inf)[key]
-        good = away**2 <= clip_sigma**2 * np.maximum(left, LEAST_FREE) * variance
+        good = fits(away, left, variance, clip_sigma)
     tell = good & (left > LEAST_FREE) & (np.bincount(key, good)[key] >= 2)
     square = away[tell] ** 2 / left[tell]
     some_told = bool(tell.any())

@@ -14,8 +14,6 @@
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef float Half __attribute__((vector_size(LANES / 2 * sizeof(float))));
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* What the image and its neighbours are, and where. */
 typedef struct {
     const float *image, *weight;

@@ -21,6 +21,9 @@
 #define CLONES
 #endif
 
+/* What a loop calls; a clone of the loop has a clone of it. */
+#define INLINE static inline __attribute__((always_inline))
+
 #define MAX_AXES 3
 
 /* One array: take() fills it, release() lets it go. */

@@ -2,10 +2,9 @@
 #ifndef AWETOOLS_OUTLIERS_H
 #define AWETOOLS_OUTLIERS_H
 
-#include <math.h>
-#include <stdint.h>
+#include "kernel.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#include <math.h>
 
 /* What noise alone makes of the contrast, in sigma of a value. */
 #define NOISE_RANGE 2.0f

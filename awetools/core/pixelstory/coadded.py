@@ -17,33 +17,14 @@ from ..kinds.coaddgridded import sky_of
 from ..kinds.coaddscale import edges_of
 from ..meta import on_grid
 from ..pixels.coadd import Stacking
+from ..pixels.mask import LIGHT
 from ..record import Record
 from ..sky.grid import Grid
 from ..sky.wcs import Wcs
 from .arithmetic import ROUNDING, Check
-from .gridframes import (
-    NEAR_PX,
-    RECOMPUTED,
-    TAKEN,
-    TOO_FEW,
-    FrameThere,
-    Gridded,
-    Part,
-    ProductTables,
-    Resolve,
-    beside_of,
-    factor_of,
-    frames_at,
-    grid_of_product,
-    mask_of,
-    not_done,
-    only_placed,
-    parts_of,
-    reach_of,
-    sky_at,
-    tables_of,
-    whole,
-)
+from .gridframes import NEAR_PX, FrameThere, Gridded, Part, Resolve, frames_at, parts_of, whole
+from .gridproduct import ProductTables, grid_of_product, tables_of
+from .gridvalues import RECOMPUTED, TAKEN, TOO_FEW, beside, factor_of, not_done, only_placed, sky_at
 from .values import THERE, OnGrid, Pixel, name_of
 
 if TYPE_CHECKING:
@@ -180,8 +161,8 @@ def _at_pixel(
     if member is None:
         return known
     assert known.area is not None
-    beside = beside_of(mask_of(fits), (x, y), nearest, member.mask, reach_of(kernel, known.area))
-    return replace(known, value=member.value, weight=member.weight, mask=member.mask, beside=beside)
+    around = beside(fits, (x, y), nearest, member.mask, kernel, known.area)
+    return replace(known, value=member.value, weight=member.weight, mask=member.mask, beside=around)
 
 
 def _as_it_is(one: FrameThere, placed: Placed, at: tuple[int, int], member: Member | None) -> OnGrid:
@@ -246,8 +227,12 @@ def _stacked(
     if not entered:
         if not masked:
             return "no frame has a value there", 0.0
-        mean = sum(one.value for one in masked) / len(masked)
-        return f"mean of what is masked, {len(masked)} of {count}", float(np.float32(mean))
+        light = [one.value for one in masked if one.mask & LIGHT]
+        if not light:
+            return f"no good value there, of {count}", 0.0
+        return f"mean of what is saturated, {len(light)} of {count}", float(
+            np.float32(sum(light) / len(light))
+        )
     if method == "median":
         values = np.array([one.value for one in entered], np.float32)
         return f"median, {len(entered)} of {count}", float(np.median(values))

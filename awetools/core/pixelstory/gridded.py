@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from ..errors import AweError
 from ..record import Record
 from .coadded import coadded
-from .gridframes import Gridded, Part, Resolve, not_done
+from .gridframes import Gridded, Part, Resolve
+from .gridvalues import not_done
 from .regridded import regridded
 from .values import Pixel
 

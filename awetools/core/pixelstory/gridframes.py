@@ -1,4 +1,4 @@
-"""Frames on a grid of the sky, of which one pixel is looked at: where it is in each, and what their files say."""
+"""Frames on a grid of the sky, of which one pixel is looked at: where it is in each."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..coadd.inputs import MeshSky
 from ..errors import BadHeader, NoMatch
 from ..fits import open_fits
 from ..meta import on_grid
-from ..pixels.resample import TAPS
-from ..sky.grid import Grid, grid_of_cards
+from ..sky.grid import Grid
 from ..sky.readwcs import read_wcs
 from ..sky.wcs import Wcs
 from ..tracing.lineage import Node, Reference
@@ -20,7 +18,6 @@ from .arithmetic import Check
 from .values import THERE, OnGrid, Pixel
 
 if TYPE_CHECKING:
-    from ..fits import FitsFile
     from ..frame import Table
     from ..pixels.illumination import Illumination
 
@@ -30,12 +27,8 @@ FRAMES, SOLUTIONS = "reduced", ("astrom", "zeropoint", "illumination")
 IDENTITY = ("instrument", "detector", "exposure")
 # Frames whose edge is so near take part in the clip of a pixel beside them.
 NEAR_PX = 16
-RECOMPUTED = "made again from the reduced frames"
-TAKEN = "made again from the regridded frames"
-TOO_FEW = "too few of its good pixels are around the place"
 
 Resolve = Callable[[Reference], Node]
-ReadBits = Callable[[int, int], int]
 
 
 class Part(NamedTuple):
@@ -62,10 +55,6 @@ class Gridded:
     parts: tuple[Part, ...]
     check: Check
     notes: tuple[str, ...] = ()
-
-
-def not_done(why: str) -> Check:
-    return Check("", problem=f"not done again: {why}")
 
 
 # Frames and where the pixel is in them
@@ -215,89 +204,7 @@ def parts_of(frame: FrameThere, word: str, by: str, placed: OnGrid | None) -> It
         yield Part(reference, node)
 
 
-def grid_of_product(node: Node) -> Grid:
-    """The grid of a product's pixels, as its record says it."""
-    cards = node.meta.get("wcs")
-    if not cards:
-        raise BadHeader(f"{node.path}: its record has no coordinate system")
-    return grid_of_cards({"NAXIS1": node.meta.get("nx"), "NAXIS2": node.meta.get("ny"), **cards})
-
-
-@dataclass(frozen=True, eq=False)
-class ProductTables:
-    """What the file of a product says of itself: kernel, rows of FRAMES, and frames clipped at the pixel."""
-
-    kernel: str = ""
-    rows: Sequence[Mapping[str, Any]] = ()
-    clipped: frozenset[int] = frozenset()
-
-
-def tables_of(node: Node, x: int, y: int) -> ProductTables | None:
-    """The tables of a product; None where its file is gone."""
-    if node.state not in THERE:
-        return None
-    with open_fits(node.path) as fits:
-        kernel = str(fits.hdus[0].header.get("KERNEL") or "")
-        tables = {hdu.name: hdu.index for hdu in fits.hdus if hdu.is_table}
-        if "FRAMES" not in tables:
-            return ProductTables(kernel)
-        columns = {name: column.tolist() for name, column in fits.table(tables["FRAMES"]).items()}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        clipped = fits.table(tables["CLIPPED"]) if "CLIPPED" in tables else {}
-    if not clipped:
-        return ProductTables(kernel, rows)
-    here = (clipped["Y"] == y) & (clipped["X"] == x)
-    return ProductTables(kernel, rows, frozenset(clipped["FRAME"][here].tolist()))
-
-
 def whole(pixel: Pixel) -> tuple[int, int]:
+    """The whole pixel, x and y from 1."""
     assert pixel.x is not None and pixel.y is not None
     return round(pixel.x), round(pixel.y)
-
-
-def only_placed(one: FrameThere) -> OnGrid:
-    assert one.at is not None
-    known = {name: one.row.get(name.upper()) for name in ("scale", "level")}
-    return OnGrid(*one.at, scale=known["scale"], level=known["level"])
-
-
-def factor_of(one: FrameThere, x: float, y: float) -> float | None:
-    """What the flat's correction multiplies a frame by at a place of it, if there is one."""
-    return None if one.correction is None else float(one.correction.factor_at(x, y))
-
-
-def sky_at(sky: MeshSky, nearest: tuple[int, int]) -> float:
-    return float(sky.rows(nearest[1] - 1, nearest[1])[0, nearest[0] - 1])
-
-
-def mask_of(fits: FitsFile) -> ReadBits:
-    """What gives the bits of a pixel of a frame, 0 beside it."""
-    plane = next((hdu for hdu in fits.hdus if hdu.is_image and hdu.name == "MASK"), None)
-
-    def bits(x: int, y: int) -> int:
-        if plane is None or not (1 <= x <= plane.shape[1] and 1 <= y <= plane.shape[0]):
-            return 0
-        return int(fits.rows(plane.index, y - 1, y, x - 1, x)[0, 0])
-
-    return bits
-
-
-def beside_of(
-    bits: ReadBits, at: tuple[float, float], nearest: tuple[int, int], mask: int, reach: int
-) -> tuple[tuple[int, int, int], ...]:
-    """Of the pixels that the kernel takes, the next ones that have what the nearest one lacks of a mask."""
-    wanted = mask & ~bits(*nearest)
-    (x0, y0), found = (math.floor(one) for one in at), []
-    span = range(1 - reach, reach + 1)
-    around = [(x0 + dx, y0 + dy) for dy in span for dx in span] if wanted else []
-    for x, y in sorted(around, key=lambda one: math.dist(one, at)):
-        here = bits(x, y) & wanted
-        if here:
-            found.append((x, y, here))
-            wanted &= ~here
-    return tuple(found)
-
-
-def reach_of(kernel: str, area: float) -> int:
-    """How many pixels to each side of a place are taken."""
-    return TAPS[kernel] // 2 or math.ceil(math.sqrt(area)) + 1

@@ -13,6 +13,7 @@ from ..kinds.regrid import (
     grid_of,
     places_of,
     prepared,
+    put_on_grid,
     scale_of,
     subtract_level,
     system_of,
@@ -21,31 +22,12 @@ from ..kinds.regridmatch import InCoadd, in_coadd
 from ..kinds.zeropoint import exptime_of
 from ..params import params_of
 from ..pixels.mask import Bit
-from ..pixels.resample import resample
 from ..record import Record
 from ..sky.writewcs import wcs_as_cards
 from .arithmetic import ROUNDING, Check
-from .gridframes import (
-    NEAR_PX,
-    RECOMPUTED,
-    TOO_FEW,
-    FrameThere,
-    Gridded,
-    Part,
-    Resolve,
-    beside_of,
-    factor_of,
-    frames_at,
-    grid_of_product,
-    mask_of,
-    not_done,
-    only_placed,
-    parts_of,
-    reach_of,
-    sky_at,
-    tables_of,
-    whole,
-)
+from .gridframes import NEAR_PX, FrameThere, Gridded, Part, Resolve, frames_at, parts_of, whole
+from .gridproduct import grid_of_product, tables_of
+from .gridvalues import RECOMPUTED, TOO_FEW, beside, factor_of, not_done, only_placed, sky_at
 from .values import THERE, OnGrid, Pixel, name_of
 
 if TYPE_CHECKING:
@@ -110,17 +92,7 @@ def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str, re
         (top, _), (left, _) = places.map.window
         rows, columns = ((start + n - 1, start + n) for start, n in ((top, at[1]), (left, at[0])))
         ready = prepared(frame, params, one.correction, inside)
-        made = resample(
-            ready.data,
-            places.map,
-            weight=ready.weight,
-            mask=ready.mask,
-            kernel_name=kernel,
-            scale=scale,
-            conserve="flux",
-            rows=rows,
-            columns=columns,
-        )
+        made = put_on_grid(ready, places.map, kernel, scale, (rows, columns))
         level = 0.0
         if inside is not None:
             here = (at[1] - 1, at[1]), (at[0] - 1, at[0])
@@ -139,7 +111,7 @@ def _regrid_again(pixel: Pixel, one: FrameThere, record: Record, kernel: str, re
             scale,
             area,
             level,
-            beside_of(mask_of(fits), (x, y), nearest, mask, reach_of(kernel, area)),
+            beside(fits, (x, y), nearest, mask, kernel, area),
             factor_of(one, x, y),
         )
 

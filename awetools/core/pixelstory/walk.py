@@ -11,7 +11,7 @@ from ..errors import AweError, Integrity, NoImage, NoRecord
 from ..record import Record, read_record
 from ..sections import detector_shape
 from ..tracing.lineage import Node, Reference
-from ..tracing.lookup import unreadable_record
+from ..tracing.states import unreadable_record
 from ..workspace import Workspace
 from .gridded import GRIDDED, gridded
 from .gridframes import FRAMES, SOLUTIONS

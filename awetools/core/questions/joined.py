@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..indexing.index import TIMEOUT_S, Index, open_index
+from ..indexing.generations import TIMEOUT_S
+from ..indexing.index import Index, open_index
 from ..indexing.indexfile import configured, errors_named
 from ..indexing.inforce import indexes_in_force
 from ..journal import nearest

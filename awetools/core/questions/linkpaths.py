@@ -15,7 +15,8 @@ from functools import cached_property
 
 from ..errors import UnknownName, UsageError, nearest
 from ..expressions.sqlexpression import EXISTS, Bound
-from ..indexing.index import QUERY_COLUMNS, Index, path_sql
+from ..indexing.index import Index
+from ..indexing.querynames import QUERY_COLUMNS, path_sql
 from ..kind import Kind, is_outside
 from ..meta import ALIASES, FIELDS, FRAME_TYPES
 from ..quality import measure_names

@@ -27,7 +27,8 @@ from ..expressions.expression import (
 )
 from ..expressions.sqlexpression import to_sql
 from ..files import parse_address
-from ..indexing.index import META_COLUMNS, QUERY_COLUMNS
+from ..indexing.indexrows import META_COLUMNS
+from ..indexing.querynames import QUERY_COLUMNS
 from ..kind import REFCAT, SAME_PRODUCT, Kind
 from ..meta import FIELDS, FRAME_TYPES
 from ..quality import COMMON_MEASURES, measure_names
@@ -309,6 +310,8 @@ def _not_nearer(paths: PathsSql) -> str:
 def _newest(paths: PathsSql) -> str:
     """Of the versions of one product the one made last; by the clock between stores, each of which counts its own."""
     same = " AND ".join(f"later.{name} IS objects.{name}" for name in ("kind", *SAME_PRODUCT))
+    # Images of two objects are no versions of each other, where no exposure tells it.
+    same += " AND (objects.exposure IS NOT NULL OR later.object IS objects.object)"
     found = ""
     for rank, schema in enumerate(paths.schemas):
         after = "later.sequence > objects.sequence" if rank == paths.rank else "later.made > objects.made"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Unavailable, UsageError, nearest
-from ..indexing.index import FILENAME, IN_FORCE, META_COLUMNS, QUERY_COLUMNS, VERDICT, path_sql, text_sql
+from ..indexing.indexrows import META_COLUMNS
+from ..indexing.querynames import FILENAME, IN_FORCE, QUERY_COLUMNS, VERDICT, path_sql, text_sql
 from ..meta import FIELDS
 from ..store import Store
 from .joined import Joined, joined_indexes

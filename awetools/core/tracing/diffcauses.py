@@ -16,7 +16,7 @@ from ..journal import Words, nearest_words, stores_heard
 from ..kind import REFCAT, SAME_PRODUCT, is_outside
 from ..record import Record
 from .lineage import Node, Reference
-from .lookup import overrides_of, unreadable_record
+from .states import overrides_of, unreadable_record
 
 if TYPE_CHECKING:
     from ..store import Store

@@ -8,37 +8,35 @@ record, if it was replaced or deleted, among the records that were kept.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..catalogues.refinput import content_at, named_catalogue, place_of_content
-from ..errors import AweError, NoRecord, NoSuchExtension, NoSuchFile, Unreadable
-from ..files import Address, Stamp, parse_address, stamp_of
-from ..indexing.index import BATCH, Index, absolute, open_index
-from ..indexing.kept import KEPT_BESIDE, removed_from, was_at
+from ..errors import NoRecord, NoSuchExtension, NoSuchFile
+from ..files import Address, parse_address
+from ..indexing.handle import Index
+from ..indexing.index import absolute, open_index
+from ..indexing.kept import removed_from, was_at
 from ..kind import FOREIGN, REFCAT
-from ..products import refuse_other_detectors, says_it_is_product, state_of
+from ..products import refuse_other_detectors, says_it_is_product
 from ..record import Record, read_record, sidecar
-from ..store import Store, raw_record_at, read_raw_record, store_of
+from ..store import Store, read_raw_record, store_of
+from .indexed import products_at
+from .keptrecords import KeptRecords
 from .lineage import Branches, Node, Reference, State
-
-if TYPE_CHECKING:
-    from ..fits import FitsFile, Hdu
-
-STATES: Mapping[str, State] = {
-    "whole": "present",
-    "replaced": "present",
-    "edited": "changed",
-    "missing": "deleted",
-}
-# What is told of a product that the index knows.
-MEMBERS = ("instrument", "detector", "filter", "night", "obs_start", "object", "exptime_s")
-_HASH = re.compile(rb'"([0-9a-f]{64})"')
+from .references import listed, references
+from .states import (
+    detector_in,
+    holds,
+    is_whole,
+    raw_node,
+    readable,
+    resolve_foreign,
+    state_beside,
+    state_without_record,
+)
 
 
 class Lookup:
@@ -53,9 +51,7 @@ class Lookup:
         self._inputs: dict[tuple[str, str], Branches] = {}
         self._users: dict[tuple[str, str], Branches] = {}
         self._seen: set[str] = set()
-        self._kept: dict[Path, dict[str, Path]] = {}
-        self._names: dict[Path, dict[str, list[Path]]] = {}
-        self._uses: dict[str, list[Path]] | None = None
+        self._kept = KeptRecords(self._stores)
 
     def __enter__(self) -> Lookup:
         return self
@@ -91,7 +87,7 @@ class Lookup:
         if os.path.lexists(sidecar(path)):
             record = read_record(sidecar(path))
             refuse_other_detectors(address, record)
-            return [self._product(record, path, sidecar(path), _state(path, record))]
+            return [self._product(record, path, sidecar(path), state_beside(path, record))]
         if not os.path.lexists(path):
             return self._deleted(address)
         return self._without_record(path) or self._raw_frames(address)
@@ -116,7 +112,7 @@ class Lookup:
 
     def _deleted(self, address: Address) -> list[Node]:
         path = address.path
-        found = [(one, record) for one in self._kept_by_name(path) if (record := _readable(one)) is not None]
+        found = [(one, record) for one in self._kept.by_name(path) if (record := readable(one)) is not None]
         if found:
             whole = Path(os.path.abspath(path))
             record_path, record = max(
@@ -158,17 +154,17 @@ class Lookup:
             key = str(fits.hdus[0].header.get("AWEKEY"))
         # The file that a link leads to lies beside its record.
         for other in (os.path.realpath(path), *self._rows("recipe_key = ?", [key])):
-            record = _readable(sidecar(Path(other)))
+            record = readable(sidecar(Path(other)))
             if record is not None:
-                return [self._product(record, path, sidecar(Path(other)), _state(path, record))]
-        record_path = self._kept_with(key, path)
-        record = _readable(record_path) if record_path else None
+                return [self._product(record, path, sidecar(Path(other)), state_beside(path, record))]
+        record_path = self._kept.with_key(key, path)
+        record = readable(record_path) if record_path else None
         if record is None:
             raise NoRecord(
                 f"{path}: its record is missing, and none with its key {key[:8]} is kept",
                 hint=f"make the product again, or restore {sidecar(path)} from a copy",
             )
-        return [self._product(record, path, record_path, _state(path, record))]
+        return [self._product(record, path, record_path, state_beside(path, record))]
 
     def _raw_frames(self, address: Address) -> list[Node]:
         from ..raws import open_raw
@@ -223,7 +219,7 @@ class Lookup:
         name = (wanted.id, wanted.content, wanted.path)
         if name not in self._resolved:
             if wanted.kind == FOREIGN:
-                self._resolved[name] = _resolve_foreign(wanted)
+                self._resolved[name] = resolve_foreign(wanted)
             elif wanted.kind == REFCAT:
                 self._resolved[name] = self._resolve_refcat(wanted)
             else:
@@ -234,9 +230,9 @@ class Lookup:
     def _resolve_product(self, wanted: Reference) -> Node:
         path = Path(wanted.path)
         self._add_store_of(path)
-        there = _readable(sidecar(path))
+        there = readable(sidecar(path))
         if there is not None and there["product"]["content"] == wanted.content:
-            state = _state(path, there)
+            state = state_beside(path, there)
             return self._found(wanted, path, state, there, sidecar(path))
         # The product itself, wherever it is; else one whose pixels are the same.
         for where, values in (
@@ -244,11 +240,11 @@ class Lookup:
             ("content = ?", [wanted.content]),
         ):
             for address in self._rows(where, values):
-                record = _readable(sidecar(Path(address)))
-                if record is not None and _is_whole(Path(address), record, wanted.content):
+                record = readable(sidecar(Path(address)))
+                if record is not None and is_whole(Path(address), record, wanted.content):
                     return self._found(wanted, Path(address), "moved", record, sidecar(Path(address)))
         return self._found(
-            wanted, path, _state_without_record(path, wanted.content, there), there, sidecar(path)
+            wanted, path, state_without_record(path, wanted.content, there), there, sidecar(path)
         )
 
     def _found(
@@ -260,8 +256,8 @@ class Lookup:
         even where the pixels are the same.
         """
         if record is None or record["recipe_key"] != wanted.key:
-            record_path = self._kept_with(wanted.id, path)
-            record = _readable(record_path) if record_path else None
+            record_path = self._kept.with_key(wanted.id, path)
+            record = readable(record_path) if record_path else None
         return Node(
             id=wanted.id,
             content=wanted.content,
@@ -282,7 +278,7 @@ class Lookup:
             # Nobody knows it by its name; but a copy of the same pixels may be registered.
             found = self._raw_elsewhere(wanted, "present", None)
             return found if found.record_path else replace(found, checked=False)
-        if not _holds(record, address, wanted.content):
+        if not holds(record, address, wanted.content):
             return self._raw_elsewhere(wanted, "changed", record)
         return self._raw_with_record(wanted, wanted.path, "present", record)
 
@@ -292,27 +288,27 @@ class Lookup:
         self._add_store_of(path)
         there = content_at(path)
         if there == wanted.content:
-            return _raw_node(wanted, wanted.path, "present", None, wanted.meta)
+            return raw_node(wanted, wanted.path, "present", None, wanted.meta)
         elsewhere = place_of_content(wanted.content, self._stores)
         if elsewhere is not None:
-            return _raw_node(wanted, str(elsewhere), "moved", None, wanted.meta)
+            return raw_node(wanted, str(elsewhere), "moved", None, wanted.meta)
         state: State = "changed" if os.path.lexists(path) else "deleted"
-        return _raw_node(wanted, wanted.path, state, None, wanted.meta)
+        return raw_node(wanted, wanted.path, state, None, wanted.meta)
 
     def _raw_elsewhere(self, wanted: Reference, state: State, record: Mapping[str, Any] | None) -> Node:
         for address in self._rows("content = ? AND kind LIKE 'raw%'", [wanted.content]):
             place = parse_address(address)
             there = self._raw_record(place.path)
-            if there and os.path.exists(place.path) and _holds(there, place, wanted.content):
+            if there and os.path.exists(place.path) and holds(there, place, wanted.content):
                 return self._raw_with_record(wanted, address, "moved", there)
-        if record is None or _detector(record, wanted.content) is None:
-            return _raw_node(wanted, wanted.path, state, None, wanted.meta)
+        if record is None or detector_in(record, wanted.content) is None:
+            return raw_node(wanted, wanted.path, state, None, wanted.meta)
         return self._raw_with_record(wanted, wanted.path, state, record)
 
     def _raw_with_record(self, wanted: Reference, path: str, state: State, record: Mapping[str, Any]) -> Node:
-        one = _detector(record, wanted.content) or {}
+        one = detector_in(record, wanted.content) or {}
         record_path = self._raw_record_path(Path(record["file"]["path"]))
-        return _raw_node(wanted, path, state, record_path, one.get("meta", wanted.meta))
+        return raw_node(wanted, path, state, record_path, one.get("meta", wanted.meta))
 
     # What was made from it
 
@@ -338,7 +334,9 @@ class Lookup:
                 for one in self.index(store).users_of([name for name, _ in wanted])
                 if (one["identity"], one["content"]) in found
             ]
-            users = self._users_at(store, list(dict.fromkeys(one["address"] for one in uses)))
+            users = products_at(
+                self.index(store), list(dict.fromkeys(one["address"] for one in uses)), self._parents
+            )
             for one in uses:
                 node = users.get(one["address"])
                 if node is not None:
@@ -351,48 +349,19 @@ class Lookup:
                 known.update((node.path, (role, node)) for role, node in removed if node.id not in there)
             self._users[identity] = [known[path] for path in sorted(known)]
 
-    def _users_at(self, store: Store, addresses: Sequence[str]) -> dict[str, Node]:
-        """Products of an index, with what its columns hold of their meta."""
-        index, found = self.index(store), {}
-        sql = f"SELECT address, kind, recipe_key, content, bytes, {', '.join(MEMBERS)} FROM objects WHERE address IN "
-        # The same inputs come again and again.
-        inputs: dict[tuple[Any, ...], Reference] = {}
-        for first in range(0, len(addresses), BATCH):
-            part = addresses[first : first + BATCH]
-            of_each: dict[str, list[Reference]] = {}
-            for one in index.inputs_of(part) if self._parents else ():
-                name = (one["role"], one["content"], one["recipe_key"])
-                if name not in inputs:
-                    inputs[name] = Reference(name[0], "", "", name[1], name[2])
-                of_each.setdefault(one["child"], []).append(inputs[name])
-            rows = index.select(f"{sql}({', '.join('?' * len(part))})", part)
-            for address, kind, key, content, size, *meta in rows:
-                path = absolute(store, address)
-                found[address] = Node(
-                    key,
-                    content,
-                    kind,
-                    path,
-                    _state_by_size(path, size),
-                    Path(f"{path}.json") if os.path.exists(f"{path}.json") else None,
-                    dict(zip(MEMBERS, meta, strict=True)),
-                    tuple(of_each.get(address, ())),
-                )
-        return found
-
     def removed_users(self, identity: str, content: str | None = None) -> Branches:
         """The products made from it of which a record was kept, and that have no record in its place.
 
         content: only those that were made from this content of it.
         """
         found: dict[str, tuple[str, Node]] = {}
-        for record_path in self._kept_uses().get(identity, ()):
-            record = _readable(record_path)
+        for record_path in self._kept.uses().get(identity, ()):
+            record = readable(record_path)
             if record is None or record["recipe_key"] in found:
                 continue
             roles = [
                 str(one["role"])
-                for one in _listed(record)
+                for one in listed(record)
                 if (one.get("recipe_key") or one["content"]) == identity and content in (None, one["content"])
             ]
             if roles and not any(True for _ in self._rows("recipe_key = ?", [record["recipe_key"]])):
@@ -401,7 +370,7 @@ class Lookup:
 
     def kept_uses(self, identities: Iterable[str]) -> list[str]:
         """Those of some identities that a kept record names as input."""
-        uses = self._kept_uses()
+        uses = self._kept.uses()
         return [one for one in identities if one in uses] if uses else []
 
     def _removed(self, record: Record, record_path: Path) -> Node:
@@ -409,18 +378,7 @@ class Lookup:
         path = was_at(record, record_path)
         return self._product(record, path, record_path, "changed" if os.path.lexists(path) else "deleted")
 
-    def _kept_uses(self) -> Mapping[str, Sequence[Path]]:
-        """The kept records of the stores by the hashes that their recipes name; each is looked through once."""
-        if self._uses is None:
-            self._uses = {}
-            for path in (one for store in self._stores for one in sorted(store.records_path.glob("*.json"))):
-                with suppress(OSError):
-                    recipe = path.read_bytes().partition(b'\n "recipe_key"')[0]
-                    for name in set(_HASH.findall(recipe)):
-                        self._uses.setdefault(name.decode(), []).append(path)
-        return self._uses
-
-    # Indexes and kept records
+    # Indexes
 
     def index(self, store: Store) -> Index:
         """The open index of a store."""
@@ -433,191 +391,3 @@ class Lookup:
         for store in self._stores:
             for row in list(self.index(store).rows(where, values, "ORDER BY number DESC")):
                 yield absolute(store, row["address"])
-
-    def _folders(self, path: Path) -> list[Path]:
-        """Where the record of a product may have been kept."""
-        folders = [path.parent / KEPT_BESIDE, *(store.records_path for store in self._stores)]
-        return [one for one in folders if one.is_dir()]
-
-    def _kept_by_name(self, path: Path) -> list[Path]:
-        """The records that were kept of products of a file's name, in any folder."""
-        found: list[Path] = []
-        for folder in self._folders(path):
-            if folder not in self._names:
-                names: dict[str, list[Path]] = {}
-                for one in sorted(folder.glob("*.json")):
-                    names.setdefault(one.name.rsplit(".", 2)[0], []).append(one)
-                self._names[folder] = names
-            found += self._names[folder].get(path.name, [])
-        return found
-
-    def _kept_with(self, key: str, path: Path) -> Path | None:
-        """The kept record of a recipe key; those of the file's own name are looked at first."""
-        for one in self._kept_by_name(path):
-            record = _readable(one)
-            if record is not None and record["recipe_key"] == key:
-                return one
-        found = (self._kept_in(folder).get(key) for folder in self._folders(path))
-        return next((one for one in found if one), None)
-
-    def _kept_in(self, folder: Path) -> dict[str, Path]:
-        if folder not in self._kept:
-            records = ((one, _readable(one)) for one in sorted(folder.glob("*.json")))
-            self._kept[folder] = {record["recipe_key"]: one for one, record in records if record}
-        return self._kept[folder]
-
-
-def references(record: Record, *directories: Path) -> tuple[Reference, ...]:
-    """The inputs of a product, in the order of their roles and then of their paths.
-
-    directories: where the product was made and where it is; the first from which
-    an input's relative path leads to a file counts.
-    """
-    bases = [os.path.realpath(one) for one in directories]
-    found = [
-        Reference(
-            role=str(one.get("role")),
-            kind=str(one.get("kind") or ("raw_other" if one.get("recipe_key") is None else "?")),
-            path=_place(str(one.get("path") or "?"), bases),
-            content=one["content"],
-            key=one.get("recipe_key"),
-            meta=one["meta"] if isinstance(one.get("meta"), dict) else {},
-        )
-        for one in _listed(record)
-    ]
-    roles = list(dict.fromkeys(one.role for one in found))
-    return tuple(sorted(found, key=lambda one: (roles.index(one.role), one.path)))
-
-
-def _listed(record: Record) -> list[dict[str, Any]]:
-    inputs = record["recipe"].get("inputs")
-    return inputs if isinstance(inputs, list) else []
-
-
-def _place(hint: str, bases: Sequence[str]) -> str:
-    places = [_joined(base, hint) for base in dict.fromkeys(bases)]
-    there = (one for one in places[1:] if not _is_there(places[0]) and _is_there(one))
-    return next(there, places[0])
-
-
-# The same calibrations are inputs of thousands.
-@lru_cache(maxsize=1 << 14)
-def _joined(base: str, hint: str) -> str:
-    return os.path.normpath(os.path.join(base, hint))
-
-
-def _is_there(address: str) -> bool:
-    return os.path.lexists(parse_address(address).path)
-
-
-def _readable(path: Path) -> Record | None:
-    """A record, or None if there is none that can be read."""
-    try:
-        return read_record(path)
-    except NoRecord:
-        return None
-
-
-def _state_by_size(path: str, size: int) -> State:
-    """The state of a product by a look at its size alone."""
-    try:
-        return "present" if os.stat(path).st_size == size else "changed"
-    except OSError:
-        return "deleted"
-
-
-def _is_whole(path: Path, record: Record, content: str) -> bool:
-    return bool(record["product"]["content"] == content) and _state(path, record) == "present"
-
-
-def _state_without_record(path: Path, content: str, beside: Record | None) -> State:
-    """The state of a product whose record is not beside it; where none is that can be read, its pixels tell."""
-    if not os.path.lexists(path):
-        return "deleted"
-    if beside is None:
-        from ..fits import open_fits
-
-        with suppress(AweError), open_fits(path, spool=True) as fits:
-            if fits.content() == content:
-                return "present"
-    return "changed"
-
-
-def unreadable_record(node: Node) -> NoRecord | None:
-    """Why the record beside a product cannot be read; None where there is none, or it can be."""
-    path = sidecar(Path(node.path))
-    if os.path.lexists(path):
-        try:
-            read_record(path)
-        except NoRecord as error:
-            return error
-    return None
-
-
-def _state(path: Path, record: Record) -> State:
-    """The state of a product that lies beside its record."""
-    try:
-        return STATES[state_of(path, record)]
-    except (KeyError, TypeError, Unreadable):
-        return "changed"
-
-
-def overrides_of(raw: Node) -> Mapping[str, str]:
-    """What was set by hand of a raw frame, as its record says now. Raises NoRecord if it cannot be read."""
-    record = raw_record_at(raw.record_path) if raw.record_path is not None else None
-    return record["overrides"] if record is not None else {}
-
-
-def _raw_node(
-    wanted: Reference,
-    path: str,
-    state: State,
-    record_path: Path | None,
-    meta: Mapping[str, Any],
-    checked: bool = True,
-) -> Node:
-    return Node(wanted.content, wanted.content, wanted.kind, path, state, record_path, meta, checked=checked)
-
-
-def _resolve_foreign(wanted: Reference) -> Node:
-    """A file of another pipeline, which no store knows: it is read to tell whether it is still the same."""
-    from ..fits import open_fits
-
-    state: State = "changed"
-    address = parse_address(wanted.path)
-    if not os.path.exists(address.path):
-        state = "deleted"
-    else:
-        with suppress(AweError), open_fits(address.path, spool=True) as fits:
-            if any(fits.content([hdu.index]) == wanted.content for hdu in _foreign_units(fits, address)):
-                state = "present"
-    return _raw_node(wanted, wanted.path, state, None, wanted.meta)
-
-
-def _foreign_units(fits: FitsFile, address: Address) -> list[Hdu]:
-    """The images and tables that an address may mean."""
-    named = [one for one in fits.hdus if address.detector in (one.name, str(one.index))]
-    return named or [one for one in fits.hdus if one.is_image or one.is_table]
-
-
-def _detector(record: Mapping[str, Any], content: str) -> Mapping[str, Any] | None:
-    """What a raw record says of the detector of that content."""
-    return next((one for one in record["detectors"] if one["content"] == content), None)
-
-
-def _holds(record: Mapping[str, Any], address: Address, content: str) -> bool:
-    """Whether the file of a raw record holds that content now; it is read only if its stamp changed."""
-    one = _detector(record, content)
-    if one is None or address.detector not in (None, str(one["detector"]), str(one["hdus"][0])):
-        return False
-    stamp = Stamp(*(record["file"][name] for name in ("bytes", "mtime_ns", "inode")))
-    with suppress(OSError):
-        if stamp_of(address.path.stat()) == stamp:
-            return True
-    from ..fits import open_fits
-
-    try:
-        with open_fits(address.path, spool=True) as fits:
-            return fits.content(one["hdus"]) == content
-    except AweError:
-        return False

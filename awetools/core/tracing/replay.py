@@ -25,7 +25,7 @@ from ..settings import home_directory
 from ..store import Store, default_path
 from ..workspace import Workspace
 from .lineage import Node, Reference
-from .lookup import overrides_of, unreadable_record
+from .states import overrides_of, unreadable_record
 
 if TYPE_CHECKING:
     from .lookup import Lookup

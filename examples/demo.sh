@@ -15,7 +15,7 @@ rm -rf "$demo"
 say() { printf '\n== %s\n' "$*"; }
 
 say "a raw night: two detectors, three filters"
-awe-simulate "$demo" --detectors 2 --shape 512x1024 --filters R,V,I --biases 10 --flats 6 \
+awe-simulate "$demo" --detectors 2 --shape 512x1024 --filters R,V,g --biases 10 --flats 6 \
   --twilights 5 --darks 3 --exposures 2 --seed 3 -j2 >/dev/null
 cd "$demo"
 
@@ -58,8 +58,8 @@ awe-query flat    --limit 1 | awe-preview -q --out-dir pictures
 awe-query gain    --limit 1 | awe-plot -q -o pictures/gain.png
 awe-query astrom  --limit 1 | awe-plot -q -o pictures/astrom.png
 awe-query reduced --limit 1 | awe-show -q --out-dir pictures/sources
-awe-colour -q "$(awe-query coadd filter=I)" "$(awe-query coadd filter=R)" "$(awe-query coadd filter=V)" \
-  -o pictures/colour.png
+awe-colour -q "$(awe-query coadd filter=R)" "$(awe-query coadd filter=V)" "$(awe-query coadd filter=g)" \
+  --scale sources -o pictures/colour.png
 
 say "what to type next"
 cat <<NEXT

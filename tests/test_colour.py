@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awetools.core.errors import BadValue, NoMatch
+from awetools.core.errors import BadPixels, BadValue, NoMatch
 from awetools.core.pictures.colours import Wish, check_one_grid, mix_of
 from awetools.core.pictures.sheet import Sheet, box_of, level_and_noise, open_sheet, strips
 from awetools.core.pixels.colour import Mix, lupton
@@ -63,10 +63,18 @@ def test_a_grey_pixel_has_the_brightness_of_the_formula() -> None:
 
 
 def test_nothing_and_what_is_below_the_background_are_black() -> None:
-    given = np.array([[[np.nan, 5, 5], [-3, -3, -3], [np.inf, 1, 1], [0, 0, 0], [9, -2, 1]]], np.float32)
+    given = np.array([[[np.nan, 5, 5], [-3, -3, -3], [-np.inf, 1, 1], [0, 0, 0], [9, -2, 1]]], np.float32)
     with np.errstate(all="raise", under="ignore"):
         made = lupton(given, PLAIN)
     assert not made[0, [0, 1, 3]].any() and made[0, 4].tolist()[1] == 0 and made[0, 4, 0] > made[0, 4, 2] > 0
+
+
+def test_what_is_saturated_is_white_where_all_is_known() -> None:
+    given = np.array(
+        [[[np.inf, 5, 5], [1, np.inf, np.inf], [np.inf, np.nan, 1], [3e38, 3e38, 3e38]]], np.float32
+    )
+    made = lupton(given, PLAIN)
+    assert (made[0, :2] == 255).all() and not made[0, 2:].any()
 
 
 def test_a_mix_that_is_none_is_refused() -> None:
@@ -95,6 +103,15 @@ def test_zero_points_bring_fluxes_to_one_scale() -> None:
     sheets[1].zero_point_mag = None
     mix, said = mix_of(sheets, sheets[0].whole, 1, Wish())
     assert np.allclose(mix.scale, 1, atol=0.05) and said == "by equal noise, as 1 has no zero point"
+    with pytest.raises(BadPixels, match="too few"):
+        mix_of(sheets, sheets[0].whole, 1, Wish("sources"))
+    for sheet, by in zip(sheets, (3, 1, 0.5), strict=True):
+        sheet.values[10:20, 5:40] += np.float32(30 * by)
+    for asked, why in (("sources", ""), ("zeropoints", ", as 1 has no zero point")):
+        mix, said = mix_of(sheets, sheets[0].whole, 1, Wish(asked))
+        assert np.allclose(mix.scale, (1 / 3, 1, 2), rtol=0.03) and said == f"by the typical source{why}"
+    mix, said = mix_of(sheets, sheets[0].whole, 1, Wish("noise"))
+    assert np.allclose(mix.scale, 1, atol=0.05) and said == "by equal noise"
     mix, _ = mix_of(sheets, sheets[0].whole, 1, Wish((1, 2, 3), (0, 0, 0), 7.0, 3.0))
     assert (mix.scale, mix.background, mix.stretch, mix.q) == ((1, 2, 3), (0, 0, 0), 7.0, 3.0)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..core.pictures.sheet import Box, Sheet
     from ..core.pixels.colour import Mix
 
-ZERO_POINTS, NOISE = "zeropoints", "noise"
+ZERO_POINTS, NOISE, SOURCES = "zeropoints", "noise", "sources"
 
 
 @click.command(
@@ -37,7 +37,8 @@ ZERO_POINTS, NOISE = "zeropoints", "noise"
     default=ZERO_POINTS,
     show_default=True,
     metavar="R,G,B",
-    help="Factors of the three; zeropoints: to one zero point; noise: to equal noise.",
+    help="Factors of the three; zeropoints: to one zero point; noise: to equal noise; sources: such that the "
+    "typical source is grey.",
 )
 @click.option(
     "--background",
@@ -87,10 +88,11 @@ def command(messenger: Messenger, /, names: tuple[str, ...], null: bool, as_json
 
     Brightness is compressed by an inverse hyperbolic sine and the ratio of the three
     is kept (Lupton and others 2004), so that bright stars and the cores of galaxies
-    have a colour, too. An object of equal magnitudes in all three is grey; images
-    without a zero point get equal noise. With -v the numbers are said, to give them
-    again for another field. Images on other grids are refused (5): make them with one
-    --grid (awe-coadd, awe-regrid). Cut-outs and other FITS images are taken as well.
+    have a colour, too. An object of equal magnitudes in all three is grey; of images
+    without a zero point, and with --scale sources, the typical source is. What is
+    saturated is white, what no image knows black; narrow gaps are closed. With -v the numbers are said, to give them
+    again for another field. Images on other grids are refused (5): awe-make coadd of all
+    filters in one go makes them on one, and so does one --grid. Cut-outs and other FITS images are taken as well.
 
     \b
     Examples:
@@ -147,7 +149,7 @@ def _check(listed: Sequence[str], given: dict[str, Any]) -> Wish:
         raise UsageError("--at-sky and --region both say where")
     scale = given["scale"]
     return Wish(
-        scale if scale in (ZERO_POINTS, NOISE) else _three("--scale", scale, 0),
+        scale if scale in (ZERO_POINTS, NOISE, SOURCES) else _three("--scale", scale, 0),
         _three("--background", given["background"]) if given["background"] is not None else None,
         given["stretch"],
         given["q"],

@@ -255,7 +255,8 @@ def _write(image: Cuttable, cut: Cut, target: Path, name: str, given: dict[str, 
     check_target(target)
     plane, data = next(iter(cut.planes.items()))
     weight = cut.planes.get("WEIGHT")
-    part = Image(f"{image.path}{cut.section}", plane, data, None if weight is None else weight > 0)
+    good = None if weight is None else weight > 0
+    part = Image(f"{image.path}{cut.section}", plane, data, good, cut.planes.get("MASK"), image.product)
     write_picture(target, encode_png(grey(part, given, 1)[::-1]))
 
 

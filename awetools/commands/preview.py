@@ -23,6 +23,12 @@ STRETCHES = ("asinh", "linear", "sqrt", "log")
 # How much of an asinh or log picture the sky and faint things get: up to where its bend is at this.
 SHARE_OF_FAINT = 10.0
 
+# Kinds of products that lie on a grid of the sky.
+ON_GRIDS = ("regrid", "coadd", "difference")
+
+# Planes of which 0 is black.
+FROM_NOTHING = ("COUNT", "WEIGHT")
+
 # Mask bits over the image: what a person wants to tell apart at a glance.
 COLOURS = {
     4: (255, 64, 64),
@@ -146,7 +152,7 @@ def _tiles(address: Any, workspace: Any, given: dict[str, Any]) -> Path:
     sheet = _sheet(address, workspace, given)
     try:
         box = box_of(sheet, given["region"])
-        low, faint, high = limits(sample(sheet, box, 1), given)
+        low, faint, high = limits(sample(sheet, box, 1), given, plane=given["plane"])
         softening = _softening(low, faint, high)
         return write_tiles(
             given["tiles"],
@@ -273,13 +279,32 @@ def grey(image: Any, given: dict[str, Any], factor: int) -> np.ndarray:
     from ..core.pixels.stretch import shrink, to_bytes
 
     good = image.good
-    small = shrink(image.data, factor)
+    small = shrink(_shown(image), factor)
     if not np.isfinite(image.data if good is None else image.data[good]).any():
         raise BadPixels(
             f"{image.name}: no good pixel to show", hint="awe-imstat --all-pixels shows what there is"
         )
-    low, faint, high = limits(image.data, given, good)
+    low, faint, high = limits(image.data, given, good, image.plane)
     return to_bytes(small, low, high, given["stretch"], _softening(low, faint, high))
+
+
+def _shown(image: Any) -> np.ndarray:
+    """The values of an image, not a number where it has none; what lies on a grid has no defects either."""
+    import numpy as np
+
+    from ..core.pixels.gaps import close_gaps, unknown
+    from ..core.pixels.mask import Bit
+
+    if image.good is None or image.data.dtype.kind != "f":
+        return np.asarray(image.data)
+    on_a_grid = getattr(image.source, "kind", None) in ON_GRIDS
+    lost = unknown(image.data, image.good, image.mask, as_made=not on_a_grid)
+    if not lost.any():
+        return np.asarray(image.data)
+    shown = np.where(lost, np.float32(np.nan), image.data)
+    if on_a_grid:
+        close_gaps(shown, None if image.mask is None else image.mask & Bit.OUTSIDE == 0)
+    return shown
 
 
 def _softening(low: float, faint: float, high: float) -> float | None:
@@ -287,27 +312,27 @@ def _softening(low: float, faint: float, high: float) -> float | None:
 
 
 def limits(
-    data: np.ndarray, given: dict[str, Any], good: np.ndarray | None = None
+    data: np.ndarray, given: dict[str, Any], good: np.ndarray | None = None, plane: str | None = None
 ) -> tuple[float, float, float]:
     """Black, the end of the sky and faint things, and white. Raises UsageError for --low above --high.
 
     A linear picture ends with the faint things; the others go on to the brightest
-    that is more than a few pixels, so that galaxies keep their cores.
+    that is more than a few pixels, so that galaxies keep their cores. Planes that count
+    what there is begin with nothing.
     """
     import numpy as np
 
     from ..core.pixels.stretch import zscale
 
     low, faint = zscale(data, use=good)
+    values = data if good is None else data[good]
+    brightest = float(np.percentile(values[np.isfinite(values)][:: 1 + values.size // 300_000], 99.9))
+    if plane in FROM_NOTHING:
+        low, faint = 0.0, max(faint, brightest)
     if low == faint:
         # An image of one value, or a mask, has no range of its own.
         faint = low + max(1.0, abs(low) if data.dtype.kind == "f" else 1.0)
-    high = faint
-    if given["stretch"] != "linear":
-        values = data if good is None else data[good]
-        high = max(
-            faint, float(np.percentile(values[np.isfinite(values)][:: 1 + values.size // 300_000], 99.9))
-        )
+    high = faint if given["stretch"] == "linear" else max(faint, brightest)
     low = low if given["low"] is None else given["low"]
     high = high if given["high"] is None else given["high"]
     if not high > low:

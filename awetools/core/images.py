@@ -70,14 +70,13 @@ def _raw_image(raw: RawInput, overscan: bool) -> Image:
 
 
 def _product_image(product: ProductInput, plane: str | None) -> Image:
-    if plane is not None:
-        with open_fits(product.path) as fits:
-            named = {hdu.name: hdu.index for hdu in fits.hdus if hdu.is_image}
-            if plane not in named:
-                raise NoSuchExtension(f"{product.path}: no plane {plane!r}; there are: {', '.join(named)}")
-            return Image(str(product.path), plane, fits.image(named[plane]), None)
     with open_fits(product.path) as fits:
-        first = next((hdu.name for hdu in fits.hdus if hdu.is_image), None)
+        named = {hdu.name: hdu.index for hdu in fits.hdus if hdu.is_image}
+        if plane is not None and plane not in named:
+            raise NoSuchExtension(f"{product.path}: no plane {plane!r}; there are: {', '.join(named)}")
+        first = next(iter(named), None)
+        if plane not in (None, first):
+            return Image(str(product.path), plane, fits.image(named[plane]), None)
     if first is None:
         raise NoImage(f"{product.path}: is a table ({product.kind}), not an image", hint="awe-query reduced")
     frame = load_product(product)

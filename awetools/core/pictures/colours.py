@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from ..errors import BadHeader, NoMatch, UsageError
+from ..errors import BadHeader, BadPixels, NoMatch, UsageError
 from ..pixels.colour import Mix, Three
-from .sheet import Box, Sheet, level_and_noise
+from .sheet import Box, Sheet, level_and_noise, sampled_rows
+
+Doubles = npt.NDArray[np.float64]
 
 # Pixels that grids may differ by, and points along a side at which they are compared.
 SAME_PX, POINTS = 0.1, 5
@@ -17,12 +21,14 @@ USUAL_Q = 8.0
 # Of the noisiest band's noise: how far the sky is above black, and what the stretch is. With the usual q
 # the sky is then at 0.11 of white, and white is 1900 times the noise.
 PEDESTAL_NOISE, STRETCH_NOISE = 1.2, 10.0
-ZERO_POINTS, NOISE = "zeropoints", "noise"
+ZERO_POINTS, NOISE, SOURCES = "zeropoints", "noise", "sources"
+# Sources have values so many times the noise in each image; so many of these tell how bright they are.
+SOURCE_NOISE, LEAST_VALUES = 5.0, 50
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person says of the colours; None: from the images. scale: numbers, ZERO_POINTS or NOISE."""
+    """What a person says of the colours; None: from the images. scale: numbers, ZERO_POINTS, NOISE or SOURCES."""
 
     scale: Three | str = ZERO_POINTS
     background: Three | None = None
@@ -41,8 +47,19 @@ def check_one_grid(sheets: Sequence[Sheet]) -> None:
         if what:
             raise NoMatch(
                 f"{other.name} is not on the grid of {first.name}: {what}",
-                hint="make them on one: awe-grid make NAME, then awe-coadd or awe-regrid --grid NAME of each",
+                hint=_on_one_grid(sheets),
             )
+
+
+def _on_one_grid(sheets: Sequence[Sheet]) -> str:
+    """The command that makes images of several filters on one grid."""
+    objects = {str(one.fits.hdus[0].header.get("OBJECT") or "") if one.fits else "" for one in sheets}
+    name = objects.pop() if len(objects) == 1 else ""
+    what = f"\"object='{name}'\"" if re.fullmatch(r"[\w .+-]+", name) else "CONDITION"
+    return (
+        f"awe-make coadd {what}: all filters in one go are on one grid; or "
+        "awe-grid make NAME --fit FILE..., and --grid NAME for awe-make coadd, awe-coadd or awe-regrid"
+    )
 
 
 def _difference(first: Sheet, other: Sheet) -> str:
@@ -77,30 +94,53 @@ def _difference(first: Sheet, other: Sheet) -> str:
 def mix_of(sheets: Sequence[Sheet], box: Box, factor: int, wish: Wish) -> tuple[Mix, str]:
     """How three images become colours at the size of the picture, and where the scales come from.
 
-    Scales bring fluxes to one zero point, so that an object of equal magnitudes is grey; where an
-    image has none they make the noise equal, and so do they for NOISE.
+    Scales bring fluxes to one zero point, so that an object of equal magnitudes is grey; where an image has none,
+    and for SOURCES, they make the typical source grey. Where there are too few (BadPixels for SOURCES), and for
+    NOISE, they make the noise equal.
     """
     measured = [level_and_noise(one, box, factor) for one in sheets]
     noise = np.array([max(one[1], 1e-30) for one in measured])
     background = wish.background or _three([one[0] for one in measured])
-    scale, said = _scale(sheets, wish, noise)
+    scale, said = _scale(sheets, wish, noise, lambda: _typical(sheets, box, factor, background, noise))
     largest_noise = float((noise * scale).max())
     # An image without noise has a stretch all the same.
     stretch = wish.stretch or max(STRETCH_NOISE * largest_noise, 1e-12)
     return Mix(background, scale, stretch, wish.q, PEDESTAL_NOISE * largest_noise), said
 
 
-def _scale(sheets: Sequence[Sheet], wish: Wish, noise: np.ndarray) -> tuple[Three, str]:
+def _scale(
+    sheets: Sequence[Sheet], wish: Wish, noise: Doubles, typical: Callable[[], Three | None]
+) -> tuple[Three, str]:
     if not isinstance(wish.scale, str):
         return wish.scale, "as given"
-    if wish.scale not in (ZERO_POINTS, NOISE):
-        raise UsageError(f"scale {wish.scale!r}: neither {ZERO_POINTS} nor {NOISE}")
+    if wish.scale not in (ZERO_POINTS, NOISE, SOURCES):
+        raise UsageError(f"scale {wish.scale!r}: not one of {ZERO_POINTS}, {NOISE}, {SOURCES}")
     missing = [one.name for one in sheets if one.zero_point_mag is None]
     if wish.scale == ZERO_POINTS and not missing:
         zero_points = np.array([one.zero_point_mag for one in sheets], np.float64)
         return _three(10 ** (-0.4 * (zero_points - zero_points[1]))), "by zero points"
-    why = f", as {missing[0]} has no zero point" if missing and wish.scale == ZERO_POINTS else ""
+    why = f", as {missing[0]} has no zero point" if wish.scale == ZERO_POINTS else ""
+    found = None if wish.scale == NOISE else typical()
+    if found is not None:
+        return found, f"by the typical source{why}"
+    if wish.scale == SOURCES:
+        raise BadPixels(
+            f"{sheets[0].name}: too few pixels of sources to tell what is grey", hint=f"--scale {NOISE}"
+        )
     return _three(noise[1] / noise), f"by equal noise{why}"
+
+
+def _typical(
+    sheets: Sequence[Sheet], box: Box, factor: int, background: Three, noise: Doubles
+) -> Three | None:
+    """Scales with which half of the pixels of sources are redder than grey, and half are bluer; None for few."""
+    levels = np.array(background)[:, None, None]
+    values = np.stack([sampled_rows(one, box, factor) for one in sheets]) - levels
+    bright = (values > SOURCE_NOISE * noise[:, None, None]).all(axis=0)
+    if np.count_nonzero(bright) < LEAST_VALUES:
+        return None
+    red, green, blue = values[:, bright]
+    return float(np.median(green / red)), 1.0, float(np.median(green / blue))
 
 
 def _three(values: Sequence[float] | np.ndarray) -> Three:

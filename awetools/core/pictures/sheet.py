@@ -15,6 +15,8 @@ from ..errors import BadHeader, BadPixels, NoImage, NoSuchExtension
 from ..export import flux_cards
 from ..fits import FitsFile, open_fits
 from ..fitsheader import HeaderValue, wcs_cards
+from ..pixels.gaps import HALO_PX, close_gaps, unknown
+from ..pixels.mask import Bit
 from ..pixels.stats import clipped
 from ..pixels.stretch import shrink
 from ..products import is_product, open_product
@@ -30,6 +32,8 @@ Floats = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]
 
 STRIP_PIXELS = 1 << 22
+# Of a pixel of the picture, the part that makes it saturated.
+HALF = 0.5
 # Rows of the picture, evenly spaced, that tell its levels, and as many values of them.
 SAMPLE_ROWS, SAMPLE_VALUES = 96, 1 << 18
 # Beyond what resampling correlates.
@@ -49,6 +53,7 @@ class Sheet:
     fits: FitsFile | None = None
     plane: int = 0
     weight: int | None = None
+    mask: int | None = None
     values: npt.NDArray[Any] | None = None
     good: npt.NDArray[np.bool_] | None = None
 
@@ -60,18 +65,38 @@ class Sheet:
     def rows(self, y0: int, y1: int, x0: int, x1: int, only_good: bool = False) -> Floats:
         """Values (y1 - y0, x1 - x0), not a number where there are none.
 
-        What is masked but has a value is there, unless `only_good`: saturated stars have their cores.
+        Narrow gaps are closed, as in a picture. What is saturated is infinite: brighter than is known. With
+        `only_good` what is not good is not a number.
         """
+        if only_good:
+            found, good, _ = self._planes(y0, y1, x0, x1)
+            found[~good] = np.nan
+            return found
+        (ny, nx), halo = self.shape, HALO_PX
+        bottom, left = max(0, y0 - halo), max(0, x0 - halo)
+        found, good, mask = self._planes(bottom, min(ny, y1 + halo), left, min(nx, x1 + halo))
+        lost = unknown(found, good, mask) | np.isinf(found)
+        if lost.any():
+            found[lost] = np.nan
+            close_gaps(found, None if mask is None else mask & Bit.OUTSIDE == 0)
+        if mask is not None:
+            found[~good & (mask & Bit.SATURATED > 0)] = np.inf
+        return found[y0 - bottom : y1 - bottom, x0 - left : x1 - left]
+
+    def _planes(
+        self, y0: int, y1: int, x0: int, x1: int
+    ) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[Any] | None]:
+        """Values, arrays of their own, which are good, and the mask if there is one."""
+        box = slice(y0, y1), slice(x0, x1)
         if self.fits is None:
             assert self.values is not None
-            found = self.values[y0:y1, x0:x1].astype(np.float32)
-            bad = None if self.good is None else ~self.good[y0:y1, x0:x1]
-        else:
-            found = self.fits.rows(self.plane, y0, y1, x0, x1).astype(np.float32, copy=False)
-            bad = None if self.weight is None else ~(self.fits.rows(self.weight, y0, y1, x0, x1) > 0)
-        if bad is not None:
-            found[bad if only_good else bad & (found == 0)] = np.nan
-        return found
+            found = self.values[box].astype(np.float32)
+            return found, np.ones(found.shape, np.bool_) if self.good is None else self.good[box], None
+        found = self.fits.rows(self.plane, y0, y1, x0, x1).astype(np.float32)
+        mask = None if self.mask is None else self.fits.rows(self.mask, y0, y1, x0, x1)
+        if self.weight is None:
+            return found, np.ones(found.shape, np.bool_), mask
+        return found, self.fits.rows(self.weight, y0, y1, x0, x1) > 0, mask
 
     def close(self) -> None:
         """Close its file, if it has one."""
@@ -94,8 +119,8 @@ def open_sheet(path: Path, stores: Sequence[Store] = (), plane: str | None = Non
         if chosen is None:
             names = ", ".join(hdu.name for hdu in images)
             raise NoSuchExtension(f"{path}: no plane {plane!r}; there are: {names}")
-        weights = [hdu.index for hdu in images if hdu.name == "WEIGHT" and hdu.shape == chosen.shape]
-        weight = weights[0] if weights and chosen is images[0] else None
+        others = {hdu.name: hdu.index for hdu in images if hdu.shape == chosen.shape}
+        weight, mask = (others.get(name) if chosen is images[0] else None for name in ("WEIGHT", "MASK"))
         if product is not None:
             cards = cards_of(product, stores)
             flux = {key: value for key, value, _ in flux_cards(product)}
@@ -110,6 +135,7 @@ def open_sheet(path: Path, stores: Sequence[Store] = (), plane: str | None = Non
             fits,
             chosen.index,
             weight,
+            mask,
         )
     except BaseException:
         fits.close()
@@ -138,7 +164,12 @@ def shrunk(sheet: Sheet, box: Box, factor: int, row0: int, row1: int, only_good:
     """Rows of the picture of a part, made smaller by a whole factor; the first row is the bottom."""
     x0, y0, x1, y1 = box
     part = sheet.rows(y0 + row0 * factor, min(y0 + row1 * factor, y1), x0, x1, only_good)
-    return part if factor == 1 else shrink(part, factor)
+    if factor == 1:
+        return part
+    made, saturated = shrink(part, factor), np.isposinf(part)
+    if saturated.any():
+        made[shrink(saturated, factor) >= HALF] = np.inf
+    return made
 
 
 def rows_of_picture(box: Box, factor: int) -> int:
@@ -166,12 +197,13 @@ def strips(sheets: Sequence[Sheet], box: Box, factor: int, rows: int = 0) -> Ite
 
 def sample(sheet: Sheet, box: Box, factor: int) -> Floats:
     """Values of the picture, evenly spaced rows of what is good. Raises BadPixels where nothing is."""
-    values = _sampled_rows(sheet, box, factor)
+    values = sampled_rows(sheet, box, factor)
     values = values[np.isfinite(values)]
     return values[:: 1 + values.size // SAMPLE_VALUES]
 
 
-def _sampled_rows(sheet: Sheet, box: Box, factor: int) -> Floats:
+def sampled_rows(sheet: Sheet, box: Box, factor: int) -> Floats:
+    """Rows of the picture, evenly spaced; not a number where nothing is good. Raises BadPixels if that is all."""
     height = rows_of_picture(box, factor)
     chosen = np.unique(np.linspace(0, height - 1, min(height, SAMPLE_ROWS)).astype(int)).tolist()
     rows = [shrunk(sheet, box, factor, row, row + 1, only_good=True) for row in chosen]
@@ -189,7 +221,7 @@ def level_and_noise(sheet: Sheet, box: Box, factor: int) -> tuple[float, float]:
     clipped median.
     Raises BadPixels where nothing is good.
     """
-    rows = _sampled_rows(sheet, box, factor)
+    rows = sampled_rows(sheet, box, factor)
     all_of_it = clipped(rows)
     lag = APART_PX
     if rows.shape[1] <= 2 * lag:

@@ -40,8 +40,9 @@ class Mix:
 def lupton(bands: npt.NDArray[Any], mix: Mix) -> npt.NDArray[np.uint8]:
     """Colours (ny, nx, 3), uint8, of the values of three bands (ny, nx, 3): red, green, blue.
 
-    A pixel where a band is not a number is black. Where a colour would be brighter than
-    white, all three are divided alike: its hue stays. Method: Lupton and others 2004, PASP 116, 133.
+    A pixel where a band is not a number is black; one where a band is infinite (saturated) is white.
+    Where a colour would be brighter than white, all three are divided alike: its hue stays. Method:
+    Lupton and others 2004, PASP 116, 133.
     """
     # Values beyond what float32 holds are not lit.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -52,7 +53,7 @@ def lupton(bands: npt.NDArray[Any], mix: Mix) -> npt.NDArray[np.uint8]:
             + np.float32(mix.pedestal)
             for band, (at, by) in enumerate(given)
         )
-        mean = (red + green + blue) / np.float32(3)
+        mean = mean_of_all = (red + green + blue) / np.float32(3)
         lit = (mean > 0) & np.isfinite(mean)
         mean = np.where(lit, mean, np.float32(1))
         factor = np.arcsinh(np.float32(mix.q / mix.stretch) * mean) / (np.float32(mix.q) * mean)
@@ -63,4 +64,9 @@ def lupton(bands: npt.NDArray[Any], mix: Mix) -> npt.NDArray[np.uint8]:
         made = np.empty(bands.shape, np.uint8)
         for band, values in enumerate((red, green, blue)):
             made[..., band] = np.rint(np.maximum(np.where(lit, values, 0) * factor, 0))
+        # Nobody knows its hue, and a band that is not saturated there would give it a wrong one.
+        saturated = np.isposinf(mean_of_all)
+        if saturated.any():
+            saturated[saturated] = np.isposinf(bands[saturated]).any(axis=-1)
+            made[saturated] = 255
     return made

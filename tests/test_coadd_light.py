@@ -12,6 +12,7 @@ import pytest
 from awetools.core.coadd.coadd import Coadded, How, coadd
 from awetools.core.coadd.inputs import CoaddFrame, frame_of_arrays
 from awetools.core.coadd.layers import folded, place
+from awetools.core.coadd.shifts import shifted
 from awetools.core.kinds.coadd import _coarse
 from awetools.core.sky.grid import Grid, fit_grid
 from awetools.core.sky.readwcs import read_wcs
@@ -49,6 +50,12 @@ def grid() -> Grid:
     return fit_grid([(system(), SHAPE)], margin_px=2)
 
 
+def turned(angle_deg: float) -> Wcs:
+    """Coordinates that are right in the middle alone."""
+    cosine, sine = (SCALE * of(math.radians(angle_deg)) for of in (math.cos, math.sin))
+    return replace(system(), matrix=(-cosine, sine, sine, cosine))
+
+
 def coadded(odd: CoaddFrame, how: How | None = None) -> Coadded:
     return coadd([*(frame(number, image(number)) for number in range(5)), odd], grid(), how)
 
@@ -64,6 +71,12 @@ HALF = np.where(np.arange(SHAPE[1]) < 100, 0.2, 1.0)[None, :]
         (frame(5, image(5), scale=100.0), r"[45]\.\d\d mag brighter|disagree"),
         (frame(5, image(5), scale=0.01), r"[45]\.\d\d mag fainter|disagree"),
         (frame(5, image(5), system(4.0)), "not where those of the others are|disagree"),
+        (frame(5, image(5), system(0.7)), r"are 0\.[678]\d pixels from where the others have them, 0\.2"),
+        (
+            frame(5, image(5), turned(1.0)),
+            r"pixels from where the others have them in its \w+ half, 0\.[2-4]\d of",
+        ),
+        (frame(5, image(5, light=HALF**0.3)), r"0\.[45]\d mag brighter in its right half than in the other"),
     ],
 )
 def test_a_frame_that_contradicts_is_left_out_and_changes_nothing(odd: CoaddFrame, why: str) -> None:
@@ -86,6 +99,46 @@ def test_less_transparent_than_the_limit_is_kept() -> None:
     assert re.search(r"0\.[78]\d mag fainter", strict.frames[5].reason)
     free = coadded(frame(5, image(5, light=0.2)), How(most_extinction_mag=None))
     assert not free.frames[5].reason
+
+
+def test_small_shifts_and_differences_are_no_reason() -> None:
+    small = frame(5, image(5, light=HALF**0.1), system(0.2))
+    assert not coadded(small).frames[5].reason
+    strict = How(most_shift_fraction=0.03, most_disagreeing=0.5)
+    assert "of the seeing: its coordinates" in coadded(small, strict).frames[5].reason
+    free = How(most_shift_fraction=None, most_uneven_mag=None, most_disagreeing=0.5)
+    assert not coadded(frame(5, image(5, light=HALF**0.3), system(0.7)), free).frames[5].reason
+
+
+@pytest.mark.parametrize("fwhm_px", [1.6, 2.4, 4.2, 6.0])
+def test_the_shift_of_stars_is_measured_whatever_the_seeing(fwhm_px: float) -> None:
+    rng, y, x = np.random.default_rng(2), *np.mgrid[:16, :16]
+    blocks = []
+    for width, by in ((3.0, 0.0), (fwhm_px, 0.3)):
+        places = np.random.default_rng(1).uniform(5, 10, (60, 2))
+        light = [
+            np.exp(-4 * math.log(2) * ((x - u - by) ** 2 + (y - v + by / 2) ** 2) / width**2)
+            for u, v in places
+        ]
+        blocks.append(
+            np.array(light) * (3 / width) ** 2 * (0.8 if by else 1) * 500 + rng.normal(0, 2, (60, 16, 16))
+        )
+    found = shifted(blocks[1], blocks[0], np.ones(blocks[0].shape, bool))
+    assert np.median(found.columns) == pytest.approx(0.3, abs=0.06)
+    assert np.median(found.rows) == pytest.approx(-0.15, abs=0.04)
+    assert np.median(found.fwhm) == pytest.approx(3.0, rel=0.25)
+
+
+@pytest.mark.parametrize("shift_px", [0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0])
+def test_no_shift_is_too_large_to_be_seen(shift_px: float) -> None:
+    made = coadded(frame(5, image(5), system(shift_px)), How(most_disagreeing=0.9))
+    assert [bool(one.reason) for one in made.frames] == [False] * 5 + [True]
+
+
+def test_what_does_not_tell_a_shift_is_said_to() -> None:
+    flat = np.full((2, 16, 16), 3.0)
+    found = shifted(flat, flat, np.ones(flat.shape, bool))
+    assert not np.isfinite(np.array(found)).any()
 
 
 def distorted(bend: float) -> Wcs:

@@ -158,7 +158,9 @@ def test_what_is_interrupted_at_once_leaves_nothing(given: Given, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("change", ["stamp", "frames", "way", "damage", "short", "note"])
+@pytest.mark.parametrize(
+    "change", ["stamp", "frames", "way", "damage", "short", "note", "byte SCI", "byte MASK", "byte FRAME"]
+)
 def test_what_was_kept_of_something_else_is_not_taken(given: Given, tmp_path: Path, change: str) -> None:
     frames, grid, expected, _ = given
     target, stamp, how, used = tmp_path / "coadd.fits", "key", HOW, frames
@@ -180,6 +182,15 @@ def test_what_was_kept_of_something_else_is_not_taken(given: Given, tmp_path: Pa
     if change == "damage":
         with (folder / "SCI").open("r+b") as stream:
             stream.write(os.urandom((folder / "SCI").stat().st_size))
+    if change.startswith("byte "):
+        path = folder / change.split()[1]
+        with path.open("r+b") as stream:
+            # Not in a row that is made again; of the list, the first.
+            place = 0 if change == "byte FRAME" else int(0.2 * part_done(folder) * path.stat().st_size)
+            stream.seek(place)
+            byte = stream.read(1)
+            stream.seek(place)
+            stream.write(bytes([byte[0] ^ 1]))
     if change == "short":
         os.truncate(folder / "WEIGHT", 100)
     if change == "note":

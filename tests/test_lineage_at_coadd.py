@@ -186,7 +186,8 @@ def test_a_masked_pixel_names_the_mask_that_did_it(run: InProcess, sky_store: St
         assert {one["kind"] for one in frame["masked"]} & {"hotpix", "coldpix"}
     x, y = places[0]
     text = run("lineage", "--at", f"{x},{y}", path).out
-    assert "MASK: " in text and "pix " in text and "mean of what is masked" in text
+    assert "MASK: " in text and "pix " in text
+    assert "mean of what is saturated" in text or "no good value there" in text
 
 
 def test_a_frame_that_is_masked_where_others_are_not_is_explained(run: InProcess, sky_store: Store) -> None:

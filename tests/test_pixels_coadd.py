@@ -159,16 +159,23 @@ def test_a_constant_sky_and_a_galaxy_do_not_hide_outliers_but_seeing_does_not_ma
         assert (found.entered[core] == len(widths)).mean() > 0.99
 
 
-def test_where_nothing_good_is_left_the_mask_says_why() -> None:
-    values = np.full((2, 1, 5), 7.0)
+@pytest.mark.parametrize("kernels", ["", "numpy"])
+@pytest.mark.parametrize("method", ["mean", "clip", "median"])
+def test_where_nothing_good_is_left_the_mask_says_why_and_only_light_has_a_value(
+    method: str, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWETOOLS_KERNELS", kernels)
+    values = np.full((2, 1, 8), 7.0)
     values[1] = 9
-    weight = np.array([[[0, 0, 0, 1, 0]], [[0, 1, 0, 0, 0]]])
-    mask = np.array([[[4, 4, 32, 0, 36]], [[32, 64, 32, 4, 1]]])
-    found = stacked(whole(values, weight, mask))
-    assert found.mask.tolist() == [[SATURATED, INTERPOLATED, OUTSIDE, 0, SATURATED | 1]]
-    assert found.sci.tolist() == [[7, 9, 0, 7, 8]]
-    assert found.weight.tolist() == [[0, 1, 0, 1, 0]]
-    assert found.entered.tolist() == [[0, 1, 0, 1, 0]]
+    weight = np.array([[[0, 0, 0, 1, 0, 0, 0, 0]], [[0, 1, 0, 0, 0, 0, 0, 0]]])
+    mask = np.array([[[4, 4, 32, 0, 36, 8, 256, 4]], [[32, 64, 32, 4, 1, 3, 16, 4]]])
+    found = stacked(whole(values, weight, mask), method=method)
+    assert found.mask.tolist() == [
+        [SATURATED, INTERPOLATED, OUTSIDE, 0, SATURATED | 1, 8 | 3, 256 | 16, SATURATED]
+    ]
+    assert found.sci.tolist() == [[7, 9, 0, 7, 7, 0, 7, 8]]
+    assert found.weight.tolist() == [[0, 1, 0, 1, 0, 0, 0, 0]]
+    assert found.entered.tolist() == [[0, 1, 0, 1, 0, 0, 0, 0]]
 
 
 def test_values_that_all_disagree_are_all_kept() -> None:

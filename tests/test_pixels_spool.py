@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -15,7 +16,7 @@ from awetools.core import fitswrite
 from awetools.core.errors import Unavailable
 from awetools.core.fits import open_fits
 from awetools.core.fitswrite import Plane, write_fits
-from awetools.core.pixels.spool import Spool
+from awetools.core.pixels.spool import Spool, unavailable
 from awetools.core.pixels.spoolstats import count_above_zero, spool_finite, spool_imstat
 from awetools.core.pixels.stats import imstat
 
@@ -174,3 +175,18 @@ def test_what_is_not_finite_is_found() -> None:
     assert spool_finite(spooled(values, 500))
     values[-1, -1] = np.nan
     assert not spool_finite(spooled(values, 500))
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "hint"),
+    [
+        (errno.EROFS, "cannot be written: Read-only", "--out-dir"),
+        (errno.ENOSPC, "2.0 MB: No space", "make room"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_not_a_full_one(
+    code: int, said: str, hint: str, tmp_path: Path
+) -> None:
+    found = unavailable(tmp_path, 2_000_000, OSError(code, os.strerror(code)))
+    assert said in found.message and hint in found.hint
+    assert ("make room" in found.hint) == (code == errno.ENOSPC)

@@ -134,7 +134,7 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
 def _prepare() -> None:
     # One thread a process: the same bits whatever the machine, and -j says how many processes.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+        os.environ[name] = "1"
     # File names are bytes; those that are not UTF-8 go through unharmed.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

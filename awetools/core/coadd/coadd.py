@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,18 +19,19 @@ from ..sky.grid import Grid, Span
 from ..unfinished import Unfinished
 from .inputs import CoaddFrame
 from .layers import NO_LEVEL, Level, Placed, Regridding, layers_of, place
-from .light import Light, contradictions
+from .light import Light, Limits, contradictions
 from .matching import Differences, Form, Gauge, Matched, match
 from .noise import noise_ratio
 from .scaling import BlockPairs, Scale, match_scales
 from .scratch import Scratch, check_room, digest_of, is_large
+from .skytie import Cells
 from .strips import check_memory, in_order, strips_of, threads_for
 
 Matching = Literal["none", "constant", "plane"]
 Scaling = Literal["given", "match"]
 
 # Samples of the grid: rows of one, and where they are.
-PROBE_ROWS, PROBE_EVERY, PROBES = 16, 600, (8, 64)
+PROBE_ROWS, PROBE_EVERY, PROBES, SKY_PROBES = 16, 600, (8, 64), (20, 64)
 # The same where scales come from the pixels.
 SCALING_EVERY, SCALING_PROBES, MOST_BLOCKS = 100, (32, 64), 4000
 # A scale from the pixels with a larger relative error is not believed.
@@ -46,11 +48,11 @@ class How:
     plane; ``gauge``: see `matching.match`. ``scaling``: scales are taken as given, or are made such
     that frames agree where they overlap, see `scaling.match_scales`; a frame whose scale has a relative error of more
     than MOST_SCALE_ERROR then is left out. Left out are frames whose zero point is
-    ``most_extinction_mag`` or more below the median of all (None: none is), and those of which
+    ``most_extinction_mag`` or more below the median of its camera (None: none is), and those of which
     more than ``most_disagreeing`` of the pixels, in a sample of the grid, are far from those of
-    two or more others (0: none is), or whose stars are not those of the others there (see `light`): a wrong
-    coordinate system does that, a cloud, a background that was not subtracted.
-    What follows does not change a bit of the result: ``memory_bytes``,
+    two or more others (0: none is), or whose stars are not those of the others there, by more than
+    ``most_uneven_mag`` and ``most_shift_fraction`` (see `light.Limits`): a wrong coordinate system does that,
+    a cloud, a background that was not subtracted. What follows does not change a bit of the result: ``memory_bytes``,
     the cap of the process, ``threads``, ``folder`` of the scratch disk, ``unfinished``, where the work of a large
     coadd is kept if it is interrupted.
     """
@@ -62,15 +64,25 @@ class How:
     scaling: Scaling = "given"
     most_extinction_mag: float | None = 1.0
     most_disagreeing: float = 0.02
+    most_uneven_mag: float | None = 0.3
+    most_shift_fraction: float | None = 0.15
     memory_bytes: int = 1 << 30
     threads: int = 1
     folder: str | Path | None = None
     unfinished: Unfinished | None = None
 
+    @property
+    def limits(self) -> Limits:
+        """What the stars of a frame may differ by."""
+        given = self.most_extinction_mag, self.most_uneven_mag, self.most_shift_fraction
+        return Limits(*(math.inf if one is None else one for one in given))
+
     def __post_init__(self) -> None:
-        if self.matching not in ("none", "constant", "plane") or self.gauge not in ("mean", "faintest"):
+        gauges = "mean", "faintest", "sky"
+        if self.matching not in ("none", "constant", "plane") or self.gauge not in gauges:
             raise BadValue(
-                f"backgrounds are matched by constant or plane, to mean or faintest, not {self.matching}, {self.gauge}"
+                f"backgrounds are matched by constant or plane, to mean, faintest or sky, not {self.matching}, "
+                f"{self.gauge}"
             )
         if self.scaling not in ("given", "match"):
             raise BadValue(f"scales are given or from match, not {self.scaling}")
@@ -196,6 +208,7 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
     if not frames:
         raise EmptyInput("a coadd of no frames")
     reasons = _unfit(frames, how)
+    remedies = {number: frames[number].remedy for number in reasons if frames[number].unfit}
     placed: list[Placed] = []
     for number, frame in enumerate(frames):
         if number in reasons:
@@ -210,6 +223,7 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
             continue
         if found is None:
             reasons[number] = "does not overlap the grid"
+            remedies[number] = "awe-grid, a grid that fits them"
         else:
             placed.append(found)
     check_memory(placed, grid, how)
@@ -234,7 +248,7 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
     if not kept:
         raise EmptyInput(
             f"none of {len(frames)} frames can be used: {frames[0].name} {reasons[0]}",
-            hint="awe-grid, a grid that fits them",
+            hint=remedies.get(0, ""),
         )
     return Prepared(kept, reports, matched.groups if matched else ())
 
@@ -242,8 +256,11 @@ def prepare(frames: Sequence[CoaddFrame], grid: Grid, how: How) -> Prepared:
 def _unfit(frames: Sequence[CoaddFrame], how: How) -> dict[int, str]:
     """Frames whose numbers do not go with those of the others, and why."""
     unit = Counter(one.unit for one in frames).most_common(1)[0][0]
-    known = [one.zeropoint_mag for one in frames if one.zeropoint_mag is not None]
-    usual = float(np.median(known)) if known else 0.0
+    known: dict[str, list[float]] = {}
+    for one in frames:
+        if one.zeropoint_mag is not None:
+            known.setdefault(one.camera, []).append(one.zeropoint_mag)
+    whose = "all" if len(known) < 2 else "those of its camera"
     reasons: dict[int, str] = {}
     for number, one in enumerate(frames):
         if one.unfit:
@@ -253,10 +270,10 @@ def _unfit(frames: Sequence[CoaddFrame], how: How) -> dict[int, str]:
         elif not (np.isfinite(one.scale) and one.scale > 0):
             reasons[number] = f"its flux scale is {one.scale}"
         elif one.zeropoint_mag is not None and how.most_extinction_mag is not None:
-            faint = usual - one.zeropoint_mag
+            faint = float(np.median(known[one.camera])) - one.zeropoint_mag
             if not faint <= how.most_extinction_mag:
                 reasons[number] = (
-                    f"its zero point, {one.zeropoint_mag:.3f}, is {faint:.2f} mag below the median of all"
+                    f"its zero point, {one.zeropoint_mag:.3f}, is {faint:.2f} mag below the median of {whose}"
                 )
     return reasons
 
@@ -309,7 +326,9 @@ def _sampled(
     # What is sampled can do without the small defects.
     threads = threads_for(placed, grid, probes, how)
     how = replace(how, regridding=replace(how.regridding, fill=False), threads=threads)
-    matched = _matched(placed, probes, how) if how.matching != "none" else None
+    # The sky, of which there may be little, needs more of them.
+    more = _probes(placed, grid, probes=SKY_PROBES) if how.gauge == "sky" else probes
+    matched = _matched(placed, more, how) if how.matching != "none" else None
     if not judged:
         return matched, {}
     levels = matched.levels if matched else {}
@@ -325,12 +344,12 @@ def _sampled(
         reasons[number] = (
             f"{part:.1%} of its pixels disagree with those of the others: its coordinates, zero point or sky"
         )
-    for number, reason in contradictions(light, how.most_extinction_mag).items():
+    for number, reason in contradictions(light, how.limits).items():
         wrong[number] = disagreeing[number]
         reasons.setdefault(number, reason)
     if wrong and how.matching != "none":
         rest = [one for one in placed if one.number not in wrong]
-        matched = _matched(rest, probes, how) if rest else None
+        matched = _matched(rest, more, how) if rest else None
     return matched, disagreeing
 
 
@@ -352,16 +371,19 @@ def _matched(placed: Sequence[Placed], probes: Sequence[Span], how: How) -> Matc
     plain = [replace(one, level=NO_LEVEL) for one in placed]
     by_number = _by_number(plain)
 
-    def work(rows: Span) -> Differences:
-        made = Differences()
-        made.add(_layers(plain, rows, how), by_number)
-        return made
+    def work(rows: Span) -> tuple[Differences, Cells]:
+        made, cells, layers = Differences(), Cells(), _layers(plain, rows, how)
+        made.add(layers, by_number)
+        if how.gauge == "sky":
+            cells.add(layers, by_number)
+        return made, cells
 
-    found = Differences()
-    for one in in_order(work, probes, how.threads):
+    found, sky = Differences(), Cells()
+    for one, cells in in_order(work, probes, how.threads):
         found.rows.extend(one.rows)
+        sky.rows.extend(cells.rows)
     form: Form = "plane" if how.matching == "plane" else "constant"
-    return match(found, (one.number for one in placed), form, how.gauge)
+    return match(found, (one.number for one in placed), form, how.gauge, sky)
 
 
 def _by_number(placed: Sequence[Placed]) -> list[Placed]:

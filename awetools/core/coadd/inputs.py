@@ -51,12 +51,13 @@ class CoaddFrame:
     Weights are inverse variances of the background, 0 where a pixel is bad, in the unit of the
     pixels. ``scale``: what values are multiplied by, see :func:`flux_scale`. ``sky``: what is
     subtracted before, in the unit of the pixels. ``scale_error``: the relative error of the scale, None where
-    it is not known and only a start for what pixels say (`scaling`). ``unit`` and ``zeropoint_mag`` are compared with
-    those of the other frames. ``gridded``: its pixels are those of a grid already, and taken as they are;
+    it is not known and only a start for what pixels say (`scaling`). ``unit`` is compared with those of the other
+    frames, ``zeropoint_mag`` with those of the same ``camera``. ``gridded``: its pixels are those of a grid
+    already, and taken as they are;
     ``noise_ratio`` is then the noise of one of them over what its weight says. ``unfit``: why it is to be left
-    out, if that is known. ``illumination``: what is still wrong in its flat. ``edges_px``: columns at the left
-    and the right, rows at the bottom and the top that are not used. ``read`` may be called by several
-    threads at once.
+    out, if that is known, and ``remedy`` what helps. ``illumination``: what is still wrong in its flat.
+    ``edges_px``: columns at the left and the right, rows at the bottom and the top that are not used. ``read``
+    may be called by several threads at once.
     """
 
     name: str
@@ -67,10 +68,12 @@ class CoaddFrame:
     sky: float | MeshSky = 0.0
     unit: str = "adu"
     zeropoint_mag: float | None = None
+    camera: str = ""
     scale_error: float | None = None
     gridded: bool = False
     noise_ratio: float = 1.0
     unfit: str = ""
+    remedy: str = ""
     illumination: Illumination | None = None
     edges_px: Edges = (0, 0, 0, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,25 +12,54 @@ import numpy.typing as npt
 
 from ..pixels.coadd import Layer
 from .layers import Placed, unit_places
+from .shifts import shifted
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 # Columns of a block, larger than the seeing; what part of it must be good; its light over the noise of that.
 BLOCK_PX, LEAST_GOOD, LEAST_SIGNAL = 16, 0.8, 20
+# Columns of a table.
+COLUMNS = 9
 # So many blocks tell something of a frame, or of a half of it.
 LEAST_BLOCKS = 8
 # A correlation with the others that is less is not that of one star with itself: 0.6 is left where the seeing is
 # three times as large, 0.5 where it is shifted by 0.7 of the seeing.
 LEAST_CORRELATION = 0.5
+# A shift or a difference is believed beyond so many errors; a shift is in parts of the seeing, or of so many pixels.
+BELIEVED_SIGMA, LEAST_SEEING_PX = 5.0, 2.0
+# Shifts of blocks up to so much of the seeing are fitted by a line, without outliers.
+MOST_SHIFT, CLIP_SIGMA, ROUNDS = 1.5, 4.0, 5
+# Where shifts are looked at: u and v.
+WITHIN = (
+    ("", 0.0, 0.0),
+    (" in its left half", -0.5, 0.0),
+    (" in its right half", 0.5, 0.0),
+    (" in its lower half", 0.0, -0.5),
+    (" in its upper half", 0.0, 0.5),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What stars of a frame may differ by from those of the others.
+
+    ``extinction_mag``: fainter or brighter, in the frame or a half of it. ``uneven_mag``: in one half than in the
+    other. ``shift_fraction``: how far they are from where the others have them, in parts of their FWHM.
+    """
+
+    extinction_mag: float = math.inf
+    uneven_mag: float = math.inf
+    shift_fraction: float = math.inf
 
 
 @dataclass
 class Light:
-    """Blocks with stars in them. Columns: frame; u and v of the block in it; ratio; correlation.
+    """Blocks with stars in them. Columns: frame; u and v of the block in it; ratio; correlation; those of `Shifted`.
 
     ``ratio``: light of the frame over that of the median of all, both above the middle value of the block.
-    ``correlation``: of the pixels of both.
+    ``correlation``: of the pixels of both. Ratio and shift of the last are those of a fit to the median.
     """
 
     tables: list[Doubles] = field(default_factory=list)
@@ -70,7 +100,7 @@ class Light:
         # What noise adds to the square of a frame is taken off.
         squares = np.nansum(values**2, axis=1) - count[bright] * noise[bright] ** 2
         scale = np.sqrt(np.maximum(squares, 0) * np.nansum(seen**2, axis=1))
-        made = np.empty((len(own), 5))
+        made = np.empty((len(own), COLUMNS))
         made[:, 0] = layer.number
         starts = (np.flatnonzero(bright) + first) * BLOCK_PX
         u, v = unit_places(placed.window, layer.rows)
@@ -79,6 +109,10 @@ class Light:
         with np.errstate(divide="ignore", invalid="ignore"):
             made[:, 3] = np.where(usual > 0, own / usual, np.nan)
             made[:, 4] = np.where(scale > 0, np.nansum(values * seen, axis=1) / scale, np.nan)
+        shape = len(use), layer.rows[1] - layer.rows[0], BLOCK_PX
+        own_light = np.where(use, _blocks(layer.data[:, across])[bright], 0.0)
+        found = shifted(*(one.reshape(shape) for one in (own_light, others[bright], use)))
+        made[:, 5:] = np.stack(found, axis=1)
         self.tables.append(made)
 
 
@@ -100,23 +134,22 @@ def _above(blocks: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     return made, spread, total
 
 
-def contradictions(found: Sequence[Light], most_mag: float | None) -> Mapping[int, str]:
-    """Frames whose stars are not those of the others, and why, by number.
-
-    most_mag: by how much stars of a frame, or of a half of it, may be fainter or brighter than in the others.
-    """
+def contradictions(found: Sequence[Light], limits: Limits) -> Mapping[int, str]:
+    """Frames whose stars are not those of the others, and why, by number."""
     tables = [table for one in found for table in one.tables]
-    table = np.concatenate(tables) if tables else np.empty((0, 5))
+    table = np.concatenate(tables) if tables else np.empty((0, COLUMNS))
+    seeing = table[np.isfinite(table[:, 8]), 8]
+    seeing_px = max(LEAST_SEEING_PX, float(np.median(seeing))) if len(seeing) else LEAST_SEEING_PX
     reasons: dict[int, str] = {}
     for number in np.unique(table[:, 0]):
         own = table[table[:, 0] == number]
-        reason = _contradiction(own, most_mag)
+        reason = _contradiction(own, limits, seeing_px)
         if reason:
             reasons[int(number)] = reason
     return reasons
 
 
-def _contradiction(own: Doubles, most_mag: float | None) -> str:
+def _contradiction(own: Doubles, limits: Limits, seeing_px: float) -> str:
     if len(own) < LEAST_BLOCKS:
         return ""
     alike = np.nan_to_num(own[:, 4], nan=0.0)
@@ -125,8 +158,6 @@ def _contradiction(own: Doubles, most_mag: float | None) -> str:
             "its stars are not where those of the others are: its coordinates"
             f" (a correlation of {np.median(alike):.2f} in {len(own)} places)"
         )
-    if most_mag is None:
-        return ""
     halves = {"": np.ones(len(own), bool)} | {
         f" in its {name} half": side
         for name, side in (
@@ -136,6 +167,14 @@ def _contradiction(own: Doubles, most_mag: float | None) -> str:
             ("upper", own[:, 2] > 0),
         )
     }
+    return (
+        _shift(own, limits.shift_fraction, seeing_px)
+        or _extinction(own, halves, limits.extinction_mag)
+        or _unevenness(own, halves, limits.uneven_mag)
+    )
+
+
+def _extinction(own: Doubles, halves: Mapping[str, Flags], most_mag: float) -> str:
     for where, side in halves.items():
         ratio = np.nan_to_num(own[side, 3], nan=0.0)
         if len(ratio) < LEAST_BLOCKS:
@@ -145,3 +184,65 @@ def _contradiction(own: Doubles, most_mag: float | None) -> str:
             word = "fainter" if fainter > 0 else "brighter"
             return f"its stars are {abs(fainter):.2f} mag {word} than in the others{where}: a cloud, or its zero point"
     return ""
+
+
+def _shift(own: Doubles, most: float, seeing_px: float) -> str:
+    x, y = own[:, 6], own[:, 7]
+    # What is farther is no star of both: such frames are told by the correlation.
+    near = np.hypot(np.nan_to_num(x, nan=math.inf), y) < MOST_SHIFT * seeing_px
+    if np.count_nonzero(near) < LEAST_BLOCKS:
+        return ""
+    linear = np.count_nonzero(near) >= 2 * LEAST_BLOCKS
+    design = np.stack([np.ones(len(own)), own[:, 1], own[:, 2]], axis=1)[near, : 3 if linear else 1]
+    (x_terms, x_cover), (y_terms, y_cover) = _line(design, x[near]), _line(design, y[near])
+    for where, u, v in WITHIN if linear else WITHIN[:1]:
+        at = np.array([1.0, u, v])[: design.shape[1]]
+        found = np.array([(at * x_terms).sum(), (at * y_terms).sum()])
+        spread = np.array([(at * (cover * at).sum(axis=1)).sum() for cover in (x_cover, y_cover)])
+        away = float(np.hypot(*found))
+        error = float(np.sqrt((found * found * spread).sum())) / max(away, 1e-9)
+        if away > max(most * seeing_px, BELIEVED_SIGMA * error):
+            return (
+                f"its stars are {away:.2f} pixels from where the others have them{where},"
+                f" {away / seeing_px:.2f} of the seeing: its coordinates"
+            )
+    return ""
+
+
+def _line(design: Doubles, values: Doubles) -> tuple[Doubles, Doubles]:
+    """Terms of a fit without outliers, and their covariance."""
+    use = np.ones(len(values), bool)
+    for _ in range(ROUNDS):
+        part = design[use]
+        inverse = np.linalg.inv(
+            (part[:, :, None] * part[:, None, :]).sum(axis=0) + 1e-9 * np.eye(design.shape[1])
+        )
+        terms = (inverse * (part * values[use, None]).sum(axis=0)).sum(axis=1)
+        away = np.abs(values - (design * terms).sum(axis=1))
+        freedom = max(1, len(part) - design.shape[1])
+        scatter = float(np.median(away[use])) / 0.6745 * math.sqrt(len(part) / freedom)
+        use = away <= CLIP_SIGMA * max(scatter, 1e-9)
+    return terms, inverse * scatter**2 * 1.2533**2
+
+
+def _unevenness(own: Doubles, halves: Mapping[str, Flags], most_mag: float) -> str:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fainter = -2.5 * np.log10(own[:, 5])
+    sides = list(halves.items())[1:]
+    for (_, one), (where, other) in (sides[:2], sides[2:]):
+        (here, here_error), (there, there_error) = _middle(fainter[one]), _middle(fainter[other])
+        away = abs(there - here)
+        if away > max(most_mag, BELIEVED_SIGMA * math.hypot(here_error, there_error)):
+            more = "fainter" if there > here else "brighter"
+            return f"its stars are {away:.2f} mag {more}{where} than in the other: a cloud, or its flat"
+    return ""
+
+
+def _middle(values: Doubles) -> tuple[float, float]:
+    """The median of what is known and its error, from the scatter; infinite for too few."""
+    known = values[np.isfinite(values)]
+    if len(known) < LEAST_BLOCKS:
+        return 0.0, math.inf
+    middle = float(np.median(known))
+    scatter = float(np.median(np.abs(known - middle))) / 0.6745
+    return middle, 1.2533 * scatter / math.sqrt(len(known))

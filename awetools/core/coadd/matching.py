@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..pixels.coadd import Layer
 from .layers import Level, Placed, unit_places
+from .skytie import Cells, Sky, find_sky
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Form = Literal["constant", "plane"]
-Gauge = Literal["mean", "faintest"]
+Gauge = Literal["mean", "faintest", "sky"]
 
 # Columns that one difference is taken of, and the least good pixels of it.
 CELL, LEAST_PIXELS = 128, 64
@@ -25,6 +26,8 @@ NEIGHBOURS = 8
 ROUNDS, CLIP_SIGMA = 6, 4.0
 # Slopes weigh so much by themselves, of what a typical frame's overlaps weigh: without any they are 0.
 RIDGE = 1e-4
+# How often cells of sky are looked for anew, among so many; how much more the overlaps may then disagree.
+LOOKS, MOST_CELLS, MOST_SEAM = 3, 20_000, 4.0
 
 
 def overlapping(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Layer]]:
@@ -80,50 +83,156 @@ class Matched:
 
 
 def match(
-    differences: Differences, numbers: Iterable[int], form: Form = "constant", gauge: Gauge = "mean"
+    differences: Differences,
+    numbers: Iterable[int],
+    form: Form = "constant",
+    gauge: Gauge = "mean",
+    cells: Cells | None = None,
 ) -> Matched:
     """The levels that make frames equal where they overlap, by robust least squares.
 
     One constant a frame, or a plane. ``gauge``: in each group of frames that overlap, directly
     or through others, the mean of the constants is 0, or that of the frame with the faintest
-    background is (then no light is added anywhere). A frame without an overlap has 0.
+    background is (then no light is added anywhere), or what is left of the sky is: its cells then
+    count as overlaps do. That keeps planes from bending a mosaic, as they do where all frames are wrong
+    alike (a flat that is too bright in the middle): overlaps do not tell such a bend from a sky. Where no sky is
+    found the mean is taken. A frame without an overlap has 0, unless there is sky in it.
     """
     numbers = sorted(numbers)
     index = {number: place for place, number in enumerate(numbers)}
     kept = [row for row in differences.rows if int(row[0]) in index and int(row[1]) in index]
-    terms = 1 if form == "constant" else 3
     table = np.array(kept, np.float64).reshape(-1, 8)
     ends = np.array([[index[int(row[0])], index[int(row[1])]] for row in kept], np.int64).reshape(-1, 2)
     groups = groups_of(ends, len(numbers))
-    found, rms = _fitted(table, ends, len(numbers), terms)
+    overlaps = Rows(ends, *_designs(table), table[:, 6], table[:, 7])
+    terms = 1 if form == "constant" else 3
+    found, rms = _fitted(overlaps, len(numbers), terms)
     for group in groups:
         constants = found[list(group), 0]
         found[list(group), 0] -= constants.min() if gauge == "faintest" else constants.mean()
+    if gauge == "sky" and cells is not None:
+        found = _on_sky(found, overlaps, _cell_table(cells, index), groups, terms)
     levels = {number: Level(*(float(value) for value in found[place])) for number, place in index.items()}
     return Matched(levels, tuple(tuple(numbers[one] for one in group) for group in groups), rms)
 
 
-def _fitted(table: Doubles, ends: Ints, frames: int, terms: int) -> tuple[Doubles, float]:
-    found = np.zeros((frames, 3))
-    if not len(table):
-        return found, 0.0
+class Rows(NamedTuple):
+    """What is known of levels: of the first frame in a row less those of the second; values and their errors.
+
+    Designs (n, 3): 1, u, v of each; that of the second is 0 where the first is by itself.
+    """
+
+    ends: Ints
+    first: Doubles
+    second: Doubles
+    values: Doubles
+    errors: Doubles
+
+    def of(self, group: Sequence[int]) -> Rows:
+        """Those of a group of frames."""
+        mine = np.isin(self.ends[:, 0], group)
+        return Rows(self.ends[mine], *(one[mine] for one in self[1:]))
+
+    def and_sky(self, cells: Doubles) -> Rows:
+        """With cells that are sky: there the level of a frame is what it shows."""
+        frames = cells[:, 0].astype(np.int64)
+        first = np.stack([np.ones(len(cells)), cells[:, 1], cells[:, 2]], axis=1)
+        sky = first, np.zeros_like(first), cells[:, 5], cells[:, 6]
+        ends = np.concatenate([self.ends, np.stack([frames, frames], axis=1)])
+        return Rows(ends, *(np.concatenate(both) for both in zip(self[1:], sky, strict=True)))
+
+    def scatter(self, levels: Doubles) -> float:
+        """What levels leave of the differences."""
+        ends = levels[self.ends]
+        away = self.values - (self.first * ends[:, 0]).sum(axis=1) + (self.second * ends[:, 1]).sum(axis=1)
+        return float(np.median(np.abs(away))) / 0.6745
+
+
+def _designs(table: Doubles) -> tuple[Doubles, Doubles]:
     ones = np.ones(len(table))
-    design = np.stack([ones, table[:, 2], table[:, 3], -ones, -table[:, 4], -table[:, 5]], axis=1)
-    design = design.reshape(-1, 2, 3)[:, :, :terms].reshape(-1, 2 * terms)
-    columns = (ends[:, :, None] * terms + np.arange(terms)).reshape(-1, 2 * terms)
-    weight = 1 / table[:, 7] ** 2
-    part = ones
-    away = table[:, 6]
+    return tuple(np.stack([ones, *table[:, at : at + 2].T], axis=1) for at in (2, 4))  # type: ignore[return-value]
+
+
+def _fitted(rows: Rows, frames: int, terms: int, inflated: bool = False) -> tuple[Doubles, float]:
+    """Levels, and the scatter about them; inflated: errors are at least such that they are those of the scatter."""
+    found = np.zeros((frames, 3))
+    if not len(rows.values):
+        return found, 0.0
+    design = np.concatenate([rows.first[:, :terms], -rows.second[:, :terms]], axis=1)
+    columns = (rows.ends[:, :, None] * terms + np.arange(terms)).reshape(-1, 2 * terms)
+    errors = rows.errors
+    part = np.ones(len(rows.values))
+    away = rows.values
     for _ in range(ROUNDS):
-        found[:, :terms] = _solved(design, columns, table[:, 6], weight * part, frames, terms)
-        away = table[:, 6] - (design * found[:, :terms].reshape(-1)[columns]).sum(axis=1)
-        scaled = np.abs(away) / table[:, 7]
+        found[:, :terms] = _solved(design, columns, rows.values, part / errors**2, frames, terms)
+        away = rows.values - (design * found[:, :terms].reshape(-1)[columns]).sum(axis=1)
+        if inflated:
+            usual = float(np.median(np.abs(away))) / 0.6745
+            errors = np.hypot(rows.errors, usual)
+        scaled = np.abs(away) / errors
         scale = max(float(np.median(scaled)) / 0.6745, 1.0)
         part = (scaled <= CLIP_SIGMA * scale).astype(np.float64)
         # What ties a frame at all is not given up.
         part = np.maximum(part, 1e-6)
     good = part > 0.5
     return found, float(np.sqrt(np.mean(away[good] ** 2))) if good.any() else 0.0
+
+
+# What is left of the sky
+
+
+def _cell_table(cells: Cells, index: Mapping[int, int]) -> Doubles:
+    """Rows of cells, of frames that take part, by the place of their frame; of many a part."""
+    kept = [(index[int(row[0])], *row[1:]) for row in cells.rows if int(row[0]) in index]
+    kept = kept[:: 1 + len(kept) // MOST_CELLS]
+    return np.array(kept, np.float64).reshape(-1, 7)
+
+
+def _on_sky(
+    found: Doubles, overlaps: Rows, cells: Doubles, groups: Sequence[tuple[int, ...]], terms: int
+) -> Doubles:
+    """Levels with which the sky is 0."""
+    flat = _fitted(overlaps, len(found), 1)[0] if terms == 3 else found
+    made = found.copy()
+    for group in groups:
+        mine = cells[np.isin(cells[:, 0], group)]
+        levels = _tied(found, flat, overlaps.of(group), mine) if terms == 3 else found
+        sky = _sky_of(mine, levels)
+        if sky is not None:
+            here = list(group)
+            made[here] = levels[here]
+            made[here, 0] += float(np.median(_away(mine, levels)[sky.cells]))
+    return made
+
+
+def _tied(found: Doubles, flat: Doubles, overlaps: Rows, cells: Doubles) -> Doubles:
+    """Planes that overlaps and the sky agree on; those of the overlaps alone where the sky is not enough, or none.
+
+    Cells are looked for with the planes or the constants, about whichever the sky is more of a plane.
+    """
+    tried = [one for one in (_sky_of(cells, found), _sky_of(cells, flat)) if one is not None]
+    if not tried or not len(overlaps.values):
+        return found
+    sky: Sky | None = min(tried, key=lambda one: one.scatter)
+    levels = found
+    for _ in range(LOOKS):
+        if sky is None or not sky.tells_tilt:
+            return found
+        levels, _ = _fitted(overlaps.and_sky(cells[sky.cells]), len(found), 3, inflated=True)
+        sky = _sky_of(cells, levels)
+    usual = max(overlaps.scatter(found), float(np.median(overlaps.errors)))
+    # Light that is taken for sky contradicts the overlaps.
+    return levels if overlaps.scatter(levels) <= MOST_SEAM * usual else found
+
+
+def _away(cells: Doubles, levels: Doubles) -> Doubles:
+    """Cells less the levels of their frames."""
+    of = levels[cells[:, 0].astype(int)]
+    return np.asarray(cells[:, 5] - of[:, 0] - of[:, 1] * cells[:, 1] - of[:, 2] * cells[:, 2], np.float64)
+
+
+def _sky_of(cells: Doubles, levels: Doubles) -> Sky | None:
+    return find_sky(cells[:, 3], cells[:, 4], _away(cells, levels), cells[:, 6])
 
 
 def _solved(

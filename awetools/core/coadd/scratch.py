@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ CLIPPED_COLUMNS = ("X", "Y", "FRAME")
 PIXEL_BYTES = sum(np.dtype(one).itemsize for one in PLANES.values())
 # Pixels of frames on the grid from which on work is kept: some ten seconds of one processor.
 KEPT_FROM = 400_000_000
+# Rows that are read at once, and the least number that sums of words begin again at.
+READ_ROWS, FULL = 256, 1 << 63
 
 MakeStrip = Callable[[Span], Strip]
 
@@ -33,6 +35,9 @@ class Scratch:
         self.shape = grid.shape
         self.rows = 0
         self.tally = np.zeros((frames, 2), np.int64)
+        # Sums of what was written, by the first row of its strip, and of all that is done.
+        self._sums: dict[int, int] = {}
+        self._sum = 0
         self._kept: Kept | None = None
         self.planes: dict[str, Spool] = {}
         self.clipped: dict[str, Spool] = {}
@@ -50,7 +55,7 @@ class Scratch:
         """
         layout = {name: (self.shape, kind) for name, kind in PLANES.items()}
         columns = dict.fromkeys(CLIPPED_COLUMNS, ((0,), np.int32))
-        kept = unfinished.open(digest, {**layout, **columns}, 1 + self.tally.size)
+        kept = unfinished.open(digest, {**layout, **columns}, 2 + self.tally.size)
         if kept is None:
             return False
         self._use(kept)
@@ -66,7 +71,7 @@ class Scratch:
         )
         kept.begin()
         self._use(kept)
-        self.rows, self.tally[:] = 0, 0
+        self.rows, self.tally[:], self._sum = 0, 0, 0
         return True
 
     def _use(self, kept: Kept) -> None:
@@ -75,14 +80,16 @@ class Scratch:
         self.clipped = {name: kept.spools[name] for name in CLIPPED_COLUMNS}
 
     def _agrees(self, numbers: np.ndarray, make: MakeStrip) -> bool:
-        """Take a note, and see whether some rows made again have the bits of those before it."""
+        """Take a note, and see whether all that is done is as it was written, and some rows made again the same."""
         assert self._kept is not None
-        self.rows, clipped = self._kept.done, int(numbers[0])
-        self.tally = numbers[1:].reshape(self.tally.shape).copy()
+        self.rows, clipped, self._sum = self._kept.done, int(numbers[0]), int(numbers[1])
+        self.tally = numbers[2:].reshape(self.tally.shape).copy()
         try:
             for column in self.clipped.values():
                 column.cut(clipped)
         except ValueError:
+            return False
+        if self._sum_of_all(clipped) != self._sum:
             return False
         for row in dict.fromkeys((self.rows // 2, self.rows - 1)):
             made = make((row, row + 1))
@@ -94,10 +101,22 @@ class Scratch:
         listed = (self.clipped[name][own] for name in CLIPPED_COLUMNS)
         return all(np.array_equal(*both) for both in zip(listed, _columns(made), strict=True))
 
+    def _sum_of_all(self, clipped: int) -> int:
+        """The sum of the rows that are done, and of what was clipped there, as they are on the disk."""
+        total = 0
+        for spools, end in ((self.planes, self.rows), (self.clipped, clipped)):
+            step = READ_ROWS if spools is self.planes else READ_ROWS * 4096
+            for first in range(0, end, step):
+                parts = [one[first : min(end, first + step)] for one in spools.values()]
+                total += _sum_of(parts, spools.values())
+        return total % FULL
+
     def write(self, rows: Span, made: Strip) -> None:
         """Put rows of the planes on the disk; by any thread, in any order."""
         for plane, values in zip(self.planes.values(), _planes(made), strict=True):
             plane.write(rows[0], np.asarray(values))
+        if self._kept is not None:
+            self._sums[rows[0]] = _sum_of(_planes(made), self.planes.values())
 
     def done(self, rows: Span, made: Strip) -> None:
         """A strip whose planes were written, each after the one above it."""
@@ -106,8 +125,19 @@ class Scratch:
         self.tally += made.tally
         self.rows = rows[1]
         if self._kept is not None:
-            numbers = np.concatenate([[len(self.clipped["X"])], self.tally.ravel()])
+            listed = _sum_of(_columns(made), self.clipped.values())
+            self._sum = (self._sum + self._sums.pop(rows[0]) + listed) % FULL
+            numbers = np.concatenate([[len(self.clipped["X"]), self._sum], self.tally.ravel()])
             self._kept.note(self.rows, self.shape[0], numbers)
+
+
+def _sum_of(arrays: Sequence[np.ndarray], spools: Iterable[Spool]) -> int:
+    """A sum of the words of arrays as spools hold them: a byte that changes changes it, cuts into strips do not."""
+    total = 0
+    for number, (one, spool) in enumerate(zip(arrays, spools, strict=True)):
+        words = np.ascontiguousarray(one, spool.dtype).view(f"u{spool.itemsize}")
+        total += (2 * number + 1) * int(words.sum(dtype=np.uint64))
+    return total % FULL
 
 
 def _planes(made: Strip) -> tuple[np.ndarray, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NoMatch
 from ..kind import Kind, LeftOut, Limit, Measure, Need, Result, group, of_frame
 from ..params import param
+from .coaddframes import IDENTITY, MATCHING, frames_of, is_absolute, less_sky, zero_points
 from .coaddgridded import (
     are_gridded,
-    as_they_are,
     before,
     of_grid,
     of_grid_once,
@@ -26,13 +25,11 @@ from .regridmatch import serves
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..coadd.coadd import Coadded, How, Matching
+    from ..coadd.coadd import Coadded, How
     from ..coadd.inputs import CoaddFrame
     from ..frame import FrameRows, ImageSet, Table
     from ..sky.grid import Grid
 
-IDENTITY = ("instrument", "detector", "exposure")
-MATCHING: Mapping[str, Matching] = {"match": "constant", "match-plane": "plane"}
 # The card KERNEL of what was not interpolated here.
 NO_KERNEL = "none"
 # Rows in the middle of a frame, on which the seeing is measured.
@@ -75,9 +72,22 @@ class CoaddParams:
     )
     most_disagreeing: float = param(
         0.02,
-        "A frame of which more of the pixels contradict the others is left out; 0: none.",
+        "A frame of which more of the pixels contradict the others is left out; 0: none, and stars judge none.",
         low=0,
         high=0.9,
+    )
+    most_uneven_mag: float = param(
+        0.3,
+        "A frame whose stars are so much fainter in one half than in the other is left out.",
+        unit="mag",
+        low=0.01,
+        high=100,
+    )
+    most_shift_fraction: float = param(
+        0.15,
+        "A frame whose stars are so far from where the others have them, in parts of the seeing, is left out; 0: none.",
+        low=0,
+        high=10,
     )
 
 
@@ -107,7 +117,7 @@ def make_coadd(
 
     gridded = are_gridded(reduced.frames)
     how = _how(reduced, params)
-    frames = _frames(reduced.frames, astrom, zeropoint, illumination, params)
+    frames = frames_of(reduced.frames, astrom, zeropoint, illumination, params)
     grid, window = _grid(params.grid, frames, reduced.frames)
     if gridded:
         frames = of_grid_once(frames, grid)
@@ -116,7 +126,7 @@ def make_coadd(
     check_room(grid, how.folder, how.unfinished)
     # What a regridded frame was made of may be less than its own grid.
     frames = [
-        _less_sky(one, sky_of(row.meta, params.background) if gridded else params.background, params.sky_mesh)
+        less_sky(one, sky_of(row.meta, params.background) if gridded else params.background, params.sky_mesh)
         for one, row in zip(frames, reduced.frames, strict=True)
     ]
     fit = [row for one, row in zip(frames, reduced.frames, strict=True) if not one.unfit]
@@ -145,10 +155,10 @@ def _used(
 ) -> dict[str, str]:
     on_a_grid = are_gridded(reduced)
     used = {} if astrom or on_a_grid else {"astrom": "there is none: the headers' WCS are taken as they are"}
-    known = _zero_points(reduced, zeropoint, params)
+    known = zero_points(reduced, zeropoint, params)
     if not any(mag is not None for mag, _ in known.values()):
         used["zeropoint"] = "there is none: frames count as they are, in ADU/s"
-    elif not _is_absolute(known):
+    elif not is_absolute(known):
         used["zeropoint"] = "relative: frames are scaled to their mean"
     elif not zeropoint and not on_a_grid:
         used["zeropoint"] = "there is none: those of the pipelines that made the frames are taken"
@@ -168,9 +178,12 @@ def _how(reduced: ImageSet, params: CoaddParams) -> How:
         ),
         regridding=Regridding(kernel_name=_kernel(reduced.frames, params.kernel), fill=params.interpolate),
         matching=MATCHING.get(params.background, "none"),
+        gauge="sky",
         scaling="match" if params.flux_scale == "match" else "given",
         most_extinction_mag=params.most_extinction_mag,
         most_disagreeing=params.most_disagreeing,
+        most_uneven_mag=params.most_uneven_mag,
+        most_shift_fraction=params.most_shift_fraction or None,
         memory_bytes=reduced.memory_bytes,
         threads=reduced.threads,
         folder=reduced.scratch,
@@ -205,124 +218,12 @@ def _coarse(how: How, grid: Grid, frames: Sequence[CoaddFrame]) -> How:
 
     from ..pixels.resample import kernel_for
 
-    ratio = grid.wcs.pixel_scale_arcsec / median(one.wcs.pixel_scale_arcsec for one in frames)
+    ratio = grid.wcs.pixel_scale_arcsec / median(
+        one.wcs.pixel_scale_arcsec for one in frames if not one.unfit
+    )
     if kernel_for(0.0, ratio) != "area":
         return how
     return replace(how, regridding=replace(how.regridding, kernel_name="area"))
-
-
-def _frames(
-    reduced: Sequence[FrameRows],
-    astrom: Sequence[Table],
-    zeropoint: Sequence[Table],
-    illumination: Sequence[Table],
-    params: CoaddParams,
-) -> list[CoaddFrame]:
-    from ..coadd.inputs import CoaddFrame
-    from ..sky.readwcs import read_wcs
-    from .coaddscale import edges_of, scale_error, start_mag
-    from .illumination import correction_of
-
-    # What goes without solutions is where its headers say; frames of other pipelines may know their zero points.
-    solved = astrom or reduced
-    cards = {_name(one.meta): one.meta.get("wcs") for one in solved}
-    known = _zero_points(reduced, zeropoint, params)
-    zeros = {name: mag for name, (mag, _) in known.items()}
-    absolute, matched = _is_absolute(known), params.flux_scale == "match"
-    solved_zeros = {_name(one.meta): one for one in zeropoint}
-    start = start_mag(known) if matched else None
-    gridded = are_gridded(reduced)
-    _refuse_some([_name(one.meta) for one in reduced], cards, {} if matched or gridded else zeros)
-    frames = []
-    for one in reduced:
-        name = _name(one.meta)
-        frame = CoaddFrame(
-            name,
-            one.shape,
-            read_wcs(dict(cards[name] or {})),
-            one.read,
-            scale=_scale(one, start if zeros[name] is None else zeros[name], absolute),
-            scale_error=scale_error(zeros[name], solved_zeros.get(name)) if matched else None,
-            unit=one.unit,
-            zeropoint_mag=zeros.get(name),
-            illumination=correction_of(illumination, one.meta),
-            edges_px=(0, 0, 0, 0) if gridded else edges_of(params.edges_px),
-        )
-        frames.append(frame)
-    return as_they_are(frames, reduced, params) if gridded else frames
-
-
-def _name(meta: Mapping[str, Any]) -> str:
-    return " ".join(str(meta.get(name)) for name in IDENTITY)
-
-
-def _refuse_some(names: Sequence[str], cards: Mapping[str, Any], zeros: Mapping[str, Any]) -> None:
-    """Raise NoMatch where frames have no solution, or some of them no zero point."""
-    lost = [name for name in names if not cards.get(name)]
-    if lost:
-        raise NoMatch(
-            f"{len(lost)} of {len(names)} frames have no astrometric solution: {'; '.join(lost[:3])}",
-            hint="awe-astrom or awe-gastrom, then again; or leave them out",
-        )
-    without = [name for name in names if zeros.get(name) is None]
-    if without and len(without) < len(names):
-        raise NoMatch(
-            f"{len(without)} of {len(names)} frames have no zero point: {'; '.join(without[:3])}",
-            hint="--flux-scale match takes theirs from the overlaps; or awe-zeropoint or awe-gphot, then again; "
-            "of imported frames awe-import --zero-point MAG; --no-zeropoint takes all as they are",
-        )
-
-
-def _zero_points(
-    reduced: Sequence[FrameRows], zeropoint: Sequence[Table], params: CoaddParams
-) -> dict[str, tuple[float | None, str | None]]:
-    """The zero point and its band of each frame, by name."""
-    from .coaddscale import comparable
-    from .zeropoint import zero_point_of
-
-    solved = {_name(one.meta): one for one in zeropoint}
-    known = {_name(one.meta): zero_point_of(solved.get(_name(one.meta)), one.meta) for one in reduced}
-    return comparable(known) if params.flux_scale == "match" else known
-
-
-def _is_absolute(known: Mapping[str, tuple[float | None, str | None]]) -> bool:
-    """Whether zero points are magnitudes; raises NoMatch where only some are."""
-    zeros = {name: band for name, (mag, band) in known.items() if mag is not None}
-    relative = [name for name, band in zeros.items() if not band]
-    if relative and len(relative) < len(zeros):
-        raise NoMatch(
-            f"{len(relative)} of {len(zeros)} zero points are relative, as that of {relative[0]}",
-            hint="awe-gphot with all of them, or --no-zeropoint",
-        )
-    return bool(zeros) and not relative
-
-
-def _scale(one: FrameRows, zeropoint_mag: float | None, absolute: bool) -> float:
-    """What makes ADU/s of a frame those of zero point 30 mag; of 0 mag where zero points are relative."""
-    from ..coadd.inputs import ZERO_POINT_MAG, flux_scale
-    from .zeropoint import exptime_of
-
-    exptime_s = 1.0 if one.unit.endswith("/s") else exptime_of(one.meta)
-    if zeropoint_mag is None:
-        return 1 / exptime_s
-    return flux_scale(zeropoint_mag + (0.0 if absolute else ZERO_POINT_MAG), exptime_s)
-
-
-def _less_sky(frame: CoaddFrame, background: str, sky_mesh: int) -> CoaddFrame:
-    from dataclasses import replace
-
-    import numpy as np
-
-    from ..coadd.inputs import mesh_sky
-    from ..errors import BadPixels
-
-    if background == "leave" or frame.unfit:
-        return frame
-    try:
-        sky = mesh_sky(frame, sky_mesh)
-    except BadPixels as error:
-        return replace(frame, unfit=f"its sky cannot be measured: {error.message}")
-    return replace(frame, sky=float(np.median(sky.coarse)) if background in MATCHING else sky)
 
 
 def _grid(
@@ -335,7 +236,8 @@ def _grid(
     if text == "auto" and frames[0].gridded:
         grid, said = shared_grid(frames, reduced)
         return grid, {"window": f"{ON_GRID}{said}"} if said else {}
-    found = fitted([(one.wcs, one.shape) for one in frames]) if text == "auto" else parse_grid(text)
+    fit = [(one.wcs, one.shape) for one in frames if not one.unfit]
+    found = fitted(fit) if text == "auto" else parse_grid(text)
     return found.grid(), {}
 
 
@@ -408,7 +310,7 @@ def _meta(
 
     ny, nx = made.grid.shape
     ra_deg, dec_deg = made.grid.centre_deg
-    known = _zero_points(fit, zeropoint, params)
+    known = zero_points(fit, zeropoint, params)
     background = treated(fit[0].meta, params) if are_gridded(fit) else params.background
     bands = {band for mag, band in known.values() if mag is not None}
     return {
@@ -424,7 +326,7 @@ def _meta(
         "saturation_adu": None,
         "nonlinear_adu": None,
         "sections": None,
-        "zeropoint_mag": ZERO_POINT_MAG if _is_absolute(known) else None,
+        "zeropoint_mag": ZERO_POINT_MAG if is_absolute(known) else None,
         "zeropoint_band": bands.pop() if len(bands) == 1 else None,
         "gridded": {"background": background},
     }
@@ -454,7 +356,8 @@ grid by its astrometric solution and scaled to 30 mag per ADU/s by its zero poin
 their pixel are left out, by a test that allows for changes of the seeing; the rest is averaged with the inverse
 variance of the background as weight. COUNT says how many frames entered each pixel, the table CLIPPED which were
 left out where. Where an object fills the field, --background match takes one constant a frame, from the
-overlaps. Frames that are not on the grid, behind clouds, or contradict the others are left out, and named.
+overlaps; what is left of the sky between objects is then 0.
+Frames that are not on the grid, behind clouds, or contradict the others are left out, and named.
 
 Regridded frames (awe-regrid) may be given instead, of one grid, whole pixels of which they have: they are
 taken as they are, no pixel is interpolated again, and no solution is needed. With --grid auto the grid is
@@ -484,6 +387,7 @@ theirs. Their background is what awe-regrid left of it.""",
             optional=True,
             unless=of_grid,
             some_with=("flux_scale", "match"),
+            own="zeropoint_mag",
             help="Zero point of each frame.",
         ),
         illumination_need("reduced", "regrid", many=True),
@@ -518,7 +422,7 @@ theirs. Their background is what awe-regrid left of it.""",
     limits=[Limit("frames", low=1)],
     recipe=make_coadd,
     serves=serves,
-    revision=2,
+    revision=3,
     unit="adu/s",
     example="awe-query reduced object=M51 filter=R | awe-coadd --background match -j2",
 )

@@ -54,11 +54,11 @@ def as_they_are(
         replace(
             frame,
             # Several may be of one frame, on grids of their own.
-            wcs=read_wcs(dict(one.meta["wcs"])),
+            wcs=frame.wcs if frame.unfit else read_wcs(dict(one.meta["wcs"])),
             gridded=True,
             noise_ratio=before(one.meta, "noise_ratio") or 1.0,
             zeropoint_mag=before(one.meta, "zeropoint_mag"),
-            unfit=reasons.get(number, ""),
+            unfit=frame.unfit or reasons.get(number, ""),
         )
         for number, (frame, one) in enumerate(zip(frames, reduced, strict=True))
     ]

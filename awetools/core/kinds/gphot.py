@@ -10,6 +10,7 @@ from ..errors import NoMatch
 from ..kind import REFCAT, Kind, LeftOut, Measure, Need, Result, catalogue, group, of_frame
 from ..params import param
 from .declare import illumination_need, refcat_param
+from .zeropoint import foresee_band
 
 if TYPE_CHECKING:
     import numpy as np
@@ -273,6 +274,7 @@ zeropoint) out of it; --alone makes none.""",
     limits=[],
     recipe=make_gphot,
     revision=1,
+    foresee=foresee_band,
     unit="",
     example="awe-query sources object=M51 filter=R | awe-gphot -j2",
     shared_by="zeropoint",

@@ -209,6 +209,7 @@ same inputs give the same numbers on any machine, and no other list has them."""
             of_frame(),
             optional=True,
             unless=_on_grid,
+            own="zeropoint_mag",
             help="Zero point of the same frame.",
         ),
         illumination_need("sources"),

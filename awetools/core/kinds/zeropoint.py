@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from .declare import illumination_need, refcat_param
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..catalogues.refinput import RefcatInput
     from ..frame import Table
     from ..photometry.bands import Choice, Magnitudes
     from ..photometry.zeropoint import ZeroPoint
@@ -206,6 +207,14 @@ def choice_of(refcat: Catalogue, meta: Mapping[str, Any], band: str) -> Choice:
     family = family_of(refcat.bands, layouts, epochs[0])
     asked = "" if band == "auto" else band
     return choose_band(str(meta.get("filter") or ""), refcat.bands, band=asked, family=family)
+
+
+def foresee_band(
+    meta: Mapping[str, Any], params: Any, catalogues: Mapping[str, RefcatInput], roles: Collection[str]
+) -> None:
+    """Raise NoSolution where the catalogue has no magnitudes for the filter, and is looked at (`Kind.foresee`)."""
+    if "refcat" in catalogues and "gphot" not in roles:
+        choice_of(catalogues["refcat"].look(), meta, params.band)
 
 
 def _beside(
@@ -426,6 +435,7 @@ relative. Magnitudes are of Kron fluxes: the zero point makes up for the light o
     limits=[Limit("zeropoint_error_mag", high=0.1)],
     recipe=make_zeropoint,
     revision=1,
+    foresee=foresee_band,
     unit="",
     example="awe-query sources filter=R | awe-zeropoint --refcat gaia -j2",
 )

@@ -123,8 +123,8 @@ def stack_layers(layers: Sequence[Layer], rows: Span, width: int, frames: int, h
     left out, all are kept: they do not tell which is right.
 
     ``mask``: CLIPPED where a value was left out, INTERPOLATED where all that entered were. Where
-    no value enters: the bits of all layers (OUTSIDE if there are none), weight 0, and as value the mean
-    of what is masked there, else 0.
+    no value enters: the bits of all layers (OUTSIDE if there are none), weight 0, and the value 0; but
+    saturated and nonlinear pixels are light, and have the mean of theirs: stars keep their cores.
     """
     made = _empty(rows, width, frames)
     about = _about(layers, rows, width, how)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .mask import Bit
+from .mask import LIGHT, Bit
 from .outliersnumpy import Field, left_out
 
 Array = npt.NDArray[Any]
@@ -127,12 +127,13 @@ def combine(
 
 
 def _masked(value: Array, bit: Array) -> tuple[Array, Array]:
-    """Where nothing is good: the mean of what is masked, and why it is."""
+    """Where nothing is good: the mean of what is light all the same, and why it is masked."""
     own = bit & ~np.int16(Bit.OUTSIDE)
     sums, n = np.zeros(value.shape[1:]), np.zeros(value.shape[1:], np.int64)
-    for one, marked in zip(value, own != 0, strict=True):
+    for one, marked in zip(value, own & LIGHT != 0, strict=True):
         sums += np.where(marked, one.astype(np.float64), 0.0)
         n += marked
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(n > 0, (sums / n).astype(np.float32), np.float32(0))
-    return mean, np.where(n > 0, np.bitwise_or.reduce(own, axis=0), np.int16(Bit.OUTSIDE))
+    why = np.bitwise_or.reduce(own, axis=0)
+    return mean, np.where(why != 0, why, np.int16(Bit.OUTSIDE))

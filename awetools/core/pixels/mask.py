@@ -46,6 +46,8 @@ BIT_NAMES: Mapping[Bit, str] = MappingProxyType(
 # A plain int: numpy then keeps the mask's own type in `mask & ZERO_WEIGHT`.
 ZERO_WEIGHT: int = sum(int(bit) for bit in Bit if bit not in (Bit.INTERPOLATED, Bit.CLIPPED))
 
+# What has these bits is light, if not all of it.
+LIGHT: int = int(Bit.SATURATED | Bit.NONLINEAR)
 
 # Pixels that stay in the processor's cache from one step to the next.
 BLOCK_PIXELS = 1 << 16

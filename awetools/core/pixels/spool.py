@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from collections.abc import Sequence
@@ -29,6 +30,9 @@ def free_bytes(folder: str | Path) -> int | None:
 
 def unavailable(folder: str | Path, wanted: int, error: OSError, what: str = "scratch room") -> Unavailable:
     """The error for a disk that does not take what is to be written: what is needed, and what there is."""
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        hint = "-o or --out-dir, where it can be written"
+        return Unavailable(f"{folder}: cannot be written: {error.strerror}", hint=hint)
     free = free_bytes(folder)
     there = "" if free is None else f"; {megabytes(free)} are free there"
     return Unavailable(

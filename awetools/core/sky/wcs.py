@@ -16,6 +16,8 @@ from .sphere import ARCSEC_PER_DEG, along, angles, combined, components, local_a
 
 # How well the inverse of a distortion is found.
 TOLERANCE_PX = 1e-9
+# Pixels thinner than this have no width: what is left of the determinant is rounding.
+LEAST_ASPECT = 1e-10
 TAN = Projection()
 _IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0)
 
@@ -47,7 +49,7 @@ class Wcs:
             raise BadHeader("a coordinate system (WCS) with numbers that are not finite")
         if abs(self.crval_deg[1]) > 90:
             raise BadHeader(f"a coordinate system (WCS) at declination {self.crval_deg[1]:g}")
-        if _determinant(self.matrix) == 0:
+        if not abs(_determinant(self.matrix)) > LEAST_ASPECT * sum(one * one for one in self.matrix):
             raise BadHeader(f"the matrix of the coordinate system (WCS) has no inverse: {self.matrix}")
         _ = self._frame
 

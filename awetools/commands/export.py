@@ -213,8 +213,8 @@ def _run(
     null: bool,
     as_json: bool,
 ) -> list[int]:
-    from ..core.export import command_of, export
-    from ..core.exporttables import command_of_table, export_tables
+    from ..core.export import commands_of, export
+    from ..core.exporttables import commands_of_tables, export_tables
     from ..core.parallel import run_forked
     from ..core.workspace import here
     from .progress import progress
@@ -229,6 +229,8 @@ def _run(
         return export(members, target, form, solved)
 
     codes = []
+    images: list[list[Path]] = []
+    tables: list[Path] = []
     with progress(len(groups), "awe-export", messenger) as step:
         results = run_forked(work, len(groups), jobs)
         for (target, members), result in zip(groups, results, strict=True):
@@ -238,11 +240,13 @@ def _run(
                 codes.append(result.exit_code if isinstance(result, AweError) else 1)
                 continue
             codes.append(0)
-            table = forms[members[0].path]
-            said = command_of(form, result) if table is None else command_of_table(form.program, target)
-            if said:
-                messenger.detail(said)
+            if forms[members[0].path] is None:
+                images.append(result)
+            else:
+                tables.append(target)
             _print(target, members, result, null, as_json)
+    for said in (*commands_of(form, images), *commands_of_tables(form.program, tables)):
+        messenger.detail(said)
     return codes
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..core.engines.local import Event
     from ..core.engines.planfile import RunPlan
     from ..core.engines.states import NodeState
+    from ..core.kind import Kind
     from ..core.planning.campaign import Campaign, Demand, Outcome, Survey
     from ..core.planning.graph import View
     from ..core.workspace import Workspace
@@ -112,8 +113,8 @@ class _Make(click.Command):
 @click.option(
     "--grid",
     metavar="GRID",
-    help="The sky grid of what is asked for: auto, a named one (awe-grid), NAME/TILE, or its text; a coadd on the "
-    "NAME of a survey's grid is made of each tile that frames touch.",
+    help="The sky grid of what is asked for: a named one (awe-grid), NAME/TILE, its text, or auto: around the frames "
+    "of each product; a coadd on the NAME of a survey's grid is made of each tile that frames touch.",
 )
 @click.option(
     "--each",
@@ -162,7 +163,9 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     is missing or out of date, once, however many products need it. What does not
     hang on a failure goes on; asking again resumes. A product of many frames (coadd,
     gastrom, gphot) is made of those that can be had: the others are named with the
-    reason, which goes on record, and the exit code is that of the failure, or 5. A CONDITION is one of
+    reason, which goes on record, and the exit code is that of the failure, or 5.
+    Coadds of several filters that overlap are on one grid, around the frames of all,
+    unless --grid or a setting says another. A CONDITION is one of
     awe-query(1), on what is known of raw frames; a FILE is a raw frame to make
     KIND of, or in the place of KIND a product that is to be up to date; - stands
     for the names of FILEs on standard input.
@@ -185,7 +188,7 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     """
     from ..core.kinds import KINDS
     from ..core.planning.campaign import refuse_nothing, survey
-    from .makesays import say_elsewhere, say_overruling, say_unusable, warn_of_frames
+    from .makesays import say_elsewhere, say_one_grid, say_overruling, say_unusable, warn_of_frames
     from .warm import checked_workspace
 
     # What is said wrongly is said before anything is looked at.
@@ -200,6 +203,8 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     say_unusable(found, messenger)
     say_overruling(found, messenger)
     given["away"] = say_elsewhere(found, messenger)
+    is_made = not any(given[one] for one in ("tree", "export", "check", "why", "dry_run"))
+    say_one_grid(found, messenger, is_made)
     if given["tree"]:
         return _print_tree(found, messenger, given)
     if given["export"]:
@@ -210,7 +215,16 @@ def command(messenger: Messenger, /, what: str | None, words: tuple[str, ...], *
     def again() -> Survey:
         return survey(demand, replace(view, remake=frozenset(), retry=False), workspace, KINDS)
 
-    return _make(found, again, messenger, {**given, "memory_mb": memory_mb})
+    given, code = {**given, "memory_mb": memory_mb}, 0
+    if view.as_of is None and (first := found.first) is not None:
+        code = _solved_first(first, messenger, given)
+        if code and given["fail_fast"]:
+            return code
+        done = {node.kind.name for node in first.to_make}
+        found = survey(demand, replace(view, remake=view.remake - done), workspace, KINDS)
+        say_unusable(found, messenger)
+        say_one_grid(found, messenger, is_made)
+    return worst([code, _make(found, again, messenger, given)])
 
 
 def _asked(
@@ -229,7 +243,7 @@ def _asked(
         words, what = (what, *words), None
     kind = kind_named(KINDS, what) if what is not None else None
     until = kind_named(KINDS, given["until"]) if given["until"] else None
-    sets = _sets(workspace, given["params_set"], given["sets"])
+    sets = _sets(workspace, given["params_set"], given["sets"], kind)
     tiles = tiles_asked(kind, given["grid"], workspace.stores) if given["grid"] else ()
     if given["grid"] is not None and not tiles:
         sets = on_grid_asked(sets, kind, given["grid"])
@@ -260,14 +274,19 @@ def _is_product(text: str) -> bool:
     return text.lower().endswith((".fits", ".fit", ".fts")) or "/" in text
 
 
-def _sets(workspace: Workspace, name: str | None, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Kind to parameter to value: a saved set, and over it what the command line sets."""
+def _sets(
+    workspace: Workspace, name: str | None, texts: Sequence[str], asked: Kind | None
+) -> dict[str, dict[str, Any]]:
+    """Kind to parameter to value: a saved set, and over it what the command line sets.
+
+    asked: what is to be made, which is meant first where a name says no kind.
+    """
     from ..core.kinds import KINDS
     from ..core.paramsets import load_set, parse_sets
 
     saved = load_set(workspace, name, KINDS) if name else {}
     found = {kind: dict(values) for kind, values in saved.items()}
-    for kind, values in parse_sets(texts, KINDS).items():
+    for kind, values in parse_sets(texts, sorted(KINDS, key=lambda one: one is not asked)).items():
         found.setdefault(kind, {}).update(values)
     return found
 
@@ -394,8 +413,18 @@ def _make(found: Survey, again: Callable[[], Survey], messenger: Messenger, give
             return worst([code, first.failures, frames, say_left_out(second, None, messenger)])
     print_targets(found, outcome, given["as_json"], given["null"])
     left_out = say_left_out(found, outcome, messenger)
-    say_outcome(found, outcome, time.monotonic() - began, messenger)
+    say_outcome(found, outcome, time.monotonic() - began, messenger, None if outcome is first else first)
     return worst([code, outcome.exit_code, frames, left_out])
+
+
+def _solved_first(found: Survey, messenger: Messenger, given: dict[str, Any]) -> int:
+    """Make the solutions around which a grid is to be fitted; returns the exit code."""
+    from .makesays import say_outcome
+
+    began = time.monotonic()
+    outcome = _carried_out(found, messenger, given, None)
+    say_outcome(found, outcome, time.monotonic() - began, messenger)
+    return outcome.exit_code
 
 
 def _carried_out(
@@ -412,7 +441,7 @@ def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dic
     from ..core.engines.local import Finished, run, slots_of_machine
     from ..core.engines.planfile import write_plan
     from ..core.engines.ready import Slots
-    from .makesays import say_finished, say_start
+    from .makesays import Causes, say_finished, say_start
     from .progress import progress
     from .warm import preload, warm
 
@@ -427,7 +456,7 @@ def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dic
     preload(order.argv for order in plan.nodes)
     gc.freeze()
     gc.enable()
-    ended = 0
+    ended, causes = 0, Causes(messenger)
     with progress(len(plan.nodes), "awe-make", messenger) as step:
 
         def on_event(event: Event) -> None:
@@ -435,13 +464,15 @@ def _run(campaign: Campaign, messenger: Messenger, given: dict[str, Any]) -> dic
             if isinstance(event, Finished):
                 ended += 1
                 step()
-                say_finished(campaign, event, messenger)
+                say_finished(campaign, event, causes)
 
         try:
             return run(plan, slots, warm(), on_event, fail_fast=given["fail_fast"])
         except BaseException:
             messenger.note(f"{ended} of {len(plan.nodes)} were done; asking again goes on with the others")
             raise
+        finally:
+            causes.say_rest()
 
 
 def main() -> None:

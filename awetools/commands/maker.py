@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -221,11 +222,16 @@ def _of_each(request: Any, made: Sequence[Any]) -> Any:
     each = kind_named(KINDS, kind.shared_by)
     known = {one.name for one in params_of(each.params)}
     left_out = {path for outcome in made for path in _left_out(outcome)}
+    used = {path for outcome in made for path in _inputs_of(outcome)}
     beside = None if request.output is None or store_of(request.output) else request.output.parent
     return replace(
         request,
         kind=each,
-        addresses=[name for name in request.addresses if os.path.realpath(name) not in left_out],
+        addresses=[
+            name
+            for name in request.addresses
+            if (path := os.path.realpath(name)) not in left_out and (path in used or not _is_on_grid(path))
+        ],
         output=None,
         out_dir=request.out_dir or beside,
         named={kind.name: [str(outcome.target) for outcome in made]},
@@ -242,6 +248,23 @@ def _left_out(outcome: Any) -> Iterator[str]:
     for one in recipe["inputs"]:
         if one["content"] in contents:
             yield os.path.realpath(os.path.join(outcome.target.parent, one["path"]))
+
+
+def _inputs_of(outcome: Any) -> Iterator[str]:
+    """Where the products are that one was made of."""
+    for one in outcome.record["recipe"]["inputs"]:
+        yield os.path.realpath(os.path.join(outcome.target.parent, one["path"]))
+
+
+def _is_on_grid(path: str) -> bool:
+    from pathlib import Path
+
+    from ..core.meta import on_grid
+    from ..core.record import read_record, sidecar
+
+    with contextlib.suppress(AweError):
+        return on_grid(read_record(sidecar(Path(path)))["meta"])
+    return False
 
 
 def _request(

@@ -7,18 +7,25 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.engines.local import Finished
 from ..core.engines.planfile import RunPlan
 from ..core.engines.states import NodeState, error_of, is_passing, reason_of
-from ..core.errors import AweError, NoMatch, worst
+from ..core.errors import AweError, NoMatch, OffGrid, worst
+from ..core.kind import Kind
 from ..core.planning.campaign import ELSEWHERE, Campaign, Outcome, Survey, is_off_grid, states_of
-from ..core.planning.nodes import SERVING, Node, address_of, label
+from ..core.planning.demands import does_without
+from ..core.planning.eclipse import eclipsing_kinds
+from ..core.planning.failing import is_foreseen, less_any_name, less_own_name
+from ..core.planning.nodes import SERVING, TO_MAKE, Node, address_of, label
+from ..core.planning.offgrid import NOT_ON, is_elsewhere
 from ..core.planning.orders import each_with, spared
 from ..core.record import read_record, sidecar
 from . import options
+from .hints import hint_for_make
 from .messages import Messenger
 
 STATE_WORDS = {
@@ -27,6 +34,7 @@ STATE_WORDS = {
     "removed": "removed, record kept",
     "flagged": "flagged",
     "failed": "failed before",
+    "failing": "cannot be made",
     "blocked": "blocked",
     "elsewhere": ELSEWHERE,
 }
@@ -34,6 +42,9 @@ STATE_WORDS = {
 THERE = ("fresh", "unchecked", "flagged")
 # So many frames that are left out are named in a line.
 MOST_NAMES = 20
+# So many of a product without some; all with -v.
+FIRST_NAMES = 5
+IS_FLAGGED = "is flagged"
 # So much of a reason is said in it; the record has all.
 LONGEST_REASON = 200
 
@@ -68,8 +79,8 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
     causes: dict[tuple[str, str], list[Node]] = {}
     for node in found.blocked:
         if node.error is not None:
-            first = _first_cause(node)
-            causes.setdefault((first.message, first.hint), []).append(node)
+            first, kind = _first_cause(node)
+            causes.setdefault((first.message, hint_for_make(kind, first.hint)), []).append(node)
     codes = []
     for (_, hint), nodes in causes.items():
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
@@ -83,16 +94,16 @@ def say_blocked(found: Survey, messenger: Messenger) -> int:
             messenger.warning(text)
         elif error is not None:
             messenger.error(type(error)(text, hint=hint))
-            codes.append(5)
+            codes.append(error.exit_code if is_foreseen(nodes[0]) else NoMatch.exit_code)
     return worst(codes)
 
 
-def _first_cause(node: Node) -> AweError:
-    """What keeps the lowest node from being made that a blocked one is made of: it is the same for many."""
+def _first_cause(node: Node) -> tuple[AweError, Kind]:
+    """What keeps the lowest node from being made that a blocked one is made of, and its kind: the same for many."""
     while below := [one for one in node.given if isinstance(one, Node) and one.state == "blocked"]:
         node = below[0]
     assert node.error is not None
-    return node.error
+    return node.error, node.kind
 
 
 def say_elsewhere(found: Survey, messenger: Messenger) -> int:
@@ -110,9 +121,34 @@ def say_elsewhere(found: Survey, messenger: Messenger) -> int:
     return 0
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+def say_one_grid(found: Survey, messenger: Messenger, is_made: bool) -> None:
+    """Name once the grids on which several products are together, or that these are to be found yet.
+
+    is_made: what is to be made is made now, and the grids are said when they are known.
+    """
+    for one in found.grids:
+        is_new = any(node.state in TO_MAKE for node in one.nodes)
+        (messenger.note if is_new else messenger.detail)(
+            f"{_by_match(one.nodes)}: on one grid, around the frames of all: {one.text}"
+        )
+    if found.unsolved and not is_made:
+        several = [node for node in found.targets if node.is_of_products and node.state in TO_MAKE]
+        messenger.note(
+            f"{_by_match(several)}: on one grid where they overlap, as soon as their frames are solved: "
+            f"{len(found.unsolved)} are not",
+            "--grid NAME (awe-grid make), or --grid auto for a grid each",
+        )
+
+
+def _by_match(nodes: Sequence[Node]) -> str:
+    """Products by what tells them apart: `coadd V, R, I`."""
+    values = [" ".join(str(node.get(name)) for name in node.kind.match) for node in nodes]
+    return f"{nodes[0].kind.name} {_few(list(dict.fromkeys(values)))}" if nodes else ""
+
+
+def _few(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def warn_of_frames(found: Survey, messenger: Messenger) -> None:
@@ -135,15 +171,19 @@ def say_unusable(found: Survey, messenger: Messenger, nodes: Sequence[Node] = ()
 
     nodes: for these, rather than for what is to be made.
     """
-    reasons = Counter(
-        f"without {role}: {reason}"
-        for node in nodes or found.to_make
-        if node.supply
-        for role, reason in node.supply.without.items()
-        if reason
-    )
-    for text, count in reasons.items():
-        messenger.note(f"{text}{f' ({count} products)' if count > 1 else ''}")
+    said: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for node in nodes or found.to_make:
+        for role, reason in node.supply.without.items() if node.supply else ():
+            if reason:
+                way = node.supply.ways.get(role) if node.supply else None
+                hint = hint_for_make(way.kind, way.hint) if way else ""
+                said.setdefault((role, less_any_name(way.cause) if way else reason), []).append(
+                    (reason, hint)
+                )
+    for (role, _), alike in said.items():
+        reason, hint = alike[0]
+        more = f" ({len(alike)} products)" if len(alike) > 1 else ""
+        messenger.note(f"without {role}: {_short(reason)}{more}", hint)
 
 
 def say_overruling(found: Survey, messenger: Messenger) -> None:
@@ -168,22 +208,66 @@ def say_start(campaign: Campaign, cpus: int, messenger: Messenger) -> None:
         messenger.note(f"making {_counted(campaign.survey.to_make)}, about {_duration(seconds)}")
 
 
-def say_finished(campaign: Campaign, event: Finished, messenger: Messenger) -> None:
+# A reason is that of another if it is so up to its first number, or has other numbers.
+NUMBERS, LEAST_ALIKE = re.compile(r"\d+"), 12
+
+
+@dataclass
+class Causes:
+    """Why nodes of a run failed: said at once, and of those for which it is the same in the end how many they are."""
+
+    messenger: Messenger
+    more: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    firsts: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    def say(self, node: Node, error: AweError, say: Callable[[str], None]) -> None:
+        """Say why a node failed, with -v also where another did alike."""
+        cause = less_own_name(node, error.message)
+        same = less_any_name(cause)
+        head = NUMBERS.split(same, 1)[0]
+        alike = head if len(head) >= LEAST_ALIKE else NUMBERS.sub("#", same)
+        about = node.kind.name, error.slug, alike
+        if about in self.firsts:
+            self.more[about] += 1
+            if not self.messenger.verbose:
+                return
+        self.firsts.setdefault(about, label(node))
+        say(cause)
+
+    def say_rest(self) -> None:
+        """Of how many more a cause was the same."""
+        for about, count in self.more.items() if not self.messenger.verbose else ():
+            first = self.firsts[about]
+            self.messenger.failure(f"{about[1]}: {first} and {count} more alike (-v names each)")
+
+
+def say_finished(campaign: Campaign, event: Finished, causes: Causes) -> None:
     """Say at once what failed, and what a node warned of."""
-    state, name = event.state, label(campaign.nodes[event.node.id])
+    messenger = causes.messenger
+    node = campaign.nodes[event.node.id]
+    state, name = event.state, label(node)
     if state.status == "done":
         _pass_on(campaign.plan, event.node.id, name, messenger)
     elif state.status == "blocked":
         messenger.detail(f"{name}: blocked: {state.error}")
     elif is_off_grid(campaign.plan, state):
-        messenger.note(f"{name}: left out: {error_of(campaign.plan, state).message.partition(': ')[2]}")
+        text = f"{name}: left out: {error_of(campaign.plan, state).message.partition(': ')[2]}"
+        # That no frame touches one of several tiles near by is no news.
+        is_tile = node.is_of_products and len(campaign.survey.targets) > 1
+        (messenger.detail if is_tile else messenger.note)(text)
     else:
         error = error_of(campaign.plan, state)
-        text = f"{name}: {error.message.removeprefix(f'{state.id}: ')}"
+        error = type(error)(
+            error.message.removeprefix(f"{state.id}: "), hint=hint_for_make(node.kind, error.hint)
+        )
         if event.node.id in campaign.asked or is_passing(state):
-            messenger.error(type(error)(text, hint=error.hint))
+            causes.say(
+                node, error, lambda text: messenger.error(type(error)(f"{name}: {text}", hint=error.hint))
+            )
         else:
-            messenger.warning(f"{text}; what could use it goes without")
+            causes.say(
+                node, error, lambda text: messenger.warning(f"{name}: {text}; what could use it goes without")
+            )
 
 
 def _pass_on(plan: RunPlan, node: str, name: str, messenger: Messenger) -> None:
@@ -210,24 +294,75 @@ def say_left_out(found: Survey, outcome: Outcome | None, messenger: Messenger) -
     """
     made = outcome.by_node if outcome else {}
     code = 0
-    for node in found.targets:
-        if not node.is_of_products or node.state not in SERVING:
-            continue
+    nodes = [node for node in found.targets if node.is_of_products and node.state in SERVING]
+    found_of = {node: _frames_of(node, made) for node in nodes}
+    for node, (used, missing) in found_of.items():
         is_missed = any(not one.by_design for one in node.omitted)
         code = NoMatch.exit_code if is_missed else code
-        total, path = len(node.given) + len(node.omitted), _path(node, made)
-        used, missing = _used(path, node.kind.primary.role, node in made) if path else (len(node.given), {})
-        if used == total:
+        total = len(node.given) + len(node.omitted)
+        if len(nodes) > 1 and (away := [name for name, reason in missing.items() if is_elsewhere(reason)]):
+            # That a frame is not on one of several grids is no news.
+            messenger.detail(f"{label(node)}: {len(away)} frames are not on it: {_few(_basenames(away))}")
+            missing = {name: reason for name, reason in missing.items() if name not in away}
+            total -= len(away)
+        if used >= total:
             continue
-        missing |= {one.address: one.reason for one in node.omitted} | _lost_now(node, made)
         alike: dict[str, list[str]] = {}
         for address, reason in missing.items():
-            alike.setdefault(reason, []).append(os.path.basename(address))
-        why = "; ".join(f"{_few(names)}: {_short(reason)}" for reason, names in alike.items())
+            alike.setdefault(_short(reason), []).append(os.path.basename(address))
+        most = len(missing) if messenger.verbose else FIRST_NAMES
+        why = "; ".join(f"{_few(names, most)}: {reason}" for reason, names in alike.items())
         text = f"{label(node)}: {used} of {total} frames, {total - used} left out: {why}"
         say = messenger.warning if is_missed else messenger.note
-        say(text)
+        say(text, _ways_out(node))
+    if len(nodes) > 1:
+        _say_nowhere(found_of, messenger)
     return code
+
+
+def _ways_out(node: Node) -> str:
+    """How a product of many can have frames that it is made without for what they lack; empty if it cannot."""
+    lacking = [one for one in node.omitted if one.role]
+    ways = [
+        f"--no-{role.replace('_', '-')} takes all frames without one"
+        for role in dict.fromkeys(one.role for one in lacking)
+        if does_without(node.kind, node.kind.need(role))
+    ]
+    kinds = {node.kind.need(one.role).kind for one in lacking if IS_FLAGGED in one.reason}
+    ways += [f"awe-query {kind} flags!=0 lists them, awe-judge good lets one serve" for kind in sorted(kinds)]
+    return "; ".join(ways)
+
+
+def _say_nowhere(found: Mapping[Node, tuple[int, Mapping[str, str]]], messenger: Messenger) -> None:
+    """Name once the frames that are on none of several grids, or on that of several products."""
+    every: dict[str, None] = {}
+    somewhere: set[str] = set()
+    for node, (_, missing) in found.items():
+        names = [*(address_of(one) for one in node.given if isinstance(one, Node)), *missing]
+        every |= dict.fromkeys(names)
+        somewhere.update(name for name in names if not is_elsewhere(missing.get(name, "")))
+    if nowhere := [name for name in every if name not in somewhere]:
+        text = f"{len(nowhere)} of {len(every)} frames are not on any of these grids"
+        messenger.note(f"{text}: {_few(_basenames(nowhere))}")
+
+
+def _basenames(names: Iterable[str]) -> list[str]:
+    return [os.path.basename(one) for one in names]
+
+
+def _frames_of(node: Node, made: Mapping[Node, NodeState]) -> tuple[int, dict[str, str]]:
+    """How many frames a product of many has, and those that it has not, by raw frame, each with the reason."""
+    path = _path(node, made)
+    omitted = {one.address: one.reason for one in node.omitted}
+    if path:
+        used, missing = _used(path, node.kind.primary.role, node in made)
+        raws = {_path(one, made): address_of(one) for one in node.given if isinstance(one, Node)}
+        missing = {raws.get(name, name): reason for name, reason in missing.items()}
+        return used, missing | omitted | _lost_now(node, made)
+    if node in made and made[node].status == "failed" and f": {OffGrid.slug}: " in made[node].error:
+        away = {address_of(one): NOT_ON for one in node.given if isinstance(one, Node)}
+        return 0, away | omitted
+    return len(node.given), omitted | _lost_now(node, made)
 
 
 def _lost_now(node: Node, made: Mapping[Node, NodeState]) -> dict[str, str]:
@@ -290,19 +425,30 @@ def _action(node: Node, made: Mapping[Node, NodeState]) -> str:
     return "up-to-date" if node.state == "fresh" else node.state
 
 
-def say_outcome(found: Survey, outcome: Outcome, seconds: float, messenger: Messenger) -> None:
-    """How many came to what, what was not made for the failure of others, and where the logs are."""
+def say_outcome(
+    found: Survey, outcome: Outcome, seconds: float, messenger: Messenger, before: Outcome | None = None
+) -> None:
+    """How many came to what, what was not made for the failure of others, and where the logs are.
+
+    before: what was made in the same run, until something had to be gone without.
+    """
     fresh = sum(1 for node in found.targets if node.state == "fresh")
     counts = outcome.counts + Counter({"up to date": fresh})
-    words = ("made", "up to date", ELSEWHERE, "failed", "blocked")
+    runs = [outcome] if before is None else [before, outcome]
+    counts |= {word: sum(one.counts[word] for one in runs) for word in ("made", "failed")}
+    words = ["made", "up to date", ELSEWHERE, "failed", "blocked"]
+    if len(found.targets) > 1 and found.targets[0].is_of_products:
+        # That a tile near by is touched by no frame is no news.
+        words.remove(ELSEWHERE)
     parts = [f"{counts[word]} {word}" for word in words if counts[word]]
     messenger.note(f"{', '.join(parts)} in {_duration(seconds)}")
     blocked = [node for node, state in outcome.by_node.items() if state.status == "blocked"]
     if blocked:
         messenger.note(f"not made, as they hang on what failed: {_kinds(blocked)}")
-    if outcome.counts["made"] and found.graph.view.sets:
+    made = [node for one in runs for node, state in one.by_node.items() if state.action == "made"]
+    if eclipsing := eclipsing_kinds(found.graph, made):
         messenger.note(
-            "what was made is now the newest: other programs choose it over what stands in the settings"
+            f"the {' and '.join(eclipsing)} made now, as the newest, is what other programs choose"
         )
     if outcome.directory is not None:
         messenger.note(f"plan, states and logs are in {outcome.directory}")

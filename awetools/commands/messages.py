@@ -44,14 +44,14 @@ class Messenger:
         """What went wrong in a program that was run; always shown."""
         self._say("error", text)
 
-    def warning(self, text: str) -> None:
-        """A warning; always shown."""
-        self._say("warning", f"warning: {text}")
+    def warning(self, text: str, hint: str = "") -> None:
+        """A warning, and the command that leads on; always shown."""
+        self._say("warning", f"warning: {text}", hint)
 
-    def note(self, text: str) -> None:
-        """What a person may want to know; not with -q."""
+    def note(self, text: str, hint: str = "") -> None:
+        """What a person may want to know, and the command that leads on; not with -q."""
         if not self.quiet:
-            self._say("note", text)
+            self._say("note", text, hint)
 
     def detail(self, text: str) -> None:
         """Only with -v."""

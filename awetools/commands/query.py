@@ -146,7 +146,7 @@ def _not_there(kind: str, conditions: Sequence[str], stores: Sequence[Store]) ->
 
     from ..core.expressions.absent import absent
     from ..core.expressions.expression import parse_words
-    from ..core.indexing.index import META_COLUMNS
+    from ..core.indexing.indexrows import META_COLUMNS
     from ..core.indexing.stock import Stock
     from ..core.meta import ALIASES, FRAME_TYPES
 

@@ -14,8 +14,10 @@ from typing import Any, Literal
 from .build import How, Loader, build
 from .errors import AweError, Mixture, NotUpToDate, UsageError
 from .files import Address, allow_open_files, parse_address, unpack_to_disk
+from .gridstore import PARAMETER, with_grid
 from .kind import Kind
 from .memory import keep_freed_memory
+from .meta import on_grid
 from .parallel import run_forked
 from .planning.differences import Reason
 from .planning.filling import Source, Wish
@@ -30,9 +32,11 @@ from .planning.plan import (
     target_of,
 )
 from .products import ProductInput, is_product, open_product
-from .publish import check_depfile, finish_rename, set_time, watched, write_depfile
+from .publish import check_depfile, finish_rename, set_time, watched_files, write_depfile
 from .raws import RawInput, open_raw, stat_of
 from .record import Record, read_record, sidecar
+from .settings import resolve_params
+from .store import names_on_sky
 from .workspace import Workspace
 
 Mode = Literal["make", "dry-run", "why", "check"]
@@ -86,6 +90,7 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
     """Make (or judge) every product of a request, in the order of the inputs."""
     if request.output is not None:
         _check_output(request)
+    _check_grid(request)
     wish = Wish(
         {role: [_named_product(name) for name in names] for role, names in request.named.items()},
         request.without,
@@ -99,6 +104,14 @@ def run(request: Request) -> Iterator[Outcome | Failure]:
         yield from _run_groups(request, wish)
     else:
         yield from _run_each(request, wish)
+
+
+def _check_grid(request: Request) -> None:
+    """Raise for a grid that there is not: once, and not of each frame."""
+    if hasattr(request.kind.params, PARAMETER):
+        workspace = request.workspace
+        params = resolve_params(request.kind, {}, {}, workspace.settings, request.parameters)
+        with_grid(request.kind, params, workspace.stores)
 
 
 def _named_product(name: str) -> ProductInput:
@@ -131,6 +144,8 @@ def _run_groups(request: Request, wish: Wish) -> Iterator[Outcome | Failure]:
         except AweError as error:
             failures.append(Failure(text, error))
     found, repeated = _without_repeats(found)
+    if request.kind.shared_by:
+        found, repeated = _of_frames_alone(found, repeated)
     if failures:
         # A stack of the frames that happen to be readable is not what was asked for.
         yield from failures
@@ -254,6 +269,22 @@ def _without_repeats(found: list[Source]) -> tuple[list[Source], tuple[str, ...]
     return list(first.values()), tuple(notes)
 
 
+def _of_frames_alone(found: list[Source], notes: tuple[str, ...]) -> tuple[list[Source], tuple[str, ...]]:
+    """The lists of frames, where there are also some of what was made of these on a sky grid; and a note on those.
+
+    What a query of all lists gives is meant for the frames: those of their regrids and coadds are not others.
+    """
+    frames = {str(one.meta.get("exposure")) for one in found if not on_grid(one.meta)}
+    again = [
+        one for one in found if frames and on_grid(one.meta) and one.meta.get("exposure") in (None, *frames)
+    ]
+    if not again:
+        return found, notes
+    more = f" and {len(again) - 1} more" if len(again) > 1 else ""
+    said = f"left out {again[0].address}{more}: of images on a sky grid; those of the frames are taken"
+    return [one for one in found if one not in again], (*notes, said)
+
+
 def _one(
     request: Request, wish: Wish, group: Sequence[Source], loader: Loader, notes: tuple[str, ...]
 ) -> Outcome:
@@ -309,8 +340,7 @@ def _answer(request: Request, target: Path, reasons: tuple[Reason, ...]) -> Outc
 
 
 def _settle(plan: Plan, target: Path, how: How) -> None:
-    paths = [watched(one) for one in plan.inputs]
-    set_time(target, [path for path in paths if path.exists()])
+    set_time(target, [path for path in watched_files(plan) if path.exists()])
     if how.depfile is not None:
         write_depfile(how.depfile, target, plan)
 
@@ -331,13 +361,16 @@ def _file_name(plan: Plan) -> str:
 
 
 def _product_name(kind: Kind, meta: Mapping[str, Any]) -> str:
-    """KIND_NIGHT_DETECTOR[_FILTER][_EXPOSURE][_TEMPERATURE].fits, from the meta of the product or of an input."""
+    """KIND_NIGHT_DETECTOR[_FILTER][_EXPOSURE][_TEMPERATURE].fits, from the meta of the product or of an input.
+
+    OBJECT, GRID and TILE stand for the detector of what many frames made on a sky grid, as in a store.
+    """
     keeps_filter = "filter" in kind.match or not kind.primary.many
     degrees = meta.get("temperature_set_c")
-    parts = [
+    parts: list[object] = [
         kind.name,
         meta.get("night"),
-        meta.get("detector"),
+        *(names_on_sky(meta) or [str(meta.get("detector") or "")]),
         meta.get("filter") if keeps_filter else None,
         meta.get("exposure") if "exposure" in kind.group else None,
         None if degrees is None else f"{degrees:g}C",

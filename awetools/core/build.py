@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameRows, FrameSet, ImageSet, T
 from .journal import user_name
 from .kind import Result
 from .planning.filling import Input
+from .planning.offgrid import is_elsewhere
 from .planning.plan import Plan
 from .products import ProductInput, load_product, load_table
 from .publish import Published, drop_parts, publish, software
@@ -102,13 +104,15 @@ def _built(plan: Plan, target: Path, store: Store | None, how: How, loader: Load
         arguments = _arguments(plan, how, loader, stack)
         result = plan.kind.recipe(**arguments, params=plan.params.values)
     plan = _with_meta(plan, result)
-    measures = _measures(plan, result)
+    not_had = _not_had(how.left_out)
+    lacking = [*(reason for _, reason in plan.omitted), *(one["reason"] for one in not_had)]
+    measures = _with_those_lacking(_measures(plan, result), lacking)
+    left_out = [*_left_out(plan, result), *not_had]
     quality = judge(plan.kind, measures, plan.limits)
     if quality["flags"] and how.strict:
         raise OutsideLimits(
             f"{target}: not written: {_limits_text(quality)}", hint="without --strict it is written, flagged"
         )
-    left_out = [*_left_out(plan, result), *_not_had(how.left_out)]
     record = publish(
         plan,
         target,
@@ -124,7 +128,7 @@ def _built(plan: Plan, target: Path, store: Store | None, how: How, loader: Load
     )
     warnings = [f"{target}: flagged: {_limits_text(quality)}"] if quality["flags"] else []
     notes = [*plan.notes, *(f"{role}: {text}" for role, text in result.used.items())]
-    notes += [f"left out {one['path']}: {one['reason']}" for one in left_out]
+    notes += _left_out_texts(left_out)
     return Published(target, record, tuple(warnings), tuple(notes))
 
 
@@ -258,6 +262,19 @@ def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
     return measures
 
 
+def _with_those_lacking(
+    measures: dict[str, float | int | None], reasons: Sequence[str]
+) -> dict[str, float | int | None]:
+    """The measures; the number of frames left out counts those that the recipe was not given, too.
+
+    Not those that have nothing on the grid: nobody misses them.
+    """
+    number = measures.get("left_out")
+    if number is None:
+        return measures
+    return measures | {"left_out": int(number) + sum(not is_elsewhere(one) for one in reasons)}
+
+
 def _plain(value: object) -> float | int | None:
     """A measure as JSON takes it; what is not finite was not measured."""
     import math
@@ -366,6 +383,16 @@ def _left_out(plan: Plan, result: Result) -> list[dict[str, str]]:
         {"path": str(source.address), "content": source.content, "reason": reason}
         for source, reason in sources
     ]
+
+
+def _left_out_texts(left_out: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """What was left out, a line a reason."""
+    alike: dict[str, list[str]] = {}
+    for one in left_out:
+        alike.setdefault(one["reason"], []).append(one["path"])
+    for reason, (first, *others) in alike.items():
+        names = ", ".join([first, *(os.path.basename(one) for one in others)])
+        yield f"left out {names}: {reason}"
 
 
 def _not_had(texts: Sequence[str]) -> list[dict[str, str]]:

@@ -110,18 +110,36 @@ def export(
     return wanted
 
 
-def command_of(form: Form, paths: Sequence[Path]) -> str:
-    """The command, as a shell takes it, with which the program reads what was written."""
+def commands_of(form: Form, written: Sequence[Sequence[Path]]) -> list[str]:
+    """The commands, as a shell takes them, with which the program reads the images that were written.
+
+    SWarp takes all at once: one command, or one more for images without weights.
+    """
+    if form.program != "swarp":
+        return [_command_of(form, paths) for paths in written]
+    found = []
+    for has_weight in (True, False):
+        some = [paths for paths in written if (_beside(paths, "weight") is not None) == has_weight]
+        images = " ".join(shlex.quote(str(paths[0])) for paths in some)
+        weights = shlex.quote(",".join(str(_beside(paths, "weight")) for paths in some))
+        weighted = f" -WEIGHT_TYPE MAP_WEIGHT -WEIGHT_IMAGE {weights}" if has_weight else ""
+        found += [f"SWarp {images}{weighted}"] if some else []
+    return found
+
+
+def _beside(paths: Sequence[Path], ending: str) -> Path | None:
+    return next((one for one in paths[1:] if one.name.endswith(f".{ending}.fits")), None)
+
+
+def _command_of(form: Form, paths: Sequence[Path]) -> str:
     image = shlex.quote(str(paths[0]))
     weight, flag = (
-        next((shlex.quote(str(one)) for one in paths[1:] if one.name.endswith(f".{ending}.fits")), None)
+        None if (found := _beside(paths, ending)) is None else shlex.quote(str(found))
         for ending in ("weight", "flag")
     )
     if form.program == "ds9":
         return f"ds9 -multiframe {image}"
     weighted = f" -WEIGHT_TYPE MAP_WEIGHT -WEIGHT_IMAGE {weight}" if weight else ""
-    if form.program == "swarp":
-        return f"SWarp {image}{weighted}"
     flagged = f" -FLAG_IMAGE {flag}" if flag else ""
     catalogue = " -CATALOG_TYPE FITS_LDAC" if form.program in ("scamp", "psfex") else ""
     return f"source-extractor {image}{weighted}{flagged}{catalogue}"

@@ -114,13 +114,14 @@ def export_tables(
     return [target]
 
 
-def command_of_table(program: str, path: Path) -> str:
-    """The command with which a program reads what was written; empty where there is none to say."""
+def commands_of_tables(program: str, paths: Sequence[Path]) -> list[str]:
+    """The commands with which a program reads the tables that were written: one, where it takes all at once."""
     import shlex
 
-    name = shlex.quote(str(path))
-    forms = {"scamp": "scamp {}", "psfex": "psfex {}", "ds9": "ds9 IMAGE -regions {}"}
-    return forms.get(program, "").format(name)
+    names = [shlex.quote(str(one)) for one in paths]
+    if program == "ds9":
+        return [f"ds9 IMAGE -regions {name}" for name in names]
+    return [f"{program} {' '.join(names)}"] if names and program in ("scamp", "psfex") else []
 
 
 def input_of(product: ProductInput, kinds: Sequence[str], stores: Sequence[Store]) -> ProductInput | None:

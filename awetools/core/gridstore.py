@@ -211,7 +211,9 @@ def grid_meant(value: str, stores: Sequence[Store]) -> tuple[str, str]:
     return str(parse_grid(text)), f"grid {value.strip()}"
 
 
-def with_grid(kind: Kind, params: Resolved, stores: Sequence[Store]) -> tuple[Resolved, dict[str, str]]:
+def with_grid(
+    kind: Kind, params: Resolved, stores: Sequence[Store]
+) -> tuple[Resolved, dict[str, str | None]]:
     """The parameters with the text of the grid that they name, and what that does to the meta of the product.
 
     A kind without the parameter `grid` has neither. `auto` stays: the recipe fits the frames.
@@ -222,7 +224,21 @@ def with_grid(kind: Kind, params: Resolved, stores: Sequence[Store]) -> tuple[Re
     text, origin = (AUTO, "") if value == AUTO else grid_meant(value, stores)
     values = replace(params.values, **{PARAMETER: text})
     origins = {**params.origins, PARAMETER: origin or params.origins[PARAMETER]}
-    return Resolved(values, origins), {"window": f"{ON_GRID}{text}"}
+    own: dict[str, str | None] = {"window": f"{ON_GRID}{text}"}
+    if text != AUTO:
+        # With `auto` the names of what is on a grid already stay with it.
+        name, _, tile = value.partition("/") if origin else ("", "", "")
+        own |= {"grid": name or None, "tile": tile or None}
+    return Resolved(values, origins), own
+
+
+def file_meant(params: Resolved, stores: Sequence[Store]) -> Path | None:
+    """The file of the grid that the parameters got their text from; None where no name was given."""
+    found, _, name = params.origins.get(PARAMETER, "").partition(" ")
+    if found != "grid":
+        return None
+    paths = (place_of(store, name.partition("/")[0]) for store in stores)
+    return next((path for path in paths if path.exists()), None)
 
 
 # Which grids hold a place

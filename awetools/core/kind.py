@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from .catalogues.refinput import RefcatInput
     from .pixels.spool import Spool
 
 # Where the pixels of two frames cannot be combined unless these agree.
@@ -101,7 +102,8 @@ class Need:
     only_given: further kinds that fill the role where a person gives them; none is made or chosen for it.
     asked_by: a parameter and its value; with any other the role stays empty. table: of a product with planes, the
     table that the recipe gets in their place. some_with: a parameter and its value; with it some of many frames
-    may lack what fills the role. some: that they may.
+    may lack what fills the role. some: that they may. own: a field of the frame's meta that does in the place of what
+    fills the role.
     """
 
     role: str
@@ -121,6 +123,12 @@ class Need:
     table: str = ""
     some_with: tuple[str, str] | None = None
     some: bool = False
+    own: str = ""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is news that the role stays empty for a reason of its own (`unless`): a calibration is missed."""
+        return self.select == valid_at() and not self.on_request
 
     def not_asked(self, params: object) -> str:
         """Why the role stays empty with these parameters, if so."""
@@ -224,7 +232,8 @@ class Kind:
     serves: why a product of that meta does not serve a frame of this one, although
     all match keys agree; empty if it does. foretell: what the recipe will add to the
     meta of a product, from the meta of its own frames and the roles that are filled.
-    shared_by: the kind that each of its frames is then given out of it.
+    shared_by: the kind that each of its frames is then given out of it. foresee: raises the NoSolution that the recipe
+    will raise, as far as the product's meta, the parameters, the catalogues and the roles that are filled tell it.
     """
 
     name: str
@@ -247,6 +256,9 @@ class Kind:
     serves: Callable[[Mapping[str, Any], Mapping[str, Any]], str] | None = None
     foretell: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]] | None = None
     shared_by: str = ""
+    foresee: Callable[[Mapping[str, Any], Any, Mapping[str, RefcatInput], Collection[str]], None] | None = (
+        None
+    )
 
     @property
     def primary(self) -> Need:

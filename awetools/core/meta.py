@@ -62,6 +62,10 @@ FIELDS: tuple[Field, ...] = (
         "",
         "Part of the detector that was read out; or the sky grid that the pixels are of.",
     ),
+    Field(
+        "grid", "text", "", "Name of the sky grid that the pixels are of, where a name was given; else null."
+    ),
+    Field("tile", "text", "", "Tile of that grid; null where it has none."),
     Field("overscan_mode", "text", "", "How overscan is subtracted: " + " ".join(OVERSCAN_MODES) + "."),
     Field("temperature_c", "real", "C", "Temperature of the detector."),
     Field("temperature_set_c", "real", "C", "Set point of the detector's temperature."),

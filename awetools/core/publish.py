@@ -208,8 +208,13 @@ def watched(one: Input) -> Path:
     return one.source.watched if isinstance(one.source, RefcatInput) else one.source.address.path
 
 
+def watched_files(plan: Plan) -> list[Path]:
+    """The files whose time says that a product may have changed: those of its inputs, and of the grid that is named."""
+    return [*map(watched, plan.inputs), *([plan.grid_file] if plan.grid_file else [])]
+
+
 def _rule(target: Path, plan: Plan) -> str:
-    inputs = list(dict.fromkeys(_make_name(str(watched(one))) for one in plan.inputs))
+    inputs = list(dict.fromkeys(_make_name(str(one)) for one in watched_files(plan)))
     lines = [f"{_make_name(str(target))}: {' '.join(inputs)}", *(f"{name}:" for name in inputs)]
     return "\n".join(lines) + "\n"
 

@@ -97,7 +97,9 @@ def _reason(row: Mapping[str, Any], path: Path) -> str:
 
 
 def _same_product(meta: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(meta.get(name) for name in SAME_PRODUCT)
+    # Where no exposure tells it, images of two objects are no versions of each other.
+    of = None if meta.get("exposure") else meta.get("object")
+    return of, *(meta.get(name) for name in SAME_PRODUCT)
 
 
 def _made_before(row: Mapping[str, Any], product: ProductInput) -> bool:

@@ -220,13 +220,25 @@ def superseded(kind: str, stores: Sequence[Store]) -> list[Path]:
 
 def _versions(index: Index) -> Iterator[list[dict[str, Any]]]:
     """The products of an index, those that are versions of each other together, in the order of making."""
-    names = ("path", "kind", "recipe_key", "sequence", "flags", "verdict", "valid_by", *SAME_PRODUCT)
+    names = (
+        "path",
+        "kind",
+        "recipe_key",
+        "sequence",
+        "flags",
+        "verdict",
+        "valid_by",
+        "object",
+        *SAME_PRODUCT,
+    )
     columns = ", ".join(["objects.address", *(index.column(name, [])[0] for name in names[1:])])
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in index.select(f"SELECT {columns} FROM objects WHERE recipe_key IS NOT NULL"):
         one = dict(zip(names, row, strict=True))
         one["sequence"] = one["sequence"] or 0
-        groups.setdefault((one["kind"], *(one[name] for name in SAME_PRODUCT)), []).append(one)
+        # Where no exposure tells it, images of two objects are no versions of each other.
+        of = one["object"] if one["exposure"] is None else None
+        groups.setdefault((one["kind"], of, *(one[name] for name in SAME_PRODUCT)), []).append(one)
     for versions in groups.values():
         yield sorted(versions, key=lambda one: one["sequence"])
 

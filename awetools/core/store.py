@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 
 from .errors import BeingWritten, NoRecord, NoStore, Unavailable
 from .files import is_held, make_directory, open_shared, write_whole
+from .meta import on_grid
 from .record import check_raw_record, cure_of, from_bytes
 
 AWE = ".awe"
@@ -28,6 +30,8 @@ RECORDS = "records"
 PRODUCT_ENDINGS = (".fits", ".fit", ".fts")
 # The stores that are read, nearest first.
 PATH_VARIABLE = "AWE_PATH"
+# Of a name of an object, of a grid or of a tile so many letters are in the name of a file.
+LONGEST_PART = 40
 SIDECAR_ENDINGS = tuple(f"{ending}.json" for ending in PRODUCT_ENDINGS)
 
 
@@ -230,8 +234,11 @@ def _records_in(entries: Sequence[os.DirEntry[str]], endings: tuple[str, ...]) -
 
 
 def default_path(store: Store, kind: str, meta: Mapping[str, Any], key: str, one_frame: bool) -> Path:
-    """The store's name for a product: KIND/NIGHT/DETECTOR[_FILTER][_EXPOSURE]-KEY8.fits."""
-    parts = [meta.get("detector") or "detector"]
+    """The store's name for a product: KIND/NIGHT/DETECTOR[_FILTER][_EXPOSURE]-KEY8.fits.
+
+    What many frames made on a sky grid has OBJECT, GRID and TILE, where there are such, in the place of DETECTOR.
+    """
+    parts = names_on_sky(meta) or [meta.get("detector") or "detector"]
     if meta.get("filter"):
         parts.append(meta["filter"])
     if one_frame and meta.get("exposure"):
@@ -239,6 +246,14 @@ def default_path(store: Store, kind: str, meta: Mapping[str, Any], key: str, one
     name = "_".join(_safe(str(part)) for part in parts)
     night = _safe(str(meta.get("night") or "undated"))
     return store.root / kind / night / f"{name}-{key[:8]}.fits"
+
+
+def names_on_sky(meta: Mapping[str, Any]) -> list[str]:
+    """The object, grid and tile of a product of no single exposure on a sky grid, safe in file names."""
+    if meta.get("exposure") or not on_grid(meta):
+        return []
+    names = [str(meta[one]) for one in ("object", "grid", "tile") if meta.get(one)]
+    return [re.sub("-{2,}", "-", _safe(one))[:LONGEST_PART].rstrip("-.") for one in names]
 
 
 def _safe(text: str) -> str:

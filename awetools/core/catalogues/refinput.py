@@ -57,6 +57,10 @@ class RefcatInput:
         """It has no recipe key."""
         return
 
+    def look(self) -> Catalogue:
+        """The catalogue as its header tells of it, with nothing compared; raises as `open_catalogue`."""
+        return _opened(self.path)
+
     def load(self) -> Catalogue:
         """The catalogue, to read cones from, which compares each shard with its hash; raises as `open_catalogue`."""
         from .refshards import content_of

@@ -33,8 +33,10 @@ from ..kind import REFCAT, Kind, kind_named, named
 from ..parallel import run_forked
 from ..store import store_of
 from ..workspace import Workspace
+from .failing import is_foreseen
 from .graph import Graph, View
 from .nodes import TO_MAKE, UP_TO_DATE, Node, distances
+from .onegrid import OneGrid, Together, on_one_grid
 from .orders import LASTING, forget_failure, in_order, orders_of, read_failures, remember_failure
 from .targets import on_tiles, outdated_targets, product_target, targets_of
 
@@ -68,11 +70,23 @@ class Demand:
 
 @dataclass(frozen=True)
 class Survey:
-    """The targets with their states, and what is to be made for them, each after what it needs."""
+    """The targets with their states, and what is to be made for them, each after what it needs.
+
+    grids: those on which several targets are together. unsolved: without these no such grid can be fitted yet.
+    """
 
     graph: Graph
     targets: Sequence[Node]
     to_make: Sequence[Node]
+    grids: Sequence[OneGrid] = ()
+    unsolved: Sequence[Node] = ()
+
+    @property
+    def first(self) -> Survey | None:
+        """The survey of the solutions that are to be made before a grid can be fitted around all; if there are such."""
+        if not self.unsolved:
+            return None
+        return Survey(self.graph, self.unsolved, in_order(self.unsolved))
 
     @property
     def blocked(self) -> list[Node]:
@@ -139,36 +153,39 @@ def survey(
     if not workspace.stores:
         raise NoStore("there is no store here, and AWE_PATH names none", hint="awe-init, or AWE_PATH=DIR")
     check_kinds(kinds)
-    graph, targets = _decided(demand, view, workspace, kinds, whole or demand.until is not None)
+    graph, together = _decided(demand, view, workspace, kinds, whole or demand.until is not None)
+    targets = together.targets
     if demand.outdated:
         targets = [node for node in targets if node.state not in UP_TO_DATE]
     if demand.tiles:
         # A tile near by that no frame touches was not asked for.
         targets = [node for node in targets if node.state != "elsewhere"] or targets[:1]
     if demand.until is not None:
-        targets = _until(graph, targets, demand.until)
+        targets, together = _until(graph, targets, demand.until), Together(targets)
     if view.as_of is None:
         graph.call_for(targets)
-    return Survey(graph, targets, in_order(targets))
+    return Survey(graph, targets, in_order(targets), together.grids, together.unsolved)
 
 
 def _decided(
     demand: Demand, view: View, workspace: Workspace, kinds: Sequence[Kind], whole: bool
-) -> tuple[Graph, list[Node]]:
+) -> tuple[Graph, Together]:
     graph = Graph(kinds, workspace, view, failures=read_failures(workspace.stores))
     if view.only:
         # What hangs on what is seen by looking at everything; then all but the kinds asked for is taken as it is.
-        _, targets = _decided(demand, replace(view, only=frozenset()), workspace, kinds, whole=True)
-        below = [node for node in everything_below(targets) if node.kind.name in view.only]
+        _, all_of_it = _decided(demand, replace(view, only=frozenset()), workspace, kinds, whole=True)
+        below = [node for node in everything_below(all_of_it.targets) if node.kind.name in view.only]
         if not below:
-            raise _no_such(targets, f"--only {', '.join(sorted(view.only))}")
+            raise _no_such(all_of_it.targets, f"--only {', '.join(sorted(view.only))}")
         targets = [graph.nodes.same(node) for node in below]
     else:
         targets = _targets(graph, demand)
     graph.depths = distances(kinds, [node.kind for node in targets])
     processes = 1 if whole or len(targets) < MANY else len(os.sched_getaffinity(0))
     _decide(graph, targets, processes)
-    return graph, targets
+    if view.only or demand.kind is None or demand.outdated or demand.tiles:
+        return graph, Together(targets)
+    return graph, on_one_grid(graph, targets, demand.each)
 
 
 def _decide(graph: Graph, targets: Sequence[Node], processes: int) -> None:
@@ -415,5 +432,8 @@ def refuse_nothing(demand: Demand) -> None:
 
 
 def states_of(targets: Sequence[Node]) -> Counter[str]:
-    """How many nodes are in which state."""
-    return Counter("to be made" if node.state in TO_MAKE else node.state for node in targets)
+    """How many nodes are in which state; `failing`: one that did not fail yet, but will."""
+    return Counter(
+        "to be made" if node.state in TO_MAKE else "failing" if is_foreseen(node) else node.state
+        for node in targets
+    )

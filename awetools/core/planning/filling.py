@@ -230,8 +230,9 @@ def _calibration(
         return Input(need.role, product, product.meta, question, 0, nights_away)
     message = "; ".join(error.message for error in misses)
     if need.optional:
-        # What is made on request alone is missed by nobody who did not ask for it; the record says it all the same.
-        if not need.on_request:
+        # What is made on request alone is missed by nobody who did not ask for it, nor is what the frame says itself;
+        # the record says it all the same.
+        if not need.on_request and meta.get(need.own) is None:
             notes.append(f"without {need.role}: {message}")
         return None
     raise NoMatch(message, hint=f"--{need.role} FILE, --no-{need.role}, or: {misses[0].hint}")

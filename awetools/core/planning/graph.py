@@ -24,6 +24,7 @@ from ..quality import unfit_for_use
 from ..record import canonical, input_text, key_of_texts, read_record, sidecar
 from ..store import default_path
 from ..workspace import Workspace
+from .failing import less_own_name, will_fail
 from .leaving import Leaver
 from .nodes import PENDING, SERVING, TO_MAKE, Node, Nodes, Supply, label
 from .offgrid import HINT
@@ -80,7 +81,7 @@ class Graph:
         self.stock = Stock(self.workspace.stores, self.view.as_of)
         self.nodes = Nodes(self.kinds, self.workspace, self.stock, self.view.sets)
         self._supplier = Supplier(self.nodes, self.decide, self.view.nearest_nights, self.view.without)
-        self._leaver = Leaver(self, self._supplier)
+        self.leaver = Leaver(self, self._supplier)
         self._texts: dict[tuple[Any, ...], str] = {}
         self._varying: dict[str, list[str]] = {}
         self._now: dict[str, Item] = {}
@@ -192,14 +193,14 @@ class Graph:
                     return state
             node.item, node.error = None, None
         if node.is_of_products and not self.view.complete:
-            self._leaver.leave_out(node)
+            self.leaver.leave_out(node)
             if node.error is not None:
                 return "elsewhere"
         self._take_what_serves(node)
         if node.error is None:
             node.supply = self._supplied(node)
             node.error = _all_missing(node.supply)
-        if node.error is None and (reason := self._leaver.off_grid(node)):
+        if node.error is None and (reason := self.leaver.off_grid(node)):
             node.error = OffGrid(f"{label(node)}: {reason}", hint=HINT)
             return "elsewhere"
         return "blocked" if node.error else self._compared(node)
@@ -254,7 +255,7 @@ class Graph:
             )
         for one in node.given:
             if isinstance(one, Node) and self.decide(one).state not in SERVING:
-                return NoMatch(f"{label(one)} is {why_not(one)}", hint=one.error.hint if one.error else "")
+                return NoMatch(f"{label(one)} {why_not(one)}", hint=one.error.hint if one.error else "")
         if only and node.kind.name not in only:
             return NoMatch(f"{label(node)} does not exist, and only {', '.join(sorted(only))} is to be made")
         return None
@@ -277,8 +278,9 @@ class Graph:
                         node.error = self._gone_of(node) or _lost_below(node)
                     return "blocked" if state == "outdated" and node.error else state
             node.error = self._failed_before(node)
-            if node.error is not None:
-                return "failed"
+        node.error = node.error or will_fail(node)
+        if node.error is not None:
+            return "failed"
         versions = [one for one in self.nodes.versions(node) if one is not lost]
         node.item = versions[-1] if versions else None
         node.error = self._gone_of(node) or _lost_below(node) or self._in_the_way(node)
@@ -290,7 +292,7 @@ class Graph:
         if node.key not in self.failures or self.view.retry:
             return None
         return NoMatch(
-            f"it failed before: {self.failures[node.key]}",
+            f"it failed before: {less_own_name(node, self.failures[node.key])}",
             hint="--retry tries again; a changed parameter, input or version does so by itself",
         )
 
@@ -344,7 +346,7 @@ class Graph:
         if not node.key or self.view.force:
             return None
         one_frame = not node.kind.primary.many
-        path = default_path(self.workspace.stores[0], node.kind.name, node.meta(), node.key, one_frame)
+        path = default_path(self.workspace.stores[0], node.kind.name, node.named(), node.key, one_frame)
         if not os.path.lexists(path):
             return None
         try:

@@ -43,6 +43,9 @@ class Leaver:
             self._refuse_all(node, [reasons[one] for one in given])
             return
         node.omitted += [reasons[one] for one in given if one in reasons]
+        node.lacking = tuple(
+            one for one in given if one in reasons and reasons[one].role not in ("", SOLUTION)
+        )
         node.given = tuple(one for one in given if one not in reasons)
         same = self.graph.nodes.node_of_products(
             node.kind,
@@ -57,6 +60,12 @@ class Leaver:
         if text and all(one.reason == not_on(text) for one in omitted):
             more = f", nor is any of {len(omitted) - 1} more" if len(omitted) > 1 else ""
             node.error = OffGrid(f"{omitted[0].address}: {not_on(text)}{more}", hint=HINT)
+
+    def solution_of(self, node: Node, frame: Node) -> Node | None:
+        """The solution of one of the frames of a node of many, if there is one."""
+        need = next((one for one in node.kind.needs if one.kind == SOLUTION), None)
+        found = None if need is None else self.supplier.of_each(need, node, frame)[0]
+        return found.node if isinstance(found, Filled) else None
 
     def off_grid(self, node: Node) -> str:
         """Why a node of one frame has nothing to hold: the frame is solved, and not on the grid that is asked for."""
@@ -78,11 +87,12 @@ class Leaver:
             if not isinstance(found, Filled):
                 cause = next(iter(unusable), None)
                 why = found if isinstance(found, str) else found.message
-                lacking[one] = (
+                omitted = (
                     self._omitted(one, cause)
                     if cause
                     else Omitted(address_of(one), why or f"there is no {need.kind} of it")
                 )
+                lacking[one] = omitted._replace(role=need.role)
             elif text and (reason := self._elsewhere(text, found.node, one.meta())):
                 lacking[one] = Omitted(address_of(one), reason, True)
         return {} if need.optional and len(lacking) == len(kept) else lacking
@@ -106,6 +116,9 @@ class Leaver:
         item = cause.item
         judged = isinstance(item, Item) and self.graph.stock.verdict(item) == "bad"
         why = cause.error.message if cause.error else f"{cause.kind.name} is {cause.state}"
+        if item is not None and cause is not frame and why.startswith(f"{item.address}: "):
+            # One reason for all frames of which it is so.
+            why = f"its {cause.kind.name} {why.removeprefix(f'{item.address}: ')}"
         if cause.state == "failed":
             why = f"{cause.kind.name}: {self.graph.failures.get(cause.key, why)}"
         return Omitted(address_of(frame), why, cause.state == "flagged" and judged)

@@ -64,12 +64,14 @@ class Setting:
 class Omitted(NamedTuple):
     """A frame that a product of many is made without: the raw frame, or the product that stands for it, and why.
 
-    by_design: nobody wants it otherwise: it was judged bad, or is elsewhere on the sky.
+    by_design: nobody wants it otherwise: it was judged bad, or is elsewhere on the sky. role: of what it lacks,
+    if it is that.
     """
 
     address: str
     reason: str
     by_design: bool = False
+    role: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +84,8 @@ class Node:
     culprit: of one that is blocked, the node that a person has to see to first.
     lost: why a product that was removed cannot be made again, if it cannot. stand_in: of one
     that is taken as it is and was removed, the node that makes it again. omitted: of a product
-    of many others, the frames that it is made without.
+    of many others, the frames that it is made without; lacking: those of them that have all but what another role
+    needs than that of their solution.
     """
 
     setting: Setting
@@ -100,6 +103,7 @@ class Node:
     stand_in: Node | None = None
     instead: list[Node] = field(default_factory=list)
     omitted: list[Omitted] = field(default_factory=list)
+    lacking: tuple[Node, ...] = ()
     standing: Standing | None = None
 
     @property
@@ -135,6 +139,18 @@ class Node:
         own = {name: self.get(name) for name in VARYING} if self.setting.one_frame else {}
         return {**self.setting.meta, **own}
 
+    def named(self) -> dict[str, Any]:
+        """The same with its sky grid: what the name of its file is made of."""
+        found = {**self.meta(), **self.setting.own}
+        if self.is_of_products and found.get("object"):
+            # Of what is there its record says it, whatever is said of the raw frame since.
+            given = [one for one in self.given if isinstance(one, Node)]
+            there = [one for one in given if one.item is not None and one.state not in TO_MAKE]
+            objects = {one.item.object for one in there if one.item is not None}
+            objects |= {one.get("object") for one in given if one not in there}
+            found["object"] = objects.pop() if len(objects) == 1 else None
+        return found
+
     def needs(self) -> Iterator[tuple[str, Node]]:
         """The nodes that it hangs on, with their roles."""
         for one in self.given:
@@ -165,12 +181,21 @@ class Filled:
     frame: Node | None = None
 
 
+class Way(NamedTuple):
+    """The hint that leads on from what failed, the kind whose it is, as its options are meant, and the cause."""
+
+    kind: Kind
+    hint: str
+    cause: str
+
+
 @dataclass(frozen=True)
 class Supply:
     """The calibrations of a node: those chosen, the roles that stay empty and why, and what is missing.
 
     pending: one of them is yet to be made. culprits: what a person has to see to before
-    all can be. texts: what of them enters the key, kept for the next node.
+    all can be. ways: for an empty role, what may fill it. texts: what of them enters the key,
+    kept for the next node.
     """
 
     filled: tuple[Filled, ...]
@@ -178,6 +203,7 @@ class Supply:
     missing: tuple[NoMatch, ...]
     pending: bool
     culprits: tuple[Node, ...] = ()
+    ways: Mapping[str, Way] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What has the coordinates of a frame.
 SOLUTION = "astrom"
+# How reasons begin: that of a frame, and that of one without a good pixel there, which the coadd gives.
+NOT_ON, NO_WEIGHT = "it is not on the grid", "none of its pixels on the grid"
 HINT = "awe-grid which FILE says which named grids hold it"
 
 
@@ -45,7 +47,12 @@ def elsewhere(text: str, cards: Mapping[str, Any] | None, meta: Mapping[str, Any
 
 def not_on(text: str) -> str:
     """That a frame is not on a grid, in words."""
-    return f"it is not on the grid {text}"
+    return f"{NOT_ON} {text}"
+
+
+def is_elsewhere(reason: str) -> bool:
+    """Whether a reason for which a frame was left out is that the grid has nothing of it."""
+    return reason.startswith((NOT_ON, NO_WEIGHT))
 
 
 def leave_out_elsewhere(

@@ -12,6 +12,7 @@ from ..engines.planfile import Node as Order
 from ..engines.planfile import only_if, why_not
 from ..errors import AweError, Unavailable
 from ..files import parse_address, write_whole
+from ..gridstore import file_meant
 from ..kind import REFCAT, Kind
 from ..params import params_of
 from ..store import Store, default_path
@@ -72,6 +73,8 @@ def _order(
         elif one.item is not None:
             inputs.append(one.item.address)
     inputs += [str(one.watched) for one in node.setting.catalogues.values()]
+    if grid := file_meant(node.setting.params, graph.workspace.stores):
+        inputs.append(str(grid))
     seconds, memory_mb = expected.of(node)
     return Order(
         id=ids[id(node)],
@@ -208,7 +211,7 @@ def _filled(node: Node) -> Sequence[Filled]:
 def _output(graph: Graph, node: Node) -> str:
     """Where a product will be: with a star for the key where that is known only when it is made."""
     one_frame = not node.kind.primary.many
-    path = default_path(graph.workspace.stores[0], node.kind.name, node.meta(), node.key or "*", one_frame)
+    path = default_path(graph.workspace.stores[0], node.kind.name, node.named(), node.key or "*", one_frame)
     return str(path)
 
 

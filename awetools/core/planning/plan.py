@@ -6,6 +6,7 @@ One decision function with named reasons serves doing, -n, --why and --check ali
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadHeader, Mixture, NoMatch, NoRecord, TooFew, WouldOverwrite, WrongKind
-from ..gridstore import with_grid
+from ..gridstore import PARAMETER, file_meant, with_grid
 from ..kind import (
     REFCAT,
     SAME_PRODUCT,
@@ -26,7 +27,7 @@ from ..kind import (
     needed_last,
 )
 from ..params import Resolved
-from ..products import state_of
+from ..products import ProductInput, state_of
 from ..raws import RawInput
 from ..record import Record, read_record, recipe_key, sidecar
 from ..settings import resolve_limits, resolve_params, resolve_validity
@@ -44,7 +45,8 @@ PER_EXPOSURE = ("exposure", "object", "airmass", "ra_deg", "dec_deg", "wcs", "fr
 class Plan:
     """All that decides what a product will be, before a pixel is read.
 
-    omitted: frames that were given and lack something that they need, and what.
+    omitted: frames that were given and lack something that they need, and what. grid_file: that
+    of the grid that was named.
     """
 
     kind: Kind
@@ -59,6 +61,7 @@ class Plan:
     validity: Validity | None = None
     validity_by: str = "default"
     omitted: tuple[tuple[Input, str], ...] = ()
+    grid_file: Path | None = None
 
     def of_role(self, role: str) -> list[Input]:
         """The inputs of a role, in the order of their content."""
@@ -119,7 +122,8 @@ def make_plan(
         if need.kind == REFCAT:
             found = of_catalogue(need, roles, references, missing, notes)
         elif reason := need.not_asked(params.values) or (need.unless(roles) if need.unless else ""):
-            notes.append(f"without {need.role}: {reason}")
+            if need.is_told:
+                notes.append(f"without {need.role}: {reason}")
             found = []
         else:
             try:
@@ -156,6 +160,7 @@ def make_plan(
         tuple(notes),
         *validity,
         tuple(omitted),
+        file_meant(params, workspace.stores),
     )
 
 
@@ -283,6 +288,10 @@ def _way_to(kind: Kind, one: Source) -> str:
     """The command that leads from an input of another kind to what is needed."""
     if isinstance(one, RawInput) and kind.primary.kind.startswith("raw_"):
         return f"awe-header --explain-type {one.address}"
+    if isinstance(one, ProductInput) and "reduced" in kind.primary.takes:
+        imported = [ref for ref in one.record["recipe"]["inputs"] if ref["role"] == "foreign"]
+        if imported:
+            return f"awe-import --as reduced {shlex.quote(imported[0]['path'])}"
     return f"awe-query {kind.primary.kind}"
 
 
@@ -346,7 +355,9 @@ def product_meta(kind: Kind, metas: Sequence[Mapping[str, Any]]) -> dict[str, An
         meta["temperature_c"] = round(sum(temperatures) / len(temperatures), 3)
     if kind.primary.many:
         for name in PER_EXPOSURE:
-            meta.pop(name, None)
+            # An image of the sky is of the object that all its frames are of.
+            if name != "object" or not hasattr(kind.params, PARAMETER):
+                meta.pop(name, None)
         if "filter" not in kind.match:
             meta.pop("filter", None)
         if kind.validity is not None:

@@ -13,8 +13,9 @@ from ..kind import REFCAT, Kind, Need, holding, kind_named, named, needed_last, 
 from ..settings import resolve_validity
 from .choose import Candidate, candidate_of, day_number, only_validity, order, question_of
 from .demands import does_without
+from .failing import is_foreseen
 from .filling import not_named, serves_holder
-from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, label, place_of, raw_kinds
+from .nodes import PENDING, SERVING, Filled, Node, Nodes, Standing, Supply, Way, label, place_of, raw_kinds
 from .plan import validity_of
 
 # What is yet to be made comes after all that was made.
@@ -129,6 +130,7 @@ class Supplier:
         roles: dict[str, Mapping[str, Any]] = {node.role: meta, **{role: {} for role in setting.catalogues}}
         filled: list[Filled] = []
         without: dict[str, str] = {}
+        ways: dict[str, Way] = {}
         missing: list[NoMatch] = []
         culprits: dict[Node, None] = {}
         for need in needed_last(
@@ -144,18 +146,22 @@ class Supplier:
             elif need.kind == REFCAT:
                 lacking = setting.lacking[need.role]
                 found = lacking.message if need.optional else lacking
+            elif reason:
+                found = reason if need.is_told else ""
             elif need.select == holding():
-                found = reason or self._that_holds(need, node) or f"no {need.kind} was made with it"
+                found = self._that_holds(need, node) or (
+                    "" if need.on_request else f"no {need.kind} was made with it"
+                )
             elif need.select == named():
                 # That nobody named one is nothing to be told of, unless there must be one.
                 found = "" if need.optional else not_named(need)
             elif need.many and need.select == valid_at():
-                found = reason or self._of_any(need, node, span, unusable)
+                found = self._of_any(need, node, span, unusable)
             elif need.many:
                 asked = need.with_params(setting.params.values)
-                found = reason or self._of_each(asked, node, span, unusable)
+                found = self._of_each(asked, node, span, unusable)
             else:
-                found = reason or self._choice(need, meta, span, unusable)
+                found = self._choice(need, meta, span, unusable)
             if isinstance(found, Filled):
                 found = [found]
             if isinstance(found, list):
@@ -171,8 +177,10 @@ class Supplier:
                 culprits.update(dict.fromkeys(stuck))
             else:
                 without[need.role] = found
+                if found and unusable and (error := unusable[0].error):
+                    ways[need.role] = Way(unusable[0].kind, error.hint, error.message)
         pending = any(one.node.state in PENDING for one in filled)
-        return Supply(tuple(filled), without, tuple(missing), pending, tuple(culprits))
+        return Supply(tuple(filled), without, tuple(missing), pending, tuple(culprits), ways)
 
     def _of_each(
         self, need: Need, node: Node, span: _Span, unusable: list[Node]
@@ -234,8 +242,10 @@ class Supplier:
             # What a person has to see to is no reason to make a lesser product in silence.
             stuck = next((one for one in unusable if one.culprit), None)
             if stuck is not None and stuck.error is not None:
-                return NoMatch(f"{label(stuck)} is {why_not(stuck)}", hint=stuck.error.hint)
-            return "; ".join(f"{label(one)} is {why_not(one)}" for one in unusable)
+                return NoMatch(f"{label(stuck)} {why_not(stuck)}", hint=stuck.error.hint)
+            if meta.get(need.own) is not None:
+                return ""
+            return "; ".join(dict.fromkeys(map(_cause_of, unusable)))
         hints = dict.fromkeys(one.hint for one in misses)
         return NoMatch("; ".join(one.message for one in misses), hint="; ".join(hints))
 
@@ -405,8 +415,21 @@ class Supplier:
 
 
 def why_not(node: Node) -> str:
-    """The state of a node that has no product to be used, and why."""
-    return f"{node.state}: {node.error.message}" if node.error else node.state
+    """What is the matter with a node that has no product to be used: what can be said of its name."""
+    if node.error is None:
+        return f"is {node.state}"
+    if is_foreseen(node):
+        return f"will fail: {node.error.message}"
+    if node.state == "failed":
+        return node.error.message.removeprefix("it ")
+    return f"is {node.state}: {node.error.message}"
+
+
+def _cause_of(node: Node) -> str:
+    """Why an optional calibration cannot be had, in words; what there is not for any frame is said of none."""
+    if node.state == "blocked" and isinstance(node.error, NoMatch):
+        return node.error.message
+    return f"{label(node)} {why_not(node)}"
 
 
 def _because_of(node: Node, what: str) -> NoMatch:
@@ -414,7 +437,7 @@ def _because_of(node: Node, what: str) -> NoMatch:
     hint = node.error.hint if node.error else ""
     if node.state == "blocked" and isinstance(node.error, NoMatch):
         return NoMatch(node.error.message, hint=hint)
-    return NoMatch(f"{what}: {label(node)} is {why_not(node)}", hint=hint)
+    return NoMatch(f"{what}: {label(node)} {why_not(node)}", hint=hint)
 
 
 def _or_without(error: NoMatch, kind: Kind, need: Need) -> NoMatch:

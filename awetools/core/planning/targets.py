@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import AweError, NoMatch, NoRecord, NoSuchFile, UnknownName, UsageError
 from ..expressions.absent import absent
@@ -16,6 +18,7 @@ from ..indexing.stock import Item, Place
 from ..kind import Kind, Need, kind_named
 from ..products import is_product
 from ..record import Record, read_record, sidecar
+from ..store import Store
 from .graph import Graph
 from .nodes import ALIKE, Node, Omitted, identity_of, label, place_of, raw_kinds, share
 
@@ -171,9 +174,20 @@ def _of_record(graph: Graph, kind: Kind, record: Record) -> Node | None:
         for name, one in recipe["parameters"].items()
         if one["origin"] == BY_HAND or (name == PARAMETER and one["value"] != AUTO)
     }
+    if PARAMETER in asked:
+        asked[PARAMETER] = _named_again(str(asked[PARAMETER]), record["meta"], graph.workspace.stores)
     found = _of_many(graph, kind, kind.primary, list(dict.fromkeys([*frames, *left_out])), (), asked)
     whole = found and len(found[0].given) + len(found[0].omitted) >= len(wanted)
     return found[0] if len(found) == 1 and whole else None
+
+
+def _named_again(text: str, meta: Mapping[str, Any], stores: Sequence[Store]) -> str:
+    """The name of the grid that a product is on, where the name still means that grid; else the text of the grid."""
+    name = "/".join(str(meta[one]) for one in ("grid", "tile") if meta.get(one))
+    with suppress(AweError):
+        if name and grid_meant(name, stores)[0] == text:
+            return name
+    return text
 
 
 def _is_file(word: str) -> bool:

@@ -262,9 +262,9 @@ def prepared(
     data = np.asarray(reduced.data, np.float32)
     mask = np.zeros(data.shape, np.int16) if reduced.mask is None else reduced.mask
     weight = (~bad(mask)).astype(np.float32) if reduced.weight is None else reduced.weight
-    wrong = bad(mask) | ~(weight > 0) | ~np.isfinite(data)
-    good = data[::8, ::8][~wrong[::8, ::8]]
-    sky_adu = float(np.median(good)) if good.size else math.nan
+    wrong = bad(mask)
+    wrong |= ~(weight > 0)
+    wrong |= ~np.isfinite(data)
     if inside is not None:
         sky_adu = inside.sky_adu
         data = np.subtract(data, np.float32(sky_adu), dtype=np.float32)
@@ -278,6 +278,9 @@ def prepared(
         level = sky.rows(0, len(data))
         data = np.subtract(data, level, out=level)
         sky_adu = float(np.median(sky.coarse))
+    else:
+        good = data[::8, ::8][~wrong[::8, ::8]]
+        sky_adu = float(np.median(good)) if good.size else math.nan
     if illumination is not None:
         data = data.copy() if data is reduced.data else data
         weight = illumination.correct(data, np.asarray(weight, np.float32), 0)

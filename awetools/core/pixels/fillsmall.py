@@ -76,7 +76,7 @@ def fill_small(
         y, x = y[fillable], x[fillable]
     if not len(y):
         return Filled(data, weight, mask, 0)
-    values, weights = _values(_Image(data, data, bad), weight, y, x)
+    values, weights = _values(_Image(data.ravel(), data.ravel(), bad.ravel(), data.shape), weight, y, x)
     known = np.isfinite(values)
     at = y[known], x[known]
     data[at] = values[known]
@@ -88,19 +88,20 @@ def fill_small(
 
 
 class _Image(NamedTuple):
-    """A plane, the image that it belongs to, and what is bad in that."""
+    """A plane, the image that it belongs to, and what is bad in that; all as one row, and the shape."""
 
     plane: Floats
     data: Floats
     bad: Bools
+    shape: tuple[int, ...]
 
     def at(self, y: Index, x: Index) -> tuple[Doubles, Bools]:
         """Values, and whether they are good; beyond the image they are not."""
-        ny, nx = self.data.shape
-        inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
-        y, x = np.where(inside, y, 0), np.where(inside, x, 0)
-        good = inside & ~self.bad[y, x] & np.isfinite(self.data[y, x])
-        return np.where(good, self.plane[y, x], np.nan).astype(np.float64), good
+        ny, nx = self.shape
+        place = y * nx + x
+        good = (y >= 0) & (y < ny) & (x >= 0) & (x < nx) & ~self.bad.take(place, mode="clip")
+        good &= np.isfinite(self.data.take(place, mode="clip"))
+        return np.where(good, self.plane.take(place, mode="clip"), np.nan).astype(np.float64), good
 
 
 def _values(image: _Image, weight: Floats | None, y: Index, x: Index) -> tuple[Doubles, Doubles]:
@@ -116,7 +117,7 @@ def _values(image: _Image, weight: Floats | None, y: Index, x: Index) -> tuple[D
     value = np.where(np.isfinite(both), both, value)
     if weight is None:
         return value, np.ones(len(y))
-    known = image._replace(plane=weight)
+    known = image._replace(plane=weight.ravel())
     neighbours = [
         _along(known, y, x, run, axis, _LINE) for run, axis in zip(runs, ((0, 1), (1, 0)), strict=True)
     ]

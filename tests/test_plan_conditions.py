@@ -97,7 +97,7 @@ def test_the_reason_is_that_of_what_failed_first() -> None:
     )
     assert arguments_of(node, states)[1:] == (
         "--left-out=x: a: no stars",
-        "--left-out=y: c: c.fits is flagged: seeing",
+        "--left-out=y: its c is flagged: seeing",
         "z.fits",
     )
 

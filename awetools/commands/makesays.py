@@ -16,7 +16,7 @@ from ..core.engines.planfile import RunPlan
 from ..core.engines.states import NodeState, error_of, is_passing, reason_of
 from ..core.errors import AweError, NoMatch, OffGrid, worst
 from ..core.kind import Kind
-from ..core.planning.campaign import ELSEWHERE, Campaign, Outcome, Survey, is_off_grid, states_of
+from ..core.planning.campaign import ELSEWHERE, Campaign, Outcome, Survey, has_nothing, states_of
 from ..core.planning.demands import does_without
 from ..core.planning.eclipse import eclipsing_kinds
 from ..core.planning.failing import is_foreseen, less_any_name, less_own_name
@@ -250,9 +250,9 @@ def say_finished(campaign: Campaign, event: Finished, causes: Causes) -> None:
         _pass_on(campaign.plan, event.node.id, name, messenger)
     elif state.status == "blocked":
         messenger.detail(f"{name}: blocked: {state.error}")
-    elif is_off_grid(campaign.plan, state):
+    elif has_nothing(campaign, state):
         text = f"{name}: left out: {error_of(campaign.plan, state).message.partition(': ')[2]}"
-        # That no frame touches one of several tiles near by is no news.
+        # That no frame touches one of several tiles near by, or with no good pixel, is no news.
         is_tile = node.is_of_products and len(campaign.survey.targets) > 1
         (messenger.detail if is_tile else messenger.note)(text)
     else:
@@ -297,7 +297,8 @@ def say_left_out(found: Survey, outcome: Outcome | None, messenger: Messenger) -
     nodes = [node for node in found.targets if node.is_of_products and node.state in SERVING]
     found_of = {node: _frames_of(node, made) for node in nodes}
     for node, (used, missing) in found_of.items():
-        is_missed = any(not one.by_design for one in node.omitted)
+        flagged = _flagged_now(node, made)
+        is_missed = bool(flagged) or any(not one.by_design for one in node.omitted)
         code = NoMatch.exit_code if is_missed else code
         total = len(node.given) + len(node.omitted)
         if len(nodes) > 1 and (away := [name for name, reason in missing.items() if is_elsewhere(reason)]):
@@ -314,21 +315,38 @@ def say_left_out(found: Survey, outcome: Outcome | None, messenger: Messenger) -
         why = "; ".join(f"{_few(names, most)}: {reason}" for reason, names in alike.items())
         text = f"{label(node)}: {used} of {total} frames, {total - used} left out: {why}"
         say = messenger.warning if is_missed else messenger.note
-        say(text, _ways_out(node))
+        say(text, _ways_out(node, flagged))
     if len(nodes) > 1:
         _say_nowhere(found_of, messenger)
     return code
 
 
-def _ways_out(node: Node) -> str:
-    """How a product of many can have frames that it is made without for what they lack; empty if it cannot."""
+def _flagged_now(node: Node, made: Mapping[Node, NodeState]) -> set[str]:
+    """The roles of which frames of a product of many had something made in this run that is flagged."""
+    return {
+        role
+        for _, role, one in each_with(node)
+        if (state := made.get(one)) is not None
+        and state.status == "done"
+        and not state.usable
+        and role not in spared(node)
+    }
+
+
+def _ways_out(node: Node, flagged: Iterable[str]) -> str:
+    """How a product of many can have frames that it is made without for what they lack; empty if it cannot.
+
+    flagged: roles of which what was made in this run is flagged.
+    """
     lacking = [one for one in node.omitted if one.role]
+    roles = dict.fromkeys([*(one.role for one in lacking), *sorted(flagged)])
     ways = [
         f"--no-{role.replace('_', '-')} takes all frames without one"
-        for role in dict.fromkeys(one.role for one in lacking)
+        for role in roles
         if does_without(node.kind, node.kind.need(role))
     ]
     kinds = {node.kind.need(one.role).kind for one in lacking if IS_FLAGGED in one.reason}
+    kinds |= {node.kind.need(role).kind for role in flagged}
     ways += [f"awe-query {kind} flags!=0 lists them, awe-judge good lets one serve" for kind in sorted(kinds)]
     return "; ".join(ways)
 

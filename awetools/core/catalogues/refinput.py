@@ -101,7 +101,7 @@ def reference_of(value: str, meta: Mapping[str, Any], stores: Sequence[Store]) -
         raise NoMatch(
             "there is no reference catalogue",
             hint="awe-refcat import NAME FILES, or --refcat DIRECTORY/NAME; without one, frames that overlap are "
-            "tied to each other: awe-gastrom --refcat none",
+            "tied to each other: awe-gastrom --refcat none, then awe-gphot --refcat none",
         )
     if len(found) == 1:
         return found[0], "the only catalogue there is"

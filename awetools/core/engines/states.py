@@ -196,7 +196,7 @@ def reason_of(state: NodeState, states: Mapping[str, NodeState]) -> str:
         state = states[match["id"]]
     kind = state.id.rpartition("-")[0]
     if state.status == "done":
-        return f"{kind}: {state.product} is flagged: {', '.join(state.flags)}"
+        return f"its {kind} is flagged: {', '.join(state.flags)}"
     if state.status == "blocked":
         return " ".join(state.error.split())
     lines = state.error.splitlines()

@@ -107,9 +107,9 @@ def _refuse_some(names: Sequence[str], cards: Mapping[str, Any], zeros: Mapping[
     if without and len(without) < len(names):
         raise NoMatch(
             f"{len(without)} of {len(names)} frames have no zero point: {'; '.join(without[:3])}",
-            hint="--no-zeropoint takes all as they are; --flux-scale match takes theirs from the overlaps; or "
-            "awe-zeropoint or awe-gphot (where they are flagged, awe-judge good), and of imported frames "
-            "awe-import --zero-point MAG",
+            hint="awe-zeropoint or awe-gphot (where they are flagged, awe-judge good), or of imported frames "
+            "awe-import --zero-point MAG; --flux-scale match takes theirs from the overlaps; --no-zeropoint all as "
+            "they are",
         )
 
 

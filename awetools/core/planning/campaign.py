@@ -18,6 +18,7 @@ from ..engines.planfile import RunPlan
 from ..engines.states import NodeState, error_of, exit_code_of
 from ..errors import (
     AweError,
+    BadPixels,
     BadValue,
     NoMatch,
     NoStore,
@@ -36,6 +37,7 @@ from ..workspace import Workspace
 from .failing import is_foreseen
 from .graph import Graph, View
 from .nodes import TO_MAKE, UP_TO_DATE, Node, distances
+from .offgrid import is_without_pixels
 from .onegrid import OneGrid, Together, on_one_grid
 from .orders import LASTING, forget_failure, in_order, orders_of, read_failures, remember_failure
 from .targets import on_tiles, outdated_targets, product_target, targets_of
@@ -73,6 +75,7 @@ class Survey:
     """The targets with their states, and what is to be made for them, each after what it needs.
 
     grids: those on which several targets are together. unsolved: without these no such grid can be fitted yet.
+    is_tiled: the targets are on the tiles of a survey, of which some may have nothing.
     """
 
     graph: Graph
@@ -80,6 +83,7 @@ class Survey:
     to_make: Sequence[Node]
     grids: Sequence[OneGrid] = ()
     unsolved: Sequence[Node] = ()
+    is_tiled: bool = False
 
     @property
     def first(self) -> Survey | None:
@@ -158,13 +162,20 @@ def survey(
     if demand.outdated:
         targets = [node for node in targets if node.state not in UP_TO_DATE]
     if demand.tiles:
-        # A tile near by that no frame touches was not asked for.
-        targets = [node for node in targets if node.state != "elsewhere"] or targets[:1]
+        # A tile near by that no frame touches was not asked for, nor one that none touches with a good pixel.
+        targets = [node for node in targets if not _is_bare(graph, node)] or targets[:1]
     if demand.until is not None:
         targets, together = _until(graph, targets, demand.until), Together(targets)
     if view.as_of is None:
         graph.call_for(targets)
-    return Survey(graph, targets, in_order(targets), together.grids, together.unsolved)
+    is_tiled = bool(demand.tiles) and demand.until is None
+    return Survey(graph, targets, in_order(targets), together.grids, together.unsolved, is_tiled)
+
+
+def _is_bare(graph: Graph, node: Node) -> bool:
+    """Whether it is known that frames have nothing for a node on its grid."""
+    is_tried = node.state == "failed" and is_without_pixels(graph.failures.get(node.key, ""))
+    return node.state == "elsewhere" or is_tried
 
 
 def _decided(
@@ -352,13 +363,13 @@ def conclude(campaign: Campaign, states: Mapping[str, NodeState], keep: bool) ->
                 forget_failure(store, state.recipe_key)
     directory: Path | None = campaign.plan.directory
     if not keep and all(
-        state.status == "done" or is_off_grid(campaign.plan, state) for state in states.values()
+        state.status == "done" or has_nothing(campaign, state) for state in states.values()
     ):
         _drop(campaign.plan.directory)
         directory = None
     by_node = {nodes[name]: state for name, state in states.items()}
     # What nothing asked for hangs on is gone without.
-    away = frozenset(name for name, state in states.items() if is_off_grid(campaign.plan, state))
+    away = frozenset(name for name, state in states.items() if has_nothing(campaign, state))
     codes = {
         name: exit_code_of(state)
         for name, state in states.items()
@@ -394,9 +405,17 @@ def _drop(directory: Path) -> None:
         directory.parent.rmdir()
 
 
-def is_off_grid(plan: RunPlan, state: NodeState) -> bool:
-    """Whether a node made nothing because its frame is not on the sky grid that is asked for."""
-    return state.status == "failed" and isinstance(error_of(plan, state), OffGrid)
+def has_nothing(campaign: Campaign, state: NodeState) -> bool:
+    """Whether a node made nothing because its frames are not on the sky grid that is asked for.
+
+    Of the tiles of a survey also where none of their pixels there is good.
+    """
+    if state.status != "failed":
+        return False
+    error = error_of(campaign.plan, state)
+    if isinstance(error, BadPixels) and campaign.survey.is_tiled:
+        return campaign.nodes[state.id].is_of_products and is_without_pixels(error.message)
+    return isinstance(error, OffGrid)
 
 
 def _word(state: NodeState) -> str:

@@ -43,7 +43,7 @@ class View:
     again although they are fresh; force: an edited product is made again; retry:
     what failed before is tried again; nearest_nights: how far from its validity a
     calibration may be used; as_of: an instant, UTC; complete: a product of many is made of
-    all frames or not at all; without: roles, or KIND.ROLE, that stay empty.
+    all frames that may be on its grid or not at all; without: roles, or KIND.ROLE, that stay empty.
     """
 
     sets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -192,7 +192,7 @@ class Graph:
                 if state in ("unchecked", "removed"):
                     return state
             node.item, node.error = None, None
-        if node.is_of_products and not self.view.complete:
+        if node.is_of_products:
             self.leaver.leave_out(node)
             if node.error is not None:
                 return "elsewhere"

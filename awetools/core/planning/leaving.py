@@ -10,7 +10,7 @@ from ..errors import NoRecord, OffGrid
 from ..indexing.stock import Item
 from ..kind import Need, of_frame
 from .nodes import PENDING, SERVING, Filled, Node, Omitted, address_of
-from .offgrid import HINT, SOLUTION, elsewhere, grid_asked, not_on
+from .offgrid import HINT, SOLUTION, elsewhere, grid_asked, is_elsewhere, not_on
 from .supply import Supplier
 
 if TYPE_CHECKING:
@@ -25,17 +25,24 @@ class Leaver:
     supplier: Supplier
 
     def leave_out(self, node: Node) -> None:
-        """Take out of what a node of many products is given that which cannot be had, or lacks what each needs."""
+        """Take out of what a node of many products is given that which cannot be had, or lacks what each needs.
+
+        Where it is to be complete, only what is elsewhere: all frames are those that touch its grid.
+        """
         reasons: dict[Node, Omitted] = {}
         given = [one for one in node.given if isinstance(one, Node)]
+        is_complete = self.graph.view.complete
         for one in given:
-            if self.graph.decide(one).state not in SERVING:
+            if self.graph.decide(one).state not in SERVING and not is_complete:
                 reasons[one] = self._omitted(one, one)
         for need in node.kind.needs:
             is_each = need.many and need.role != node.role and need.select == of_frame()
+            is_each = is_each and (need.kind == SOLUTION or not is_complete)
             if is_each and not self.supplier.is_unwanted(node.kind, need):
                 kept = [one for one in given if one not in reasons]
                 reasons |= self._lacking(need, node, kept)
+        if is_complete:
+            reasons = {one: omitted for one, omitted in reasons.items() if is_elsewhere(omitted.reason)}
         if not reasons:
             return
         if len(reasons) == len(given):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SOLUTION = "astrom"
 # How reasons begin: that of a frame, and that of one without a good pixel there, which the coadd gives.
 NOT_ON, NO_WEIGHT = "it is not on the grid", "none of its pixels on the grid"
+# What a product of many says of which no pixel is good, whose grid its frames touch.
+NO_PIXEL = "no good pixel is left"
 HINT = "awe-grid which FILE says which named grids hold it"
 
 
@@ -53,6 +55,11 @@ def not_on(text: str) -> str:
 def is_elsewhere(reason: str) -> bool:
     """Whether a reason for which a frame was left out is that the grid has nothing of it."""
     return reason.startswith((NOT_ON, NO_WEIGHT))
+
+
+def is_without_pixels(reason: str) -> bool:
+    """Whether a product failed as its frames touch the grid, but with no good pixel."""
+    return reason.splitlines()[0].endswith(f": {NO_PIXEL}") if reason else False
 
 
 def leave_out_elsewhere(

@@ -344,9 +344,13 @@ def _nothing_to_make_of(
     kinds = list(dict.fromkeys(raw_kinds(kind, graph.kinds)))
     there = [name for name in kinds if graph.stock.distinct([name], "kind")]
     if not there:
+        given = kind.primary.kind
+        imported = f"awe-query {given} | {kind.command}, for what was imported; " * bool(
+            graph.stock.distinct([given], "kind")
+        )
         return NoMatch(
             f"nothing to make {kind.name} of: no {' or '.join(kinds)} is registered",
-            hint="awe-ingest FILES; awe-query raw --get path,frame_type --format table shows what is",
+            hint=f"{imported}awe-ingest FILES; awe-query raw --get path,frame_type --format table shows what is",
         )
     what = f" with {' '.join(words)}" if words else ""
     then = f" as of {graph.view.as_of[:16]}" if graph.view.as_of else ""

@@ -557,6 +557,8 @@ def test_community_pipeline_stamps_come_with_their_planes(run: InProcess) -> Non
         assert 0.95 < measures["weight_pull_sigma"] < 1.1, line
         assert record["recipe"]["without"] == [] and "TPV" in record["meta"]["wcs"]["CTYPE1"]
         assert record["meta"]["wcs"]["PV1_7"] != 0
+        is_said = any(Path(line).name in one and "no zero point" in one for one in ran.err.splitlines())
+        assert is_said == (record["meta"].get("zeropoint_mag") is None), line
     record = record_of(Path("out/c4d_170316_062107_ooi_z_ls9.N2.fits"))
     assert record["quality"]["measures"]["masked_pixels"] == 177
     # What the survey measured: magnitudes of one ADU/s, within the errors of the header's value.

@@ -197,10 +197,13 @@ def _image_plan(
     with_weight = any(one.role == "weight" for one in inputs)
     params = _params(kind, rule, cards, meta, given, with_weight)
     values, told = params.as_dict(), like_zero_points(cards)
-    if told and values["zero_point_mag"] == UNKNOWN and values["unit"] != "nmgy":
-        problems.append(
-            f"no zero point: {told} may be that of one unit a second, or of another: --zero-point"
-        )
+    if values["zero_point_mag"] == UNKNOWN and values["unit"] != "nmgy":
+        if told:
+            problems.append(
+                f"no zero point: {told} may be that of one unit a second, or of another: --zero-point"
+            )
+        elif rule.title and rule.zero_point_mag:
+            notes.append(f"no zero point was found where frames of {rule.title} have it: --zero-point")
     return _plan(kind, inputs, params, meta, notes), problems
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from awetools.core.gridstore import NamedGrid, write_grid
+from awetools.core.products import open_product
+from awetools.core.sky.readwcs import read_wcs
 from awetools.core.store import Store
 from tests.support import InProcess
-from tests.test_make_coadd import make
+from tests.test_make_coadd import given, make
 from tests.test_make_sky import tile_of
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no GNU make")
@@ -100,3 +102,52 @@ def test_the_exported_tiles_are_made_by_make(
         True
     ) == 1
     assert run_make(tmp_path) == SETTLED
+
+
+def test_a_complete_coadd_has_all_frames_that_touch_its_tile(
+    sky_store: Store, survey: dict[str, str], run: InProcess
+) -> None:
+    assert make(run, "coadd", "--grid", "survey/sim1", "--complete", "--why").out.count("missing") == 1
+    (path,) = make(run, "coadd", "--grid", "survey/sim1", "--complete").lines
+    assert given(path) == 2
+    assert make(run, "coadd", "--grid", "survey/sim1", "--complete").lines == [path]
+    assert make(run, "coadd", "--grid", "survey/sim1").lines == [path], "it is the same product"
+    # What nothing touches is not planned, and is no failure beside others.
+    ra, dec = (float(one) for one in survey["sim1"].split()[1:3])
+    beside = f"TAN {ra + 0.1:.6f} {dec:.6f} 0.3 40x40 20.5,20.5 0"
+    write_grid(sky_store, NamedGrid("survey", tiles={**survey, "beside": beside}), force=True)
+    told = make(run, "coadd", "--grid", "survey", "--complete", "--why")
+    assert len(told.lines) == 1 and "survey_sim2" in told.out
+    make(run, "coadd", "--grid", "survey/beside", "--complete", code=5)
+    # A frame that may touch the tile and cannot be had holds it up.
+    judged = next(one for one in run("query", "astrom").lines if "sim2" in Path(one).name)
+    assert run("judge", "bad", "--reason", "trails", judged).code == 0
+    assert make(run, "coadd", "--grid", "survey/sim2", "--complete", code=5).lines == []
+
+
+def test_a_tile_without_a_good_pixel_is_as_one_that_no_frame_touches(
+    sky_store: Store, survey: dict[str, str], run: InProcess
+) -> None:
+    astrom = next(one for one in run("query", "astrom").lines if "sim1" in Path(one).name)
+    wcs = read_wcs(dict(open_product(Path(astrom)).meta["wcs"]))
+    bare = {}
+    for number, y in enumerate((100.5, 128.5)):
+        # At the border what a kernel needs is not there.
+        ra, dec = (float(one) for one in wcs.to_sky(-2.0, y))
+        bare[f"bare{number}"] = f"TAN {ra:.6f} {dec:.6f} {wcs.pixel_scale_arcsec:.3f} 6x6 3.5,3.5 0"
+    write_grid(sky_store, NamedGrid("survey", tiles={**survey, **bare}), force=True)
+    write_grid(sky_store, NamedGrid("bare", tiles=bare))
+    first = make(run, "coadd", "--grid", "survey")
+    assert len(first.lines) == 2 and "no good pixel" not in first.err
+    assert "2 made in" in first.err and "failed" not in first.err
+    again = make(run, "coadd", "--grid", "survey")
+    assert again.lines == first.lines and "2 up to date" in again.err and "failed" not in again.err
+    assert make(run, "coadd", "--grid", "survey", "--check").lines == []
+    told = make(run, "coadd", "--grid", "survey", "--retry", "-v")
+    assert told.err.count("left out: ") == told.err.count("no good pixel is left") == 2
+    # Asked for by itself it is an error, and so it is where there is no other.
+    assert "no good pixel is left" in make(run, "coadd", "--grid", "survey/bare0", "--retry", code=4).err
+    assert "no good pixel is left" in make(run, "coadd", "--grid", "survey/bare0", code=5).err
+    none = make(run, "coadd", "--grid", "bare", "--retry", code=5)
+    assert "no frame has a good pixel on any of 2 tiles" in none.err
+    assert "no good pixel is left" in make(run, "coadd", "--grid", "bare", code=5).err

@@ -125,7 +125,8 @@ class _Make(click.Command):
 @click.option(
     "--complete",
     is_flag=True,
-    help="Make a product of many frames of all of them, or not at all; by default what cannot be had is left out.",
+    help="Make a product of many frames of all of them (on a named grid: all that touch it), or not at all; by default "
+    "what cannot be had is left out.",
 )
 @click.option("--force", is_flag=True, help="Make again a product that was edited.")
 @click.option("--retry", is_flag=True, help="Try again what failed before.")

@@ -21,7 +21,7 @@ from ..core.planning.demands import does_without
 from ..core.planning.eclipse import eclipsing_kinds
 from ..core.planning.failing import is_foreseen, less_any_name, less_own_name
 from ..core.planning.nodes import SERVING, TO_MAKE, Node, address_of, label
-from ..core.planning.offgrid import NOT_ON, is_elsewhere
+from ..core.planning.offgrid import HINT, NOT_ON, is_elsewhere
 from ..core.planning.orders import each_with, spared
 from ..core.record import read_record, sidecar
 from . import options
@@ -458,7 +458,9 @@ def say_outcome(
     if len(found.targets) > 1 and found.targets[0].is_of_products:
         # That a tile near by is touched by no frame is no news.
         words.remove(ELSEWHERE)
-    parts = [f"{counts[word]} {word}" for word in words if counts[word]]
+    if found.is_tiled and outcome.counts[ELSEWHERE] == len(found.targets):
+        messenger.error(OffGrid(f"no frame has a good pixel on any of {len(found.targets)} tiles", hint=HINT))
+    parts = [f"{counts[word]} {word}" for word in words if counts[word]] or ["nothing made"]
     messenger.note(f"{', '.join(parts)} in {_duration(seconds)}")
     blocked = [node for node, state in outcome.by_node.items() if state.status == "blocked"]
     if blocked:

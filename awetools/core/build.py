@@ -20,7 +20,7 @@ from .files import allow_open_files, make_directory, unpack_to_disk
 from .foreignfiles import ForeignInput
 from .frame import DEFAULT_MEMORY_BYTES, Frame, FrameRows, FrameSet, ImageSet, Table
 from .journal import user_name
-from .kind import Result
+from .kind import NO_GOOD_PIXEL, Result
 from .planning.filling import Input
 from .planning.offgrid import is_elsewhere
 from .planning.plan import Plan
@@ -250,9 +250,7 @@ def _measures(plan: Plan, result: Result) -> dict[str, float | int | None]:
     weight = result.planes.get("WEIGHT")
     good = image.size if weight is None else count_above_zero(weight)
     if not good:
-        raise BadPixels(
-            f"{plan.kind.name}: no good pixel is left", hint="look at the inputs with awe-preview"
-        )
+        raise BadPixels(f"{plan.kind.name}: {NO_GOOD_PIXEL}", hint="look at the inputs with awe-preview")
     measures["good_fraction"] = good / image.size
     if isinstance(image, Spool) or isinstance(weight, Spool):
         statistics = spool_imstat(image, weight)

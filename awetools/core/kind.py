@@ -35,6 +35,10 @@ DETECTOR_MATCH = (
 SAME_PRODUCT = (*(name for name in DETECTOR_MATCH if name != "overscan_mode"), "filter", "night", "exposure")
 
 
+# What is said of a product without a good pixel; known again where that is no failure.
+NO_GOOD_PIXEL = "no good pixel is left"
+
+
 @dataclass(frozen=True)
 class Selector:
     """How the inputs of a need are found, by name."""

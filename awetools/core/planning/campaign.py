@@ -75,7 +75,7 @@ class Survey:
     """The targets with their states, and what is to be made for them, each after what it needs.
 
     grids: those on which several targets are together. unsolved: without these no such grid can be fitted yet.
-    is_tiled: the targets are on the tiles of a survey, of which some may have nothing.
+    is_tiled: the targets are on tiles of a survey, of which some may have nothing.
     """
 
     graph: Graph
@@ -168,7 +168,7 @@ def survey(
         targets, together = _until(graph, targets, demand.until), Together(targets)
     if view.as_of is None:
         graph.call_for(targets)
-    is_tiled = bool(demand.tiles) and demand.until is None
+    is_tiled = bool(demand.tiles) and demand.until is None and len(targets) > 1
     return Survey(graph, targets, in_order(targets), together.grids, together.unsolved, is_tiled)
 
 
@@ -362,9 +362,7 @@ def conclude(campaign: Campaign, states: Mapping[str, NodeState], keep: bool) ->
             if state.status == "done":
                 forget_failure(store, state.recipe_key)
     directory: Path | None = campaign.plan.directory
-    if not keep and all(
-        state.status == "done" or has_nothing(campaign, state) for state in states.values()
-    ):
+    if not keep and all(state.status == "done" or has_nothing(campaign, state) for state in states.values()):
         _drop(campaign.plan.directory)
         directory = None
     by_node = {nodes[name]: state for name, state in states.items()}

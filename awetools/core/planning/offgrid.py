@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AweError, OffGrid
 from ..gridstore import AUTO, PARAMETER
-from ..kind import Kind
+from ..kind import NO_GOOD_PIXEL, Kind
 from ..params import Resolved
 from ..sky.gridtext import parse_grid
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SOLUTION = "astrom"
 # How reasons begin: that of a frame, and that of one without a good pixel there, which the coadd gives.
 NOT_ON, NO_WEIGHT = "it is not on the grid", "none of its pixels on the grid"
-# What a product of many says of which no pixel is good, whose grid its frames touch.
-NO_PIXEL = "no good pixel is left"
 HINT = "awe-grid which FILE says which named grids hold it"
 
 
@@ -59,7 +57,7 @@ def is_elsewhere(reason: str) -> bool:
 
 def is_without_pixels(reason: str) -> bool:
     """Whether a product failed as its frames touch the grid, but with no good pixel."""
-    return reason.splitlines()[0].endswith(f": {NO_PIXEL}") if reason else False
+    return reason.splitlines()[0].endswith(f": {NO_GOOD_PIXEL}") if reason else False
 
 
 def leave_out_elsewhere(

@@ -36,8 +36,12 @@ def programs() -> dict[str, str]:
 
 def run_make(folder: Path, *words: str) -> list[str]:
     """The lines of commands that make ran, if any, with what they said."""
+    # A make by itself, also where the tests are run by one.
+    env = {
+        name: value for name, value in programs().items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
     ran = subprocess.run(
-        ["make", "-r", *words], cwd=folder, env=programs(), capture_output=True, text=True, check=False
+        ["make", "-r", *words], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return (ran.stdout + ran.stderr).splitlines()

@@ -17,11 +17,13 @@ from awetools.core.partial import is_partial, partial_path
 from awetools.core.store import Store
 from tests.support import InProcess
 
+ROWS = 20
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, sky_store: Store) -> None:
     monkeypatch.setattr(scratch, "KEPT_FROM", 0)
-    monkeypatch.setattr(strips, "STRIP_ROWS", 20)
+    monkeypatch.setattr(strips, "STRIP_ROWS", ROWS)
     monkeypatch.setattr(unfinished_module, "NOTE_S", 0.0)
 
 
@@ -30,12 +32,11 @@ def coadd(run: InProcess, name: str, *options: str):  # type: ignore[no-untyped-
 
 
 def stopped(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 3) -> pytest.MonkeyPatch:
-    """Strips, of which one fails."""
-    calls, write = [0], scratch.Scratch.write
+    """Strips, of which those after some fail, whichever thread has them."""
+    write = scratch.Scratch.write
 
     def failing(self: scratch.Scratch, rows: tuple[int, int], made: object) -> None:
-        calls[0] += 1
-        if calls[0] > after:
+        if rows[0] >= after * ROWS:
             raise error
         write(self, rows, made)  # type: ignore[arg-type]
 
